@@ -1,0 +1,61 @@
+"""Every error that Nightshift raises on purpose.
+
+Tree::
+
+    RecsysError                 base; the command line prints it as one line and exits with its code
+    ├── InvalidInputError       a value given by a person or a client breaks a constraint
+    │   └── WorldError          a file of the world (tracks, users, embeddings) is missing or malformed
+    ├── MissingDataError        a dated directory that a step needs is absent or unfinished
+    ├── CorruptDataError        bytes do not match their manifest, or counts do not agree
+    ├── UnavailableError        Redis, the service or the storage cannot be reached (worth a retry)
+    ├── ConflictError           somebody else holds the date, or the live pointer moved meanwhile
+    └── SimulationError         the service answered something that a listener cannot use
+
+A message says what, which value, which constraint, and what to do.
+"""
+
+
+class RecsysError(Exception):
+    """Base of all errors raised on purpose."""
+
+    exit_code = 1
+
+
+class InvalidInputError(RecsysError):
+    """A given value breaks a constraint."""
+
+    exit_code = 2
+
+
+class WorldError(InvalidInputError):
+    """A world file is missing or malformed."""
+
+
+class MissingDataError(RecsysError):
+    """A needed dated directory is absent or unfinished."""
+
+    exit_code = 3
+
+
+class CorruptDataError(RecsysError):
+    """Bytes or counts do not match what was recorded."""
+
+    exit_code = 4
+
+
+class UnavailableError(RecsysError):
+    """A component cannot be reached; a retry may help."""
+
+    exit_code = 5
+
+
+class ConflictError(RecsysError):
+    """Another run holds the date, or the live pointer moved meanwhile."""
+
+    exit_code = 6
+
+
+class SimulationError(RecsysError):
+    """The service answered something that a listener cannot use."""
+
+    exit_code = 7

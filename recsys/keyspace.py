@@ -1,0 +1,84 @@
+"""Names and encodings of everything that Nightshift keeps in Redis.
+
+All keys of a user carry the hash tag of the user's bucket, so that one server-side call may touch them in a Redis Cluster.
+Track lists are packed as little-endian uint32; nothing is pickled.
+"""
+
+from array import array
+from collections.abc import Iterable
+from pathlib import Path
+
+import redis
+
+from recsys.exceptions import UnavailableError
+from recsys.settings import Settings
+
+PREFIX = "recsys:"
+BUCKETS = 512
+
+LIVE = f"{PREFIX}{{pointer}}:live"
+BLOCKED = f"{PREFIX}{{pointer}}:blocked"
+VERSIONS = f"{PREFIX}versions"
+LIBRARY = Path(__file__).with_name("functions.lua")
+
+
+def bucket(user: int) -> int:
+    """The bucket of a user."""
+    return user % BUCKETS
+
+
+def history_prefix(scope: str) -> tuple[str, ...]:
+    """Prefix of the history key by bucket; the user's id follows. ``scope`` is a run id or "live"."""
+    return tuple(f"{PREFIX}{{{b}}}:history:{scope}:" for b in range(BUCKETS))
+
+
+def lists_key(version: str, user_bucket: int) -> str:
+    """Hash of user id to packed list, for one bucket of one version."""
+    return f"{PREFIX}{{{user_bucket}}}:lists:{version}"
+
+
+def version_key(version: str, part: str = "") -> str:
+    """Description ("") of a version, or its "top" or "neighbours" part."""
+    return f"{PREFIX}version:{version}{':' + part if part else ''}"
+
+
+def run_key(base: str) -> str:
+    """The registered specification of a run."""
+    return f"{PREFIX}run:{base}"
+
+
+def lease_key(log_date: str) -> str:
+    """Who works on a log date."""
+    return f"{PREFIX}lease:{log_date}"
+
+
+def pack(tracks: Iterable[int]) -> bytes:
+    """Track ids as little-endian uint32."""
+    return array("I", tracks).tobytes()
+
+
+def unpack(data: bytes) -> array:
+    """The inverse of :func:`pack`."""
+    return array("I", data)
+
+
+def connect(settings: Settings) -> redis.Redis:
+    """A connected client with the function library loaded.
+
+    Raises:
+        UnavailableError: Redis does not answer; the message names the address without its password.
+    """
+    url = settings.redis_url.get_secret_value()
+    client = redis.Redis.from_url(url, socket_timeout=30, socket_connect_timeout=5)
+    try:
+        client.ping()
+        client.function_load(LIBRARY.read_text(), replace=True)
+    except redis.RedisError as error:
+        raise UnavailableError(f"Redis at {address(url)} does not answer: {error}; start it or set RECSYS_REDIS_URL") from None
+    return client
+
+
+def address(url: str) -> str:
+    """A Redis URL without credentials."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rsplit('@', 1)[-1]}"

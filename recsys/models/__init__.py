@@ -1,0 +1,1 @@
+"""Recommenders that a night can train, behind one small interface."""

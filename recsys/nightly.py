@@ -1,0 +1,331 @@
+"""The night without Airflow: one thin function a task, and :func:`run` which calls them in order.
+
+Every function takes the settings and the log date, reads and writes dated directories, and returns a small JSON-ready dictionary,
+so that an Airflow task is one call.
+"""
+
+import hashlib
+import json
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from typing import IO, Any, cast
+
+from recsys import catalog, keyspace, logs, publish
+from recsys.exceptions import MissingDataError, SimulationError
+from recsys.schemas import EXPERIMENT, Arm, Experiment, RunSpec, ShardResult, night_seed
+from recsys.settings import Settings
+from recsys.storage import Storage
+
+log = logging.getLogger(__name__)
+
+Summary = dict[str, Any]
+
+#: Events a call when traffic is played; a night uses single requests unless told otherwise.
+TRAFFIC_BATCH = 256
+
+
+def wait_for_logs(settings: Settings, log_date: date) -> bool:
+    """Whether the log date's logs have been published."""
+    return Storage(settings.storage_url).is_complete(f"logs/date={log_date}")
+
+
+def collect(settings: Settings, log_date: date, *, run: str, backfill: bool = False) -> Summary:
+    """Take the log date's lease and turn its window of logs into interactions.
+
+    The live version at the first attempt is the night's baseline; a rerun keeps it.
+    """
+    from recsys.collect import collect_interactions
+
+    store = Storage(settings.storage_url)
+    client = keyspace.connect(settings)
+    publish.take_lease(client, log_date, run)
+    name = f"interactions/date={log_date}"
+    if store.is_complete(name):
+        baseline = str(store.read_json(name, "inputs.json")["live"])
+    else:
+        baseline = "" if backfill else publish.live(client).version
+    return collect_interactions(store, log_date, settings, live=baseline)
+
+
+def train(settings: Settings, log_date: date) -> Summary:
+    """Train the night's models."""
+    from recsys.train import train as train_models
+
+    return train_models(Storage(settings.storage_url), log_date, settings.world, settings)
+
+
+def gate(settings: Settings, log_date: date) -> Summary:
+    """Decide whether the candidate is worth publishing; ``passed`` says it."""
+    from recsys.gate import decide
+
+    store = Storage(settings.storage_url)
+    baseline = _baseline(store, log_date)
+    return decide(store, log_date, settings.world, settings, _version_date(baseline))
+
+
+def recommend(settings: Settings, log_date: date) -> Summary:
+    """Write every user's list."""
+    from recsys.recommend import recommend as write_lists
+
+    return write_lists(Storage(settings.storage_url), log_date, settings.world, settings)
+
+
+def publish_candidate(settings: Settings, log_date: date) -> Summary:
+    """Publish the lists as a version and register the night's run: ``base``, ``version``, ``seed``."""
+    store = Storage(settings.storage_url)
+    client = keyspace.connect(settings)
+    content = publish.read_directory(store.local(f"recommendations/date={log_date}"))
+    version = publish.publish_version(client, content, log_date)
+    baseline = _baseline(store, log_date)
+    arms = [Arm("C", "contextual", version), Arm("T1", "dae", version)]
+    if baseline and baseline != version:
+        _restore_version(store, client, baseline)
+        arms.append(Arm("L", "dae", baseline))
+    seed = night_seed(settings.seed, log_date)
+    spec = _spec(version, version, 0.0, seed, Experiment(EXPERIMENT, tuple(arms), str(log_date)), settings)
+    publish.open_run(client, spec)
+    return {"version": version, "base": spec.base, "seed": seed, "arms": [arm.name for arm in arms]}
+
+
+def simulate_command(
+    settings: Settings, base: str, shard: int, shards: int, episodes: int, seed: int, try_id: str, batch: int
+) -> list[str]:
+    """Arguments of ``python -m recsys.simulate`` for one shard of a registered run."""
+    return [
+        "--recommender", "remote", "--world", str(settings.world), "--service-url", settings.service_url,
+        "--run", f"{base}.{shard}.{try_id}", "--shard", str(shard), "--shards", str(shards),
+        "--episodes", str(episodes), "--seed", str(seed), "--batch", str(batch),
+    ]  # fmt: skip
+
+
+def simulate(
+    settings: Settings, base: str, shard: int, shards: int, episodes: int, seed: int, try_id: str, *,
+    batch: int | None = None, started: Callable[[subprocess.Popen[str]], None] | None = None,
+) -> Summary:  # fmt: skip
+    """Play one shard in a process of its own; its progress goes to the log.
+
+    Args:
+        started: called with the process, for whoever may have to end it.
+
+    Raises:
+        SimulationError: the process failed; the message is its last error line.
+    """
+    arguments = simulate_command(
+        settings, base, shard, shards, episodes, seed, try_id, settings.batch if batch is None else batch
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "recsys.simulate", *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    if started:
+        started(process)
+    errors: list[str] = []
+    stdout, stderr = cast(IO[str], process.stdout), cast(IO[str], process.stderr)
+
+    def follow() -> None:
+        for line in stderr:
+            errors.append(line.rstrip())
+            log.info("shard %d: %s", shard, line.rstrip())
+
+    follower = threading.Thread(target=follow)
+    follower.start()
+    try:
+        output = stdout.read().strip().splitlines()
+        code = process.wait()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+        follower.join()
+    if code != 0 or not output:
+        raise SimulationError(f"shard {shard} ended with status {code}: {errors[-1] if errors else 'no message'}")
+    return dict(json.loads(output[-1]))
+
+
+def upload(settings: Settings, log_date: date, base: str, results: Sequence[Summary], *, cleanup: bool = True) -> Summary:
+    """Move the night's logs into the storage."""
+    return _upload(settings, f"experiments/date={log_date}", base, results, cleanup)
+
+
+def report(settings: Settings, log_date: date) -> Summary:
+    """Analyse the night's experiment and write the report; returns its decision and effect."""
+    from recsys.abtest.report import build_report
+
+    store = Storage(settings.storage_url)
+    spec = RunSpec.from_json(store.read_json(f"experiments/date={log_date}", "run.json"))
+    if spec.experiment is None:
+        raise MissingDataError(f"experiments/date={log_date} was not an experiment; run the night again")
+    gate = store.read_json(f"gates/date={log_date}", "gate.json")
+    model = store.read_json(f"models/date={log_date}", "card.json")
+    built = build_report(store, log_date, settings, spec.experiment, gate=gate, model=model)
+    return {"decision": built["decision"], "sessions": built["sessions"]}
+
+
+def refuse(settings: Settings, log_date: date, *, run: str) -> Summary:
+    """Write the report and the verdict of a night that the gate refused."""
+    from recsys.abtest.report import build_refused_report
+
+    store = Storage(settings.storage_url)
+    gate = store.read_json(f"gates/date={log_date}", "gate.json")
+    build_refused_report(store, log_date, gate)
+    client = keyspace.connect(settings)
+    live = publish.live(client).version
+    verdict = _record(store, log_date, {"verdict": "gate_refused", "reasons": gate["reasons"], "version": "", "live": live})
+    publish.drop_lease(client, log_date, run)
+    return verdict
+
+
+def promote(
+    settings: Settings, log_date: date, *, run: str, version: str, promote: bool | None = None, backfill: bool = False
+) -> Summary:
+    """Move the live pointer if the report says so, and record the night's verdict.
+
+    Args:
+        promote: None follows the report (a backfill then holds); False holds; True lets a backfill promote too.
+    """
+    store = Storage(settings.storage_url)
+    client = keyspace.connect(settings)
+    decision = store.read_json(f"reports/date={log_date}", "report.json")["decision"]
+    reasons = list(decision["reasons"])
+    pointer = publish.live(client)
+    done = _recorded(store, log_date)
+    if done and done["version"] == version and done["verdict"] == "promoted" and pointer.version != version:
+        log.info("log date %s was promoted before; live has moved on to %s", log_date, pointer.version)
+        publish.drop_lease(client, log_date, run)
+        return done
+    wanted = promote if promote is not None else not backfill
+    moved = False
+    if decision["verdict"] != "promote":
+        pass
+    elif not wanted:
+        reasons.append("Promotion was not asked for.")
+    elif pointer.version not in ("", _baseline(store, log_date), version):
+        reasons.append(f"The live version moved to {pointer.version} after this night began.")
+    else:
+        moved, sentence = publish.promote(
+            client, version, log_date, who=run, why="; ".join(decision["reasons"]), generation=pointer.generation
+        )
+        if not moved:
+            reasons.append(f"Not promoted: {sentence}.")
+    live = version if moved else pointer.version
+    verdict = {"verdict": "promoted" if moved else "held", "reasons": reasons, "version": version, "live": live}
+    _record(store, log_date, verdict)
+    publish.drop_lease(client, log_date, run)
+    return verdict
+
+
+def run(settings: Settings, log_date: date, *, run_id: str, promote_it: bool | None = None) -> Summary:
+    """The whole night for one log date, in this process; returns the verdict."""
+    if not wait_for_logs(settings, log_date):
+        raise MissingDataError(
+            f"logs/date={log_date} is not in {settings.storage_url}; collect it with 'recsys traffic --date {log_date}'"
+        )
+    client = keyspace.connect(settings)
+    with publish.lease(client, log_date, run_id):
+        collect(settings, log_date, run=run_id)
+        train(settings, log_date)
+        if not gate(settings, log_date)["passed"]:
+            return refuse(settings, log_date, run=run_id)
+        recommend(settings, log_date)
+        candidate = publish_candidate(settings, log_date)
+        results = simulate_all(settings, candidate["base"], settings.episodes, candidate["seed"], run_id)
+        upload(settings, log_date, candidate["base"], results)
+        report(settings, log_date)
+        return promote(settings, log_date, run=run_id, version=candidate["version"], promote=promote_it)
+
+
+def simulate_all(
+    settings: Settings, base: str, episodes: int, seed: int, try_id: str, *, batch: int | None = None
+) -> list[Summary]:
+    """All shards of a run side by side."""
+    with ThreadPoolExecutor(settings.shards) as pool:
+        jobs = [
+            pool.submit(simulate, settings, base, shard, settings.shards, episodes, seed, try_id, batch=batch)
+            for shard in range(settings.shards)
+        ]
+        return [job.result() for job in jobs]
+
+
+def traffic_plan(settings: Settings, log_date: date, sessions: int) -> Summary:
+    """Register a run of simulated traffic, served by what is live: ``base``, ``shards``, ``seed``, ``done`` if there."""
+    done = wait_for_logs(settings, log_date)
+    client = keyspace.connect(settings)
+    version = publish.live(client).version
+    seed = night_seed(settings.seed + 1, log_date)
+    share = settings.exploration if version else 1.0
+    spec = _spec(f"traffic-{log_date}", version, share, seed, None, settings)
+    if not done:
+        publish.open_run(client, spec)
+    return {
+        "base": spec.base, "version": version, "shards": list(range(settings.shards)), "seed": seed,
+        "sessions": sessions, "done": done,
+    }  # fmt: skip
+
+
+def traffic_upload(settings: Settings, log_date: date, base: str, results: Sequence[Summary]) -> Summary:
+    """Move the traffic's logs into the storage as ``logs/date=D``."""
+    return _upload(settings, f"logs/date={log_date}", base, results, cleanup=True)
+
+
+def traffic(settings: Settings, log_date: date, sessions: int, *, run_id: str) -> Summary:
+    """Simulated listeners of one log date, served by what is live; nothing if the date is there already."""
+    plan = traffic_plan(settings, log_date, sessions)
+    if plan["done"]:
+        log.info("logs/date=%s is there already", log_date)
+        return Storage(settings.storage_url).manifest(f"logs/date={log_date}").counts
+    results = simulate_all(settings, plan["base"], sessions, plan["seed"], run_id, batch=TRAFFIC_BATCH)
+    return traffic_upload(settings, log_date, plan["base"], results)
+
+
+def _spec(base: str, version: str, exploration: float, seed: int, experiment: Experiment | None, settings: Settings) -> RunSpec:
+    """A specification whose base carries four hexadecimal digits of its content: another content is another run."""
+    tracks = catalog.load_tracks(settings.world).size
+    spec = RunSpec(base, version, exploration, seed, experiment, tracks)
+    mark = hashlib.sha256(json.dumps(spec.to_json(), sort_keys=True).encode()).hexdigest()[:4]
+    return RunSpec(f"{base}-{mark}", version, exploration, seed, experiment, tracks)
+
+
+def _upload(settings: Settings, name: str, base: str, results: Sequence[Summary], cleanup: bool) -> Summary:
+    shards = [ShardResult(**result) for result in results]
+    data = keyspace.connect(settings).get(keyspace.run_key(base))
+    if data is None:
+        raise MissingDataError(f"run {base} is not registered in Redis; publish its version again")
+    spec = RunSpec.from_json(json.loads(data))
+    store = Storage(settings.storage_url)
+    return dict(logs.upload(store, settings.log_dir, shards, name, spec, cleanup=cleanup))
+
+
+def _baseline(store: Storage, log_date: date) -> str:
+    return str(store.read_json(f"interactions/date={log_date}", "inputs.json")["live"])
+
+
+def _version_date(version: str) -> date | None:
+    return date.fromisoformat(version[:10]) if version else None
+
+
+def _restore_version(store: Storage, client: Any, version: str) -> None:
+    """Put a version that Redis has lost or collected back from its files."""
+    if client.hget(keyspace.version_key(version), "state") == b"complete":
+        return
+    when = date.fromisoformat(version[:10])
+    content = publish.read_directory(store.local(f"recommendations/date={when}"))
+    found = publish.publish_version(client, content, when)
+    if found != version:
+        raise MissingDataError(f"version {version} is neither in Redis nor in the files of {when}, which hold {found}")
+
+
+def _recorded(store: Storage, log_date: date) -> Summary | None:
+    name = f"promotions/date={log_date}"
+    return dict(store.read_json(name, "promotion.json")) if store.is_complete(name) else None
+
+
+def _record(store: Storage, log_date: date, verdict: Summary) -> Summary:
+    with store.stage(f"promotions/date={log_date}") as staging:
+        (staging / "promotion.json").write_text(json.dumps(verdict, indent=1, sort_keys=True))
+    log.info("verdict for %s: %s", log_date, verdict["verdict"])
+    return verdict

@@ -1,0 +1,134 @@
+"""Shapes that several modules share: log records, experiments, arms, run specifications.
+
+Times that a listener spends on a track are fractions of it, 0 to 1, kept as integer hundredths where they decide something.
+"""
+
+import re
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from typing import Any, Literal
+
+import mmh3
+
+from recsys.exceptions import InvalidInputError
+
+LIST_LENGTH = 50
+TOP_LENGTH = 100
+NEIGHBOURS = 20
+POSITIVE_TIME = 0.8
+
+EXPERIMENT = "DAE_VS_CONTEXTUAL"
+
+#: Order of the fields in a log line; the original's come first.
+LOG_FIELDS = (
+    "message", "timestamp", "user", "track", "time", "latency", "recommendation", "experiments",
+    "run", "version", "session", "step", "event", "source", "degraded", "propensity",
+)  # fmt: skip
+
+Recommender = Literal["dae", "contextual", "top100"]
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}\.[0-9]{1,4}\.[A-Za-z0-9_-]{1,40}")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm of an experiment: which recommender answers, from which version ("" means none yet)."""
+
+    name: str
+    recommender: Recommender
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment with equal splits; arm i serves the users whose hash is i modulo the number of arms."""
+
+    name: str
+    arms: tuple[Arm, ...]
+    salt: str = ""
+
+    def arm_of(self, user: int) -> Arm:
+        """The user's arm: ``murmur3_32(str(user), seed=murmur3_32(name + salt)) % len(arms)``, unsigned."""
+        return self.arms[mmh3.hash(str(user), seed=self.hash_seed, signed=False) % len(self.arms)]
+
+    @property
+    def hash_seed(self) -> int:
+        """The seed of the assignment hash."""
+        return mmh3.hash(self.name + self.salt, signed=False)
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What a simulated run is served from; registered in Redis under ``base`` before the first request.
+
+    A run id is ``<base>.<shard>.<try>``: every shard and try has histories and log files of its own, all served alike.
+    """
+
+    base: str
+    version: str
+    exploration: float
+    seed: int
+    experiment: Experiment | None = None
+    catalogue: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "RunSpec":
+        """The inverse of :meth:`to_json`."""
+        experiment = data.get("experiment")
+        if experiment is not None:
+            arms = tuple(Arm(**arm) for arm in experiment["arms"])
+            experiment = Experiment(experiment["name"], arms, experiment["salt"])
+        return cls(**{**data, "experiment": experiment})
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """What a finished simulation shard reports (its last output line, as JSON)."""
+
+    run: str
+    shard: int
+    episodes: int
+    next: int
+    last: int
+    mean_time: float
+    se_time: float
+    mean_steps: float
+    se_steps: float
+    seconds: float = field(default=0.0, compare=False)
+
+
+def run_base(run: str) -> str:
+    """The part of a run id that names its specification.
+
+    >>> run_base("2026-11-23-0a1b2c3d.0.1")
+    '2026-11-23-0a1b2c3d'
+
+    Raises:
+        InvalidInputError: not of the form ``<base>.<shard>.<try>``.
+    """
+    if not _RUN_ID.fullmatch(run):
+        raise InvalidInputError(f"run id {run[:100]!r} is not of the form <base>.<shard>.<try>")
+    return run.rsplit(".", 2)[0]
+
+
+def parse_date(text: str, name: str = "log date") -> date:
+    """Read an ISO date.
+
+    Raises:
+        InvalidInputError: not a calendar date written as YYYY-MM-DD.
+    """
+    try:
+        if len(text) != 10:
+            raise ValueError
+        return date.fromisoformat(text)
+    except ValueError:
+        raise InvalidInputError(f"{name} {text!r} is not a date of the form YYYY-MM-DD, such as 2026-11-23") from None
+
+
+def night_seed(seed: int, log_date: date) -> int:
+    """The seed of one night: a 32-bit hash of the base seed and the log date."""
+    return mmh3.hash(f"{seed}:{log_date.isoformat()}", signed=False)

@@ -1,0 +1,189 @@
+"""What a worker serves from: versions and run specifications, loaded from Redis into process memory when first seen.
+
+A :class:`Version` never changes, so a request that holds one cannot mix two. The live version is looked up five times a second.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+from array import array
+from collections import OrderedDict
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+
+from recsys import keyspace
+from recsys.exceptions import InvalidInputError, UnavailableError
+from recsys.schemas import NEIGHBOURS, Arm, Experiment, RunSpec, run_base
+from recsys.service.choose import Candidates, from_any, from_list
+from recsys.service.link import RedisDownError, RedisLink
+
+log = logging.getLogger(__name__)
+
+LIVE_EVERY = 0.2
+CACHED_RUNS = 256
+
+
+@dataclass(frozen=True)
+class Version:
+    """The catalogue-sized parts of a published version; ``lists`` holds the key of each user bucket's lists."""
+
+    name: str
+    top: Sequence[int]
+    neighbours: array = field(default_factory=lambda: array("I"), repr=False)
+    lists: tuple[str, ...] = ()
+
+    @classmethod
+    def named(cls, name: str, top: Sequence[int], neighbours: array) -> "Version":
+        """A version whose users' lists are in Redis."""
+        return cls(name, top, neighbours, _lists(name))
+
+    def near(self, track: int) -> Sequence[int]:
+        """The 20 neighbours of a track; empty if the version has none."""
+        return self.neighbours[track * NEIGHBOURS : track * NEIGHBOURS + NEIGHBOURS]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where requests of one run (or live traffic) are answered from, and under which name their histories stand."""
+
+    name: str
+    version: Version
+    exploration: float
+    seed: int
+    experiment: Experiment | None = None
+    arm_versions: tuple[Version, ...] = ()
+    history: tuple[str, ...] = ()
+
+    def arm_of(self, user: int) -> tuple[Arm | None, Version]:
+        """The user's arm and the version that serves it."""
+        if self.experiment is None:
+            return None, self.version
+        arm = self.experiment.arm_of(user)
+        return arm, self.arm_versions[self.experiment.arms.index(arm)]
+
+
+def candidates(arm: Arm | None, version: Version, listed: Sequence[int], track: int, played: AbstractSet[int]) -> Candidates:
+    """What the arm would answer now: its recommender's candidates, else an unplayed track of the TOP 100, else any neighbour."""
+    recommender = arm.recommender if arm else "dae"
+    found: Candidates | None = None
+    if recommender == "dae":
+        found = from_list(listed, played, "dae")
+    elif recommender == "contextual":
+        found = from_any(version.near(track), played, "contextual")
+    return found or from_any(version.top, played, "top100") or Candidates((), "top100")
+
+
+def _lists(version: str) -> tuple[str, ...]:
+    return tuple(keyspace.lists_key(version, b) for b in range(keyspace.BUCKETS))
+
+
+class Catalogue:
+    """Versions and runs known to this worker.
+
+    Args:
+        link: the connection to Redis.
+        size: number of tracks of the world.
+        top: the TOP 100 that answers before any version is live.
+        experiment: the experiment that live requests take part in, if any.
+        exploration: share of random answers to live requests once a version is live.
+        seed: seed of the choices made for live requests.
+    """
+
+    def __init__(
+        self, link: RedisLink, size: int, top: Sequence[int], experiment: Experiment | None, exploration: float, seed: int
+    ) -> None:
+        self.link = link
+        self.size = size
+        self._experiment = experiment
+        self._exploration = exploration
+        self._seed = seed
+        self._versions: dict[str, Version] = {"": Version("", top, lists=_lists(""))}
+        self._runs: OrderedDict[str, Scope] = OrderedDict()
+        self._live_history = keyspace.history_prefix("live")
+        self.live = self._live_scope(self._versions[""])
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Load the live version and follow it."""
+        await self._follow()
+        self._task = asyncio.create_task(self._keep())
+
+    async def stop(self) -> None:
+        """Stop following."""
+        if self._task:
+            self._task.cancel()
+
+    async def scope(self, run: str) -> Scope:
+        """The scope of a run id.
+
+        Raises:
+            InvalidInputError: malformed or not registered. UnavailableError: Redis is away.
+        """
+        scope = self._runs.get(run)
+        if scope is not None:
+            return scope
+        try:
+            data = await self.link.call("GET", keyspace.run_key(run_base(run)))
+            if data is None:
+                raise InvalidInputError(f"run id {run!r} is not registered; publish its version first")
+            spec = RunSpec.from_json(json.loads(data))
+            version = await self._version(spec.version)
+            arms = spec.experiment.arms if spec.experiment else ()
+            arm_versions = tuple([await self._version(arm.version or spec.version) for arm in arms])
+        except RedisDownError as error:
+            raise UnavailableError(str(error)) from None
+        scope = Scope(run, version, spec.exploration, spec.seed, spec.experiment, arm_versions, keyspace.history_prefix(run))
+        self._runs[run] = scope
+        while len(self._runs) > CACHED_RUNS:
+            self._runs.popitem(last=False)
+        return scope
+
+    async def _version(self, name: str) -> Version:
+        version = self._versions.get(name)
+        if version is None:
+            top, neighbours = await asyncio.gather(
+                self.link.call("GET", keyspace.version_key(name, "top")),
+                self.link.call("GET", keyspace.version_key(name, "neighbours")),
+            )
+            if top is None:
+                raise InvalidInputError(f"version {name!r} is not in Redis; publish it again or restore the live version")
+            version = Version.named(name, tuple(keyspace.unpack(top)), keyspace.unpack(neighbours or b""))
+            self._versions[name] = version
+            self._forget()
+            log.info("loaded version %s", name)
+        return version
+
+    def _forget(self) -> None:
+        used = {"", self.live.version.name}
+        for scope in self._runs.values():
+            used.update(v.name for v in (scope.version, *scope.arm_versions))
+        for name in [n for n in self._versions if n not in used][:-8]:
+            del self._versions[name]
+
+    def _live_scope(self, version: Version) -> Scope:
+        share = self._exploration if version.name else 0.0
+        arms = len(self._experiment.arms) if self._experiment else 0
+        return Scope("live", version, share, self._seed, self._experiment, (version,) * arms, self._live_history)
+
+    def loaded(self, name: str) -> Version | None:
+        """A version if this worker has it in memory."""
+        return self._versions.get(name)
+
+    async def _follow(self) -> None:
+        try:
+            name = (await self.link.call("HGET", keyspace.LIVE, "version") or b"").decode()
+            if name != self.live.version.name:
+                self.live = self._live_scope(await self._version(name))
+                log.info("live version is now %s", name or "none")
+        except InvalidInputError as error:
+            log.error("%s", error)
+        except RedisDownError:
+            pass
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(LIVE_EVERY)
+            with contextlib.suppress(Exception):
+                await self._follow()

@@ -1,0 +1,68 @@
+"""All settings, typed, in one place: ``RECSYS_…`` environment variables over these defaults.
+
+In goes the environment; out comes one frozen :class:`Settings`. Airflow tasks build theirs from connections and Params.
+"""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from recsys.exceptions import InvalidInputError
+
+VAR = Path(os.environ.get("RECSYS_VAR", "var"))
+
+
+class Settings(BaseSettings):
+    """Settings of the night, the service and the simulator."""
+
+    model_config = SettingsConfigDict(env_prefix="RECSYS_", frozen=True, extra="ignore")
+
+    var: Path = Field(VAR, description="Everything the embedded platform writes stands below this directory.")
+    world: Path = Field(VAR / "world", description="Directory with tracks.json, tracks.npy, users.json.")
+    storage: str = Field("", description="Storage URL, file://… or webhdfs://…; empty: <var>/storage.")
+    service_logs: Path | None = Field(None, description="Where the service writes its logs; empty: <var>/service-logs.")
+    redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6380/0"), description="redis:// or unix:// URL.")
+    service_url: str = Field("http://127.0.0.1:5000", description="Where the simulator finds the service.")
+    service_token: SecretStr | None = Field(None, description="Guards preview, batch and admin calls once set.")
+    simulation: Literal["process", "docker"] = Field("process", description="How Airflow runs a simulation shard.")
+
+    seed: int = Field(31337, ge=0, lt=2**32, description="Base seed; a night's seed is a hash of it and the log date.")
+    window: int = Field(7, ge=2, description="Log dates that a night reads: (D - window, D].")
+    episodes: int = Field(20_000, ge=1, description="Simulated sessions of a night.")
+    shards: int = Field(2, ge=1, le=64, description="Simulation shards of a night.")
+    batch: int = Field(0, ge=0, le=4096, description="Events a call to /batch in a night's simulation; 0: single requests.")
+    exploration: float = Field(
+        0.1, ge=0, le=1, description="Share of random answers in simulated traffic once a version is live."
+    )
+    live_exploration: float = Field(0.0, ge=0, le=1, description="Share of random answers to requests without a run id.")
+    experiments: Path | None = Field(None, description="YAML file of the live experiment; empty: the original's.")
+    margin: float = Field(0.02, ge=0, lt=1, description="How much worse than the live version is still not worse.")
+    history_ttl: int = Field(86_400, ge=60, description="Seconds that an idle session's history is kept.")
+
+    @cached_property
+    def storage_url(self) -> str:
+        """URL of the storage root."""
+        return self.storage or f"file://{(self.var / 'storage').resolve()}"
+
+    @cached_property
+    def log_dir(self) -> Path:
+        """Directory of the service's logs; one sub-directory a run."""
+        return self.service_logs or self.var / "service-logs"
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the environment; ``overrides`` win where they are not None.
+
+    Raises:
+        InvalidInputError: a value breaks its constraint; the message names variable, value and constraint.
+    """
+    try:
+        return Settings(**{k: v for k, v in overrides.items() if v is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "?"
+        raise InvalidInputError(f"setting {name} (RECSYS_{name.upper()}) is {first['input']!r}: {first['msg']}") from None

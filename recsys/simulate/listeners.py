@@ -1,0 +1,201 @@
+"""What listeners like: embeddings, interests and parameters, which nobody but the simulator may know.
+
+In goes a world directory or an ``env.yml``; out comes a :class:`Listeners` of aligned arrays. The table of first tracks takes
+seconds to compute at full size, so it is cached beside the world (or in the person's cache directory if that is read-only).
+"""
+
+import hashlib
+import logging
+import os
+import uuid
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys import catalog
+from recsys.exceptions import InvalidInputError, WorldError
+from recsys.simulate.config import Defaults, EnvConfig, parameter_problem, read_env
+from recsys.simulate.nearest import nearest_tracks
+
+log = logging.getLogger(__name__)
+
+EMBEDDINGS = "tracks.npy"
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Listeners and the space in which they judge tracks; row r of every per-user array is the r-th line of the users file.
+
+    Attributes:
+        catalogue: the tracks' names.
+        embeddings: float32 [tracks, dims].
+        users: int64 [users], ids.
+        interests: int64 [total], the interests of all users one after another.
+        starts: int64 [users + 1], where each user's interests start.
+        neighbours, bias, sharpness, budget, gamma: [users], see :class:`recsys.simulate.config.Defaults`.
+        first_tracks: int32 [distinct interests, most neighbours], nearest first; empty if not asked for.
+        first_row: int64 [total], the row of ``first_tracks`` of each entry of ``interests``.
+    """
+
+    catalogue: catalog.Catalogue
+    embeddings: npt.NDArray[np.float32]
+    users: npt.NDArray[np.int64]
+    interests: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+    neighbours: npt.NDArray[np.int64]
+    bias: npt.NDArray[np.float64]
+    sharpness: npt.NDArray[np.float64]
+    budget: npt.NDArray[np.int64]
+    gamma: npt.NDArray[np.float64]
+    first_tracks: npt.NDArray[np.int32]
+    first_row: npt.NDArray[np.int64]
+
+
+def load_listeners(world: Path | None, env_config: Path | None = None, *, first_tracks: bool = True) -> Listeners:
+    """Load listeners from a world directory, or from the files that an ``env.yml`` names if ``world`` is None.
+
+    Defaults come from ``env_config`` if given, else from the world's own ``env.yml`` if there is one.
+
+    Raises:
+        InvalidInputError: neither is given. WorldError: a file is missing, malformed or does not fit the others.
+    """
+    if world is None and env_config is None:
+        raise InvalidInputError("no world: give a world directory or an env.yml")
+    if world is not None and not world.is_dir():
+        raise WorldError(f"world {str(world)!r} is not a directory; give one with tracks.json, tracks.npy and users.json")
+    config = EnvConfig()
+    if env_config is not None:
+        config = read_env(env_config)
+    elif world is not None and (world / "env.yml").exists():
+        config = read_env(world / "env.yml")
+    if world is not None:
+        files = (world / catalog.TRACKS, world / EMBEDDINGS, world / catalog.USERS)
+    else:
+        named = (config.tracks, config.embeddings, config.users)
+        if None in named:
+            keys = ("track_meta_path", "track_embeddings_path", "user_catalog_path")
+            raise WorldError(f"{env_config} does not name {keys[named.index(None)]}; add it, or give a world directory")
+        files = named  # type: ignore[assignment]
+    return _load(*files, config.defaults, first_tracks)
+
+
+def load_embeddings(path: Path, tracks: int) -> npt.NDArray[np.float32]:
+    """Read the embeddings of ``tracks`` tracks, float32 [tracks, dims].
+
+    Raises:
+        WorldError: not such an array, or a value is not finite.
+    """
+    try:
+        array = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise WorldError(f"{path} cannot be read ({error.strerror or error})") from None
+    except ValueError as error:
+        raise WorldError(f"{path} is not a NumPy array file: {error}") from None
+    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f" or array.shape[1] == 0:
+        what = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else "several arrays"
+        raise WorldError(f"{path} holds {what}; it must be one floating-point array [tracks, dims]")
+    if len(array) != tracks:
+        raise WorldError(f"{path} has {len(array)} rows, but there are {tracks} tracks; row i must be track i")
+    finite = np.isfinite(array).all(axis=1)
+    if not finite.all():
+        raise WorldError(f"{path}: row {int(np.argmin(finite))} has a value that is not a finite number")
+    return np.ascontiguousarray(array, np.float32)
+
+
+def first_track_cache(directory: Path) -> Path:
+    """Where a table of first tracks is kept beside the files of a world; the file name ends with a key of its content."""
+    return directory / ".cache" / "first-tracks"
+
+
+def _load(tracks: Path, embeddings: Path, users: Path, defaults: Defaults, first_tracks: bool) -> Listeners:
+    catalogue = catalog.read_tracks(tracks)
+    space = load_embeddings(embeddings, catalogue.size)
+    ids, interests, columns = _read_users(users, catalogue.size, defaults)
+    flat = np.array([track for row in interests for track in row], np.int64)
+    counts = np.array([len(row) for row in interests], np.int64)
+    neighbours = np.minimum(np.array(columns["interest_neighbours"], np.int64), catalogue.size)
+    distinct, row = np.unique(flat, return_inverse=True)
+    table = np.zeros((0, 0), np.int32)
+    if first_tracks:
+        table = _cached_table(embeddings.parent, space, distinct, int(neighbours.max()))
+    return Listeners(
+        catalogue=catalogue,
+        embeddings=space,
+        users=np.array(ids, np.int64),
+        interests=flat,
+        starts=np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]),
+        neighbours=neighbours,
+        bias=np.array(columns["consume_bias"], np.float64),
+        sharpness=np.array(columns["consume_sharpness"], np.float64),
+        budget=np.array(columns["session_budget"], np.int64),
+        gamma=np.array(columns["artist_discount_gamma"], np.float64),
+        first_tracks=table,
+        first_row=row.reshape(-1),
+    )
+
+
+def _read_users(path: Path, tracks: int, defaults: Defaults) -> tuple[list[int], list[list[int]], dict[str, list[Any]]]:
+    """Ids, interests and parameters, in the order of the lines."""
+    seen: dict[int, list[int]] = {}
+    preset = [(f.name, getattr(defaults, f.name)) for f in fields(Defaults)]
+    columns: dict[str, list[Any]] = {name: [] for name, _ in preset}
+    for number, line in catalog.json_lines(path):
+        user = catalog.user_id(path, number, line, seen)
+        interests = line.get("interests")
+        if type(interests) is not list or not interests:
+            raise WorldError(f"{path} line {number}: interests is {interests!r}, not a list of at least one track id")
+        for track in interests:
+            if type(track) is not int or not 0 <= track < tracks:
+                raise WorldError(f"{path} line {number}: interest {track!r} is not a track id from 0 to {tracks - 1}")
+        seen[user] = interests
+        for name, default in preset:
+            value = line.get(name, default)
+            if value is not default:
+                problem = parameter_problem(name, value)
+                if problem:
+                    raise WorldError(f"{path} line {number}: {name} is {value!r}; {problem}")
+            columns[name].append(value)
+    if not seen:
+        raise WorldError(f"{path} has no users; at least one is needed")
+    return list(seen), list(seen.values()), columns
+
+
+def _cached_table(beside: Path, space: npt.NDArray[np.float32], queries: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.int32]:
+    """The table of first tracks from a cache, or computed and cached."""
+    key = hashlib.sha256(f"v1 {space.shape} {k} ".encode())
+    key.update(space.data)
+    key.update(queries.tobytes())
+    name = f"{first_track_cache(beside).name}-{key.hexdigest()[:24]}.npy"
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "nightshift"
+    places = (first_track_cache(beside).parent / name, home / name)
+    for path in places:
+        try:
+            table = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            continue
+        if table.shape == (len(queries), k) and table.dtype == np.int32:
+            return table
+    if len(queries) * len(space) > 10**8:
+        log.info("computing the first tracks of %d interests among %d tracks, once", len(queries), len(space))
+    table = nearest_tracks(space, queries, k)
+    for path in places:
+        try:
+            _save(path, table)
+        except OSError as error:
+            log.debug("first tracks cannot be kept in %s: %s", path, error)
+            continue
+        break
+    return table
+
+
+def _save(path: Path, table: npt.NDArray[np.int32]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{uuid.uuid4().hex}.npy")
+    try:
+        np.save(partial, table)
+        partial.rename(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,16 @@
+"""Fixtures that every test may use."""
+
+import os
+
+import pytest
+
+from tests.components import valkey
+
+__all__ = ["valkey"]
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the person who runs the tests reaches them."""
+    for name in [n for n in os.environ if n.startswith("RECSYS_")]:
+        monkeypatch.delenv(name)
