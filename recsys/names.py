@@ -9,42 +9,6 @@ from collections.abc import Iterator
 import numpy as np
 
 _ONSETS = "b bl br c ch cl cr d dr f fl g gl gr h j k kl l m n p pr r s sh sk sl st t th tr v w z".split()  # noqa: SIM905
-    "b",
-    "bl",
-    "br",
-    "c",
-    "ch",
-    "cl",
-    "cr",
-    "d",
-    "dr",
-    "f",
-    "fl",
-    "g",
-    "gl",
-    "gr",
-    "h",
-    "j",
-    "k",
-    "kl",
-    "l",
-    "m",
-    "n",
-    "p",
-    "pr",
-    "r",
-    "s",
-    "sh",
-    "sk",
-    "sl",
-    "st",
-    "t",
-    "th",
-    "tr",
-    "v",
-    "w",
-    "z",
-]
 _VOWELS = ["a", "a", "a", "e", "e", "e", "i", "i", "o", "o", "u", "ai", "au", "ea", "ee", "ia", "io", "oa", "oo", "ou"]
 _CODAS = ["", "", "", "", "l", "m", "n", "n", "nd", "ng", "r", "r", "rn", "s", "st", "t", "th", "x"]
 _FORMS = (

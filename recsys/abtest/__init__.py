@@ -1,0 +1,1 @@
+"""The A/B report: metrics, sessions from logs, analysis, decision, pictures."""
