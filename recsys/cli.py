@@ -7,6 +7,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated
@@ -101,6 +102,27 @@ def verify(day: DateOption, as_json: JsonOption = False) -> None:
         print(f"digest {result.digest}")
     if result.failures:
         raise typer.Exit(4)
+
+
+@app.command()
+def explain(
+    user: Annotated[int, typer.Argument(min=0, help="User id.")],
+    session: Annotated[int, typer.Argument(min=0, help="Session, as in the log.")],
+    step: Annotated[int, typer.Argument(min=0, help="Step in the session, from 0.")],
+    day: Annotated[str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="Look in the experiment of this date.")] = None,
+    directory: Annotated[Path | None, typer.Option("--logs", help="Or in this directory; default: live requests.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say from the log why a track was served."""
+    from recsys.explain import explain as look
+    from recsys.storage import Storage
+
+    settings = load_settings()
+    store = Storage(settings.storage_url)
+    if day:
+        directory = store.local(f"experiments/date={_past(day)}")
+    found = look(store, directory or settings.log_dir / "live", user, session, step)
+    print(json.dumps(asdict(found)) if as_json else "\n".join(found.lines()))
 
 
 @app.command()

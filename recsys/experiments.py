@@ -10,7 +10,7 @@ A file says::
 """
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import yaml
 
@@ -61,4 +61,4 @@ def _arm(path: Path, arm: Any) -> list[Arm]:
         raise InvalidInputError(f"experiments file {path}: recommender {recommender!r} of arm {arm['name']} is none of {known}")
     if type(weight) is not int or not 1 <= weight <= MAX_WEIGHT:
         raise InvalidInputError(f"experiments file {path}: weight {weight!r} must be an integer from 1 to {MAX_WEIGHT}")
-    return [Arm(arm["name"], recommender)] * weight
+    return [Arm(arm["name"], cast(Recommender, recommender))] * weight

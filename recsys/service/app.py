@@ -1,18 +1,20 @@
-"""The HTTP service: an ASGI application that records what listeners play and answers what comes next.
+"""The HTTP service: an application that records what listeners play and answers what comes next.
 
-One event costs one server-side call in Redis; the answer is chosen here, written to the log, then sent. Several workers may run:
-they share nothing but Redis and the log directory.
+One event costs one server-side call in Redis; the answer is chosen here, written to the log, then sent. Nothing waits on the way:
+requests come from :mod:`recsys.service.protocol`, replies come from :mod:`recsys.service.link`, both as plain calls. Several
+workers may run: they share nothing but Redis and the log directory.
 """
 
 import asyncio
+import contextlib
 import hmac
 import logging
 import os
 import struct
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import prometheus_client as prom
@@ -22,9 +24,10 @@ from recsys import catalog, keyspace
 from recsys.exceptions import InvalidInputError, UnavailableError
 from recsys.experiments import load_live_experiment
 from recsys.schemas import TOP_LENGTH
-from recsys.service.choose import Candidates, Choice, explore, from_any, request_hash, unplayed
+from recsys.service.choose import Candidates, Choice, explore, from_any, pick, request_hash, unplayed
 from recsys.service.link import RedisDownError, RedisLink
 from recsys.service.log import RequestLog
+from recsys.service.protocol import Request
 from recsys.service.requests import MAX_BODY, BadRequestError, Event, parse_batch, parse_event, parse_json, parse_user
 from recsys.service.state import Catalogue, Scope, Version, candidates
 from recsys.settings import Settings, load_settings
@@ -35,7 +38,6 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 _PLAY = struct.Struct("<II").pack
-_JSON = (b"content-type", b"application/json")
 
 REQUESTS = prom.Counter("recsys_requests", "Requests answered, by route and status", ["route", "status"])
 ANSWERS = prom.Counter("recsys_answers", "Tracks answered, by source", ["source"])
@@ -51,6 +53,8 @@ LATENCY = prom.Histogram(
 class App:
     """The application of one worker process."""
 
+    max_body = MAX_BODY
+
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._tracks = catalog.load_tracks(settings.world)
@@ -60,9 +64,24 @@ class App:
         self._token = settings.service_token.get_secret_value().encode() if settings.service_token else None
         self._pending_last: dict[int, Event] = {}
         self._degraded_plays: dict[int, set[int]] = {}
+        self._outbox: list[_Answered] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Start and stop, as ASGI says it; requests come through :meth:`handle`."""
+        while scope["type"] == "lifespan":
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await self._start()
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self._stop()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
 
     async def _start(self) -> None:
         settings = self._settings
+        self._loop = asyncio.get_running_loop()
         library = ("FUNCTION", "LOAD", "REPLACE", keyspace.LIBRARY.read_text())
         self._link = RedisLink(settings.redis_url.get_secret_value(), (library,))
         await self._link.start()
@@ -72,86 +91,62 @@ class App:
         await self._catalogue.start()
         self._log = RequestLog(settings.log_dir)
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        """The ASGI entry point."""
-        if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
-            return
-        if scope["type"] != "http":
-            return
-        started = time.perf_counter()
-        path, method = scope["path"], scope["method"]
-        route = path.split("/", 2)[1]
-        retry = False
+    async def _stop(self) -> None:
+        await self._catalogue.stop()
+        await self._link.stop()
+        self._log.close()
+
+    def handle(self, request: Request) -> None:
+        """Answer a request, now or when Redis has answered; ``request.respond`` is called exactly once."""
+        call = _Call(request, request.path.split("/", 2)[1] if request.path[:1] == "/" else "?", time.perf_counter())
         try:
-            status, body = await self._answer(method, route, path, scope["headers"], receive, started)
-        except BadRequestError as error:
-            status, body = error.status, orjson.dumps(error.body())
-        except InvalidInputError as error:
-            status, body = 404, _error(str(error))
-        except (UnavailableError, RedisDownError) as error:
-            status, body, retry = 503, _error(f"Redis is away ({error}); try again"), True
-        except OSError as error:
-            log.error("the request log cannot be written: %s", error)
-            status, body, retry = 503, _error("the request log cannot be written; try again"), True
-        kind = (b"content-type", b"text/plain; version=0.0.4") if route == "metrics" and status == 200 else _JSON
-        headers = [kind, (b"content-length", str(len(body)).encode())]
-        if retry:
-            headers.append((b"retry-after", b"1"))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-        counter, histogram = _meters(route if route in _ROUTES else "other", status)
-        counter.inc()
-        histogram.observe(time.perf_counter() - started)
+            self._route(call)
+        except Exception as error:
+            self._fail(call, error)
 
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.startup":
-                await self._start()
-                await send({"type": "lifespan.startup.complete"})
-            else:
-                await self._catalogue.stop()
-                await self._link.stop()
-                self._log.close()
-                await send({"type": "lifespan.shutdown.complete"})
-                return
-
-    async def _answer(
-        self, method: str, route: str, path: str, headers: Sequence[tuple[bytes, bytes]], receive: Receive, started: float
-    ) -> tuple[int, bytes]:
+    def _route(self, call: "_Call") -> None:
+        request, route = call.request, call.route
         expected = _ROUTES.get(route)
         if expected is None:
-            raise BadRequestError("path", path, "one of /, /track/<id>, /next/<user>, /last/<user>, /batch", 404)
-        if method != expected and not (expected == "GET" and method == "HEAD"):
-            raise BadRequestError("method", method, f"{expected} for /{route}", 405)
-        if expected == "GET":
-            return self._get(route, path)
-        run = self._authorize(route, headers)
-        body = await _read(receive)
-        last = route == "last"
+            raise BadRequestError("path", request.path, "one of /, /track/<id>, /next/<user>, /last/<user>, /batch", 404)
+        if request.method != expected and not (expected == b"GET" and request.method == b"HEAD"):
+            raise BadRequestError("method", request.method.decode("latin-1"), f"{expected.decode()} for /{route}", 405)
+        if expected == b"GET":
+            self._finish(call, *self._get(route, request.path))
+            return
+        self._authorize(request, route)
         if route == "batch":
-            events = parse_batch(body, self._users, self._tracks.size)
+            events = parse_batch(request.body, self._users, self._tracks.size)
         else:
-            user = parse_user(path[6:], self._users)
-            events = [parse_event(parse_json(body), last, user, self._tracks.size)]
-        where = await self._catalogue.scope(run) if run else self._catalogue.live
-        answers = await self._play(where, events, started, run is None)
-        if route == "batch":
-            return 200, b'{"answers":[' + b",".join(answers) + b"]}"
-        return 200, answers[0]
+            user = parse_user(request.path[6:], self._users)
+            events = [parse_event(parse_json(request.body), route == "last", user, self._tracks.size)]
+        scope = self._catalogue.known_scope(request.run)
+        if not events:
+            self._finish(call, 200, b'{"answers":[]}')
+        elif scope is not None and not (request.run is None and self._pending_last):
+            self._play(call, scope, events)
+        else:
+            task = self._loop.create_task(self._prepare(call, events))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    def _authorize(self, route: str, headers: Sequence[tuple[bytes, bytes]]) -> str | None:
-        run, given = None, b""
-        for name, value in headers:
-            if name == b"x-recsys-run":
-                run = value.decode("latin-1")
-            elif name == b"authorization":
-                given = value
-        guarded = run is not None or route == "batch"
-        if guarded and self._token is not None and not hmac.compare_digest(given, b"Bearer " + self._token):
+    async def _prepare(self, call: "_Call", events: list[Event]) -> None:
+        """What a request seldom needs first: its run's specification, or the departures noted while Redis was away."""
+        try:
+            if call.request.run is not None:
+                scope = await self._catalogue.scope(call.request.run)
+            else:
+                scope = self._catalogue.live
+                with contextlib.suppress(RedisDownError):
+                    await self._apply_pending()
+            self._play(call, scope, events)
+        except Exception as error:
+            self._fail(call, error)
+
+    def _authorize(self, request: Request, route: str) -> None:
+        guarded = request.run is not None or route == "batch"
+        if guarded and self._token is not None and not hmac.compare_digest(request.authorization, b"Bearer " + self._token):
             raise BadRequestError("authorization", "(hidden)", "the service's token as a Bearer token", 401)
-        return run
 
     def _get(self, route: str, path: str) -> tuple[int, bytes]:
         if route == "":
@@ -169,37 +164,51 @@ class App:
             raise BadRequestError("track", text, f"an integer from 0 to {self._tracks.size - 1}", 404)
         return 200, orjson.dumps(self._tracks.track_json(int(text)))
 
-    async def _play(self, scope: Scope, events: list[Event], started: float, live: bool) -> list[bytes]:
-        try:
-            if live and self._pending_last:
-                await self._apply_pending()
-            replies = await asyncio.gather(*[self._record(scope, event, live) for event in events])
-        except RedisDownError:
+    def _play(self, call: "_Call", scope: Scope, events: list[Event]) -> None:
+        """Record the events in Redis, one call each in one write; the last reply starts the answer."""
+        live = call.request.run is None
+        if not self._link.ready:
             if not live:
-                raise
-            return self._play_degraded(scope, events, started)
-        answers, lines = [], []
-        now = time.time()
-        latency = time.perf_counter() - started
-        for event, reply in zip(events, replies, strict=True):
-            answer, line = self._serve(scope, event, reply, now, latency)
-            answers.append(answer)
-            lines.append(line)
-        self._log.write(scope.name, b"".join(lines))
-        return answers
+                raise RedisDownError("not connected")
+            self._answer(call, scope, *self._serve_degraded(call, scope, events))
+            return
+        replies: list[Any] = []
+        count = len(events)
 
-    def _record(self, scope: Scope, event: Event, live: bool) -> Awaitable[Any]:
+        def settle(reply: Any) -> None:
+            replies.append(reply)
+            if len(replies) == count:
+                self._settled(call, scope, events, replies)
+
+        for event in events:
+            self._link.send(self._words(scope, event, live), settle)
+
+    def _words(self, scope: Scope, event: Event, live: bool) -> tuple[Any, ...]:
         arm, version = scope.arm_of(event.user)
         b = event.user % keyspace.BUCKETS
         listed = not event.last and (arm is None or arm.recommender == "dae")
-        return self._link.call(
-            "FCALL", "recsys_event", 2,
-            f"{scope.history[b]}{event.user}", version.lists[b],
+        return (
+            "FCALL", "recsys_event", 2, f"{scope.history[b]}{event.user}", version.lists[b],
             "last" if event.last else "next", event.user, _PLAY(event.track, round(event.time * 10_000)), event.digest,
             self._settings.history_ttl, int(time.time()) if live else 0, version.name, "1" if listed else "0",
         )  # fmt: skip
 
+    def _settled(self, call: "_Call", scope: Scope, events: list[Event], replies: list[Any]) -> None:
+        try:
+            failed = next((reply for reply in replies if isinstance(reply, RedisDownError)), None)
+            if failed is None:
+                now, latency = time.time(), time.perf_counter() - call.started
+                served = [self._serve(scope, *pair, now, latency) for pair in zip(events, replies, strict=True)]
+                self._answer(call, scope, [answer for answer, _ in served], [line for _, line in served])
+            elif call.request.run is None:
+                self._answer(call, scope, *self._serve_degraded(call, scope, events))
+            else:
+                raise failed
+        except Exception as error:
+            self._fail(call, error)
+
     def _serve(self, scope: Scope, event: Event, reply: list[Any], now: float, latency: float) -> tuple[bytes, bytes]:
+        """The answer to one event and its log line."""
         session, step, held, plays, listed = reply
         arm, version = scope.arm_of(event.user)
         if held.decode() != version.name:
@@ -217,8 +226,8 @@ class App:
         line = _line(scope, event, arm.name if arm else None, version, session, step, choice, False, now, latency)
         return _reply(event, choice), line
 
-    def _play_degraded(self, scope: Scope, events: list[Event], started: float) -> list[bytes]:
-        """Answer live traffic from the TOP 100 in memory while Redis is away."""
+    def _serve_degraded(self, call: "_Call", scope: Scope, events: list[Event]) -> tuple[list[bytes], list[bytes]]:
+        """Answers to live events from the TOP 100 in memory, while Redis is away."""
         answers, lines = [], []
         now = time.time()
         for event in events:
@@ -231,33 +240,90 @@ class App:
                 played.add(event.track)
                 draw = request_hash(scope.seed, event.user, 0, len(played), event.track)
                 greedy = from_any(scope.version.top, played, "top100")
-                track = greedy.tracks[draw(0) % len(greedy.tracks)] if greedy else unplayed(self._tracks.size, played, draw)
-                played.add(track)
-                choice = Choice(track, "top100", 1.0 / (len(greedy.tracks) if greedy else 1))
+                choice = pick(greedy or Candidates((unplayed(self._tracks.size, played, draw),), "top100"), draw)
+                played.add(choice.track)
                 _answers("top100").inc()
             DEGRADED.inc()
-            latency = time.perf_counter() - started
             arm, _ = scope.arm_of(event.user)
-            lines.append(
-                _line(scope, event, arm.name if arm else None, scope.version, -1, len(played), choice, True, now, latency)
-            )
+            latency = time.perf_counter() - call.started
+            name = arm.name if arm else None
+            lines.append(_line(scope, event, name, scope.version, -1, len(played), choice, True, now, latency))
             answers.append(_reply(event, choice))
-        self._log.write(scope.name, b"".join(lines))
-        return answers
+        return answers, lines
+
+    def _answer(self, call: "_Call", scope: Scope, answers: list[bytes], lines: list[bytes]) -> None:
+        """Put answers out; they leave together with all others of this turn of the event loop, after their log lines."""
+        body = answers[0] if call.route != "batch" else b'{"answers":[' + b",".join(answers) + b"]}"
+        if not self._outbox:
+            self._loop.call_soon(self._send_out)
+        self._outbox.append(_Answered(call, scope.name, body, lines))
+
+    def _send_out(self) -> None:
+        outbox, self._outbox = self._outbox, []
+        by_scope: dict[str, list[_Answered]] = {}
+        for answered in outbox:
+            by_scope.setdefault(answered.scope, []).append(answered)
+        for scope, group in by_scope.items():
+            try:
+                self._log.write(scope, b"".join([line for answered in group for line in answered.lines]))
+            except OSError as error:
+                for answered in group:
+                    self._fail(answered.call, error)
+                continue
+            for answered in group:
+                self._finish(answered.call, 200, answered.body)
+
+    def _fail(self, call: "_Call", error: Exception) -> None:
+        if isinstance(error, BadRequestError):
+            self._finish(call, error.status, orjson.dumps(error.body()))
+        elif isinstance(error, InvalidInputError):
+            self._finish(call, 404, _error(str(error)))
+        elif isinstance(error, UnavailableError | RedisDownError):
+            self._finish(call, 503, _error(f"Redis is away ({error}); try again"))
+        elif isinstance(error, OSError):
+            log.error("the request log cannot be written: %s", error)
+            self._finish(call, 503, _error("the request log cannot be written; try again"))
+        else:
+            log.error("%s %s", call.request.method.decode("latin-1"), call.request.path, exc_info=error)
+            self._finish(call, 500, _error("an error in the service; its log tells more"))
+
+    def _finish(self, call: "_Call", status: int, body: bytes) -> None:
+        call.request.respond(status, body)
+        counter, histogram = _meters(call.route if call.route in _ROUTES else "other", status)
+        counter.inc()
+        histogram.observe(time.perf_counter() - call.started)
 
     async def _apply_pending(self) -> None:
         pending, self._pending_last = self._pending_last, {}
         self._degraded_plays.clear()
         try:
-            await asyncio.gather(*[self._record(self._catalogue.live, event, True) for event in pending.values()])
+            live = self._catalogue.live
+            await asyncio.gather(*[self._link.call(*self._words(live, event, True)) for event in pending.values()])
         except RedisDownError:
             self._pending_last = pending | self._pending_last
             raise
 
 
+class _Call(NamedTuple):
+    """A request under way."""
+
+    request: Request
+    route: str
+    started: float
+
+
+class _Answered(NamedTuple):
+    """An answer that leaves once its lines are in the log."""
+
+    call: _Call
+    scope: str
+    body: bytes
+    lines: list[bytes]
+
+
 _ROUTES = {
-    "": "GET", "track": "GET", "healthz": "GET", "readyz": "GET", "metrics": "GET",
-    "next": "POST", "last": "POST", "batch": "POST",
+    "": b"GET", "track": b"GET", "healthz": b"GET", "readyz": b"GET", "metrics": b"GET",
+    "next": b"POST", "last": b"POST", "batch": b"POST",
 }  # fmt: skip
 
 
@@ -277,19 +343,6 @@ def _metrics() -> bytes:
     registry = prom.CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)
     return prom.generate_latest(registry)
-
-
-async def _read(receive: Receive) -> bytes:
-    message = await receive()
-    body = message.get("body", b"")
-    if not message.get("more_body"):
-        return body
-    parts, size = [body], len(body)
-    while message.get("more_body") and size <= MAX_BODY:
-        message = await receive()
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-    return b"".join(parts)
 
 
 def _reply(event: Event, choice: Choice | None) -> bytes:

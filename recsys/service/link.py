@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -36,7 +36,7 @@ class RedisLink(asyncio.Protocol):
         self._prelude = prelude
         self._timeout = timeout
         self._reader = hiredis.Reader(replyError=RedisReplyError)
-        self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()
+        self._waiting: deque[tuple[float, Callable[[Any], None]]] = deque()
         self._out: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._ready = False
@@ -51,6 +51,7 @@ class RedisLink(asyncio.Protocol):
 
     async def start(self) -> None:
         """Connect and keep connected in the background."""
+        self._loop = asyncio.get_running_loop()
         with contextlib.suppress(OSError, RedisDownError):
             await self._connect()
         self._task = asyncio.create_task(self._keep())
@@ -64,16 +65,30 @@ class RedisLink(asyncio.Protocol):
 
     def call(self, *words: Any) -> "asyncio.Future[Any]":
         """Send a command; the future holds the reply or raises RedisDownError (RedisReplyError is one)."""
+        if self._ready:
+            return self._ask(words)
         future: asyncio.Future[Any] = self._loop.create_future()
-        if not self._ready:
-            future.set_exception(RedisDownError("not connected"))
-            return future
-        self._send(words, future)
+        future.set_exception(RedisDownError("not connected"))
         return future
 
-    def _send(self, words: tuple[Any, ...], future: "asyncio.Future[Any]") -> None:
+    def _ask(self, words: tuple[Any, ...]) -> "asyncio.Future[Any]":
+        future: asyncio.Future[Any] = self._loop.create_future()
+
+        def settle(reply: Any) -> None:
+            if future.done():
+                return
+            if isinstance(reply, RedisDownError):
+                future.set_exception(reply)
+            else:
+                future.set_result(reply)
+
+        self.send(words, settle)
+        return future
+
+    def send(self, words: tuple[Any, ...], settle: Callable[[Any], None]) -> None:
+        """Send a command (only while ``ready``); ``settle`` gets the reply or a RedisDownError, in the order of the calls."""
         self._out.append(hiredis.pack_command(words))
-        self._waiting.append((self._loop.time(), future))
+        self._waiting.append((self._loop.time(), settle))
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
@@ -84,10 +99,6 @@ class RedisLink(asyncio.Protocol):
             self._transport.write(b"".join(self._out))
         self._out.clear()
 
-    @property
-    def _loop(self) -> asyncio.AbstractEventLoop:
-        return asyncio.get_running_loop()
-
     # asyncio.Protocol
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
@@ -95,22 +106,15 @@ class RedisLink(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
         while (reply := self._reader.gets()) is not False:
-            _, future = self._waiting.popleft()
-            if future.done():
-                continue
-            if isinstance(reply, RedisReplyError):
-                future.set_exception(reply)
-            else:
-                future.set_result(reply)
+            self._waiting.popleft()[1](reply)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ready = False
         self._transport = None
         waiting, self._waiting = self._waiting, deque()
         self._out.clear()
-        for _, future in waiting:
-            if not future.done():
-                future.set_exception(RedisDownError(f"connection lost: {exc or 'closed'}"))
+        for _, settle in waiting:
+            settle(RedisDownError(f"connection lost: {exc or 'closed'}"))
         self._lost.set()
 
     async def _connect(self) -> None:
@@ -136,10 +140,8 @@ class RedisLink(asyncio.Protocol):
         self._ready = True
 
     async def _early(self, words: tuple[str, ...]) -> None:
-        future: asyncio.Future[Any] = self._loop.create_future()
-        self._send(words, future)
         try:
-            await asyncio.wait_for(future, self._timeout)
+            await asyncio.wait_for(self._ask(words), self._timeout)
         except TimeoutError:
             raise RedisDownError("no answer") from None
 

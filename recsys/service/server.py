@@ -8,6 +8,7 @@ import uvicorn
 
 from recsys import catalog, keyspace
 from recsys.exceptions import InvalidInputError, UnavailableError
+from recsys.service.protocol import HttpProtocol
 from recsys.settings import Settings
 
 
@@ -33,8 +34,8 @@ def serve(settings: Settings, host: str, port: int, workers: int = 1) -> None:
 
 def _run(host: str, port: int, workers: int) -> None:
     uvicorn.run(
-        "recsys.service.app:create", factory=True, host=host, port=port, workers=workers, loop="uvloop", http="httptools",
-        access_log=False, log_level="warning", lifespan="on", server_header=False, date_header=False,
+        "recsys.service.app:create", factory=True, host=host, port=port, workers=workers, loop="uvloop", http=HttpProtocol,
+        access_log=False, log_level="warning", lifespan="on", server_header=False, date_header=False, proxy_headers=False,
         timeout_graceful_shutdown=10, backlog=2048,
     )  # fmt: skip
 

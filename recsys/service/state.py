@@ -115,6 +115,10 @@ class Catalogue:
         if self._task:
             self._task.cancel()
 
+    def known_scope(self, run: str | None) -> Scope | None:
+        """The live scope (None), or that of a run if this worker has it in memory."""
+        return self.live if run is None else self._runs.get(run)
+
     async def scope(self, run: str) -> Scope:
         """The scope of a run id.
 
