@@ -1,24 +1,68 @@
+# Nightshift: `make` lists the targets.
+# Settings are RECSYS_… environment variables, e.g. `RECSYS_WORLD=/path/to/world make run`.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+UV_VERSION ?= 0.13.9
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+IMAGE ?= $(or $(RECSYS_SIMULATOR_IMAGE),nightshift-simulator)
+BASE_IMAGE ?= python:3.11-slim
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# One resolution for Python 3.11 on every machine: hashes, but no index and no host.
+COMPILE := $(BIN)/uv pip compile --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet
+
 .DEFAULT_GOAL := help
-PYTHON ?= python3.11
-BIN := .venv/bin
+.PHONY: help setup run up down test lint format bench lock simulator-image clean
 
-help: ## This list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
 
-setup: .venv/.stamp ## The environment in .venv, from the hash-pinned lock
+setup: $(STAMP) ## Build .venv from the lock (skipped while the lock is unchanged)
 
-.venv/.stamp: requirements.lock pyproject.toml
-	@echo "Installing the environment into .venv"
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install -q uv
-	@$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements.lock
-	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "make: Python 3.11 is needed, '$(PYTHON)' is another version; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+$(STAMP): requirements.lock pyproject.toml | $(BIN)/uv
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-lint: setup ## ruff and mypy
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy recsys
+run: setup ## From nothing to yesterday's finished night and its report, then stop everything
+	@$(BIN)/recsys platform run
 
-test: lint ## Every test, on real components
-	$(BIN)/python -m pytest
+up: setup ## Start the platform and keep the Airflow UI until Ctrl-C
+	@$(BIN)/recsys platform up
 
-.PHONY: help setup lint test
+down: setup ## Stop what a platform left running
+	@$(BIN)/recsys platform down
+
+test: lint ## Lint, then every test on real components
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: setup ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup ## Format the sources
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup ## Measure what the README claims
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+lock: $(BIN)/uv ## Resolve the dependencies again
+	printf 'editables\nhatchling\n' | $(COMPILE) --all-extras --output-file requirements.lock pyproject.toml -
+	$(COMPILE) --output-file docker/simulator/requirements.lock pyproject.toml
+
+simulator-image: ## Build the image in which a Docker engine runs simulation shards
+	docker build --build-arg BASE_IMAGE=$(BASE_IMAGE) --file docker/simulator/Dockerfile --tag $(IMAGE) .
+
+clean: ## Remove the environment and caches (var/ stays)
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -169,6 +169,9 @@ def _put(temporary: Path, directory: Path, size: WorldSize) -> None:
     try:
         temporary.rename(directory)
     except OSError:
+        if old and not directory.exists():
+            old.rename(directory)
+            raise
         # Somebody else may have written the same world meanwhile.
         if not _is_there(directory, size, force=False):
             raise

@@ -52,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-class _TerminatedError(BaseException):
-    """SIGTERM came."""
+class _TerminatedError(SystemExit):
+    """SIGTERM came. A SystemExit, because event loops let nothing else out of their callbacks."""
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:

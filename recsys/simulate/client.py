@@ -1,10 +1,11 @@
 """Sessions played over HTTP: a :class:`~recsys.simulate.play.Play` in, requests to the service out.
 
 Two ways to ask: one request an event (``POST /next/<user>``, ``POST /last/<user>``), or many events a request (``POST /batch``).
-Either way, answers that arrive in one turn of the event loop are played together.
+Either way, answers that arrive within a moment are played together.
 """
 
 import asyncio
+import logging
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +15,8 @@ import uvloop
 from recsys.exceptions import RecsysError, SimulationError, UnavailableError
 from recsys.simulate.connection import Channel, Endpoint, Patience
 from recsys.simulate.play import Play, Plays, unknown_track
+
+log = logging.getLogger(__name__)
 
 #: Hundredths as JSON numbers.
 _TIMES = [repr(h / 100) for h in range(101)]
@@ -110,6 +113,9 @@ class Remote:
         self._idle = np.arange(slots)
         self._ready: list[list[int]] = [[] for _ in range(channels)]
         self._arrived: list[tuple[Channel, bytes]] = []
+        self._awaited = 0
+        self._in_trouble = False
+        self._timer: asyncio.TimerHandle | None = None
         self._error: BaseException | None = None
 
     def run(self) -> None:
@@ -136,13 +142,27 @@ class Remote:
             except TimeoutError:
                 for channel in self._channels:
                     channel.check(loop.time())
+                self._report_trouble()
         for channel in self._channels:
             channel.close()
 
+    def _report_trouble(self) -> None:
+        """Say once in an outage that it is one."""
+        trouble = next((channel.trouble for channel in self._channels if channel.trouble), "")
+        if trouble and not self._in_trouble:
+            log.warning("the service does not answer (%s); trying again for up to %g s", trouble, self._patience.outage)
+        self._in_trouble = bool(trouble)
+
     def _on_answer(self, channel: Channel, body: bytes) -> None:
-        if not self._arrived:
-            asyncio.get_running_loop().call_soon(self._turn)
+        """Keep an answer; a quarter of those awaited are played together, because a turn costs much more than an answer."""
         self._arrived.append((channel, body))
+        loop = asyncio.get_running_loop()
+        if len(self._arrived) == max(1, self._awaited // 4):
+            if self._timer is not None:
+                self._timer.cancel()
+            loop.call_soon(self._turn)
+        elif len(self._arrived) == 1:
+            self._timer = loop.call_later(0.001, self._turn)
 
     def _fail(self, error: BaseException) -> None:
         if self._error is None:
@@ -157,7 +177,8 @@ class Remote:
         """Play what arrived, then ask again."""
         if self._over.is_set():
             return
-        arrived, self._arrived = self._arrived, []
+        arrived, self._arrived, self._timer = self._arrived, [], None
+        self._awaited -= len(arrived)
         try:
             self._ask(self._settle(arrived))
         except Exception as error:
@@ -172,7 +193,7 @@ class Remote:
         tracks: list[int] = []
         for channel, body in arrived:
             asked = channel.asked
-            leaving = [bool(x) for x in self._leaving[asked]]
+            leaving = self._leaving[asked].tolist()
             tracks += self._codec.decode(body, [self._users[slot] for slot in asked], leaving)
             slots += asked
         told = np.array(slots, np.int64)
@@ -200,6 +221,7 @@ class Remote:
             self._over.set()
         if not sending:
             return
+        self._awaited += len(sending)
         ready = [slot for n in sending for slot in self._ready[n]]
         plays: Plays = self._play.plays(np.array(ready, np.int64))
         rows = list(zip(*(column.tolist() for column in plays), strict=True))

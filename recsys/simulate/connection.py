@@ -5,17 +5,15 @@ keeps its connection alive, and sends the request again, with back-off, while th
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import httptools
+import orjson
 
 from recsys.exceptions import InvalidInputError, RecsysError, SimulationError, UnavailableError
-
-log = logging.getLogger(__name__)
 
 #: Answers that ask for another try.
 RETRIED = frozenset((429, 502, 503, 504))
@@ -57,6 +55,10 @@ class Patience:
 class Channel(asyncio.Protocol):
     """One connection, opened when first needed and again when lost.
 
+    Attributes:
+        asked: for its owner, what the request under way is about.
+        busy: whether a request is under way. trouble: why that had to be sent again, or "".
+
     Args:
         on_answer: called with this channel and the body of a 200 answer.
         on_error: called once, with what ended the channel: UnavailableError when patience is over, SimulationError for an
@@ -72,6 +74,7 @@ class Channel(asyncio.Protocol):
     ) -> None:
         self.asked: list[int] = []
         self.busy = False
+        self.trouble = ""
         self._endpoint, self._patience = endpoint, patience
         self._on_answer, self._on_error = on_answer, on_error
         self._loop = asyncio.get_running_loop()
@@ -142,8 +145,7 @@ class Channel(asyncio.Protocol):
         if waited >= self._patience.outage:
             self._on_error(UnavailableError(f"the service does not answer for {waited:.0f} s ({reason})"))
             return
-        if self._attempts == 1:
-            log.debug("trying again: %s", reason)
+        self.trouble = reason
         pause = after if after is not None else min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._attempts)
         self._attempts += 1
         remaining = max(self._patience.outage - waited, FIRST_PAUSE)
@@ -223,10 +225,17 @@ class Channel(asyncio.Protocol):
         if not self.busy or self._pause is not None:
             return
         if status == 200:
-            self.busy = False
+            self.busy, self.trouble = False, ""
             self._on_answer(self, body)
         elif status in RETRIED:
             self._retry(f"it answered {status}", after)
         else:
-            text = " ".join(body[:300].decode("utf-8", "replace").split())
-            self._on_error(SimulationError(f"the service answered {status}: {text}"))
+            self._on_error(SimulationError(f"the service answered {status}: {_message(body)}"))
+
+
+def _message(body: bytes) -> str:
+    """What an error's body says: its message if it is the service's JSON, else its beginning."""
+    try:
+        return str(orjson.loads(body)["error"]["message"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return " ".join(body[:300].decode("utf-8", "replace").split()) or "nothing"

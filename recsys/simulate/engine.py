@@ -28,26 +28,30 @@ class Engine:
         total: int64 [slots], hundredths played in the session so far.
     """
 
-    def __init__(self, listeners: Listeners, seed: int, slots: int) -> None:
+    def __init__(self, listeners: Listeners, slots: int) -> None:
         self.listeners = listeners
-        self.seed = seed
         self._artist_of = listeners.catalogue.artist_of
         self.user, self.episode, self.track, self.time, self.step, self.total, self._interest, self._budget = np.zeros(
             (8, slots), np.int64
         )
+        self._key = np.zeros(slots, np.uint64)
         # Track and artist of each step; -1 beyond the latest, so that a stale entry never counts.
         self._tracks = np.full((slots, 16), -1, np.int32)
         self._artists = np.full((slots, 16), -1, np.int32)
 
-    def start(self, slots: Ints, users: Ints, episodes: Ints) -> None:
-        """Begin a session in each slot: draw its interest and play the listener's own first track, whole."""
+    def start(self, slots: Ints, users: Ints, episodes: Ints, keys: rng.Words) -> None:
+        """Begin a session in each slot: draw its interest and play the listener's own first track, whole.
+
+        Args:
+            users: the listeners' rows. episodes: their numbers. keys: :func:`recsys.simulate.rng.keys` of these.
+        """
         them = self.listeners
         begin = them.starts[users]
-        entry = begin + rng.below(them.starts[users + 1] - begin, self.seed, episodes, 0, Purpose.INTEREST)
-        place = rng.below(them.neighbours[users], self.seed, episodes, 0, Purpose.FIRST_TRACK)
+        entry = begin + rng.below(them.starts[users + 1] - begin, keys, 0, Purpose.INTEREST)
+        place = rng.below(them.neighbours[users], keys, 0, Purpose.FIRST_TRACK)
         first = them.first_tracks[them.first_row[entry], place].astype(np.int64)
         self.user[slots], self.episode[slots], self._interest[slots] = users, episodes, them.interests[entry]
-        self._budget[slots] = them.budget[users]
+        self._budget[slots], self._key[slots] = them.budget[users], keys
         self.track[slots], self.time[slots], self.step[slots], self.total[slots] = first, WHOLE, 0, WHOLE
         self._tracks[slots], self._artists[slots] = -1, -1
         self._tracks[slots, 0], self._artists[slots, 0] = first, self._artist_of[first]
@@ -70,7 +74,7 @@ class Engine:
         time[repeated] = 0
 
         # A whole number below 100 that is not below the hundredths: probability 1 - time, exactly.
-        disappointed = rng.below(WHOLE, self.seed, self.episode[slots], step, Purpose.BUDGET) >= time
+        disappointed = rng.below(WHOLE, self._key[slots], step, Purpose.BUDGET) >= time
         budget = self._budget[slots] - disappointed
         self._budget[slots], self.step[slots], self.track[slots], self.time[slots] = budget, step, recommended, time
         self.total[slots] += time

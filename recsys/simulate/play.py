@@ -44,8 +44,8 @@ class Recommender(Protocol):
 class Play:
     """Sessions in flight; slot numbers tie them to whoever carries requests."""
 
-    def __init__(self, listeners: Listeners, schedule: Schedule, seed: int, slots: int, progress: Progress) -> None:
-        self.engine = Engine(listeners, seed, slots)
+    def __init__(self, listeners: Listeners, schedule: Schedule, slots: int, progress: Progress) -> None:
+        self.engine = Engine(listeners, slots)
         self.totals = Totals()
         self.size = schedule.size
         self._schedule = schedule
@@ -65,7 +65,8 @@ class Play:
         slots = slots[: len(taken)]
         if len(taken):
             self._position[slots] = taken
-            self.engine.start(slots, self._schedule.row[taken], self._schedule.episode[taken])
+            s = self._schedule
+            self.engine.start(slots, s.row[taken], s.episode[taken], s.key[taken])
         return slots
 
     def plays(self, slots: Ints) -> Plays:

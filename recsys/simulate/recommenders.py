@@ -23,7 +23,7 @@ class DummyRecommender:
 
     def next(self, plays: Plays) -> npt.NDArray[np.int64]:
         """A track for each session."""
-        return rng.below(self._tracks, self._seed, plays.episode, plays.step, Purpose.RECOMMENDATION)
+        return rng.below(self._tracks, rng.keys(self._seed, plays.episode), plays.step, Purpose.RECOMMENDATION)
 
     def last(self, plays: Plays) -> None:
         """Nothing is remembered."""

@@ -16,6 +16,9 @@ import numpy.typing as npt
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
+_HALF, _A, _B, _C = np.uint64(32), np.uint64(30), np.uint64(27), np.uint64(31)
+#: A step's counter has room for this many purposes.
+_PURPOSES = 16
 
 Words = npt.NDArray[np.uint64]
 Integers = int | npt.NDArray[np.int64]
@@ -32,23 +35,29 @@ class Purpose(IntEnum):
     RECOMMENDATION = 6
 
 
-def words(seed: int, episode: Integers, step: Integers, purpose: Purpose) -> Words:
-    """Uniform 64-bit words, uint64; the shape is that of ``episode`` and ``step`` broadcast, at least one-dimensional."""
-    state = _mix(_array(seed) + _GAMMA)
-    for part in (episode, step, int(purpose)):
-        # Spreading the part first keeps neighbouring counters from cancelling each other.
-        state = _mix((state ^ _mix(_array(part) + _GAMMA)) + _GAMMA)
-    return state
+def keys(seed: int, episode: Integers) -> Words:
+    """One key an episode, uint64, at least one-dimensional: what its draws start from."""
+    return _absorb(_mix(_array(seed) + _GAMMA), episode)
 
 
-def below(limit: Integers, seed: int, episode: Integers, step: Integers, purpose: Purpose) -> npt.NDArray[np.int64]:
-    """Uniform integers from 0 to ``limit`` - 1, int64; ``limit`` may be an array, each below 2**31.
+def words(key: Words, step: Integers, purpose: Purpose) -> Words:
+    """A uniform 64-bit word for each key (and step, if that is an array)."""
+    return _absorb(key, step * _PURPOSES + purpose)
+
+
+def below(limit: Integers, key: Words, step: Integers, purpose: Purpose) -> npt.NDArray[np.int64]:
+    """Uniform integers from 0 to ``limit`` - 1, int64; ``limit`` may be an array, each from 1 to 2**31.
 
     The upper 32 bits of a word are multiplied by the limit and shifted back (Lemire, "Fast random integer generation in an
     interval", 2019, without its rejection: the bias is below limit / 2**32).
     """
-    high = words(seed, episode, step, purpose) >> np.uint64(32)
-    return ((high * _array(limit)) >> np.uint64(32)).astype(np.int64)
+    high = words(key, step, purpose) >> _HALF
+    return ((high * _array(limit)) >> _HALF).astype(np.int64)
+
+
+def _absorb(state: Words, part: Integers) -> Words:
+    # Mixing the part on its own first keeps neighbouring counters of neighbouring keys from meeting.
+    return _mix((state ^ _mix(_array(part) + _GAMMA)) + _GAMMA)
 
 
 def _array(value: Integers) -> Words:
@@ -59,6 +68,6 @@ def _array(value: Integers) -> Words:
 
 
 def _mix(z: Words) -> Words:
-    z = (z ^ (z >> np.uint64(30))) * _FIRST
-    z = (z ^ (z >> np.uint64(27))) * _SECOND
-    return z ^ (z >> np.uint64(31))
+    z = (z ^ (z >> _A)) * _FIRST
+    z = (z ^ (z >> _B)) * _SECOND
+    return z ^ (z >> _C)

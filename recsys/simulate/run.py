@@ -71,7 +71,7 @@ def run_shard(
     schedule = Schedule(listeners.users, seed, episodes, shard, shards, first_episode)
     width = max(1, batch)
     report = Progress(schedule.size, enabled=progress)
-    play = Play(listeners, schedule, seed, in_flight * width, report)
+    play = Play(listeners, schedule, in_flight * width, report)
     headers = Headers(endpoint, run, token)
     codec: Codec = (BatchCodec if batch else SingleCodec)(headers, listeners.catalogue.size)
     try:
@@ -102,7 +102,7 @@ def run_in_process(
     started = time.perf_counter()
     schedule = Schedule(listeners.users, seed, episodes, shard, shards, first_episode)
     report = Progress(schedule.size, enabled=progress)
-    play = Play(listeners, schedule, seed, slots, report)
+    play = Play(listeners, schedule, slots, report)
     try:
         play_in_process(play, recommender, slots)
     except EOFError:

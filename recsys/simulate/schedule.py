@@ -18,7 +18,7 @@ Ints = npt.NDArray[np.int64]
 
 def shard_of(users: Ints, shards: int) -> Ints:
     """The shard, 0 to ``shards`` - 1, of each user id: a hash, the same in every run."""
-    return rng.below(shards, 0, users, 0, Purpose.SHARD)
+    return rng.below(shards, rng.keys(0, users), 0, Purpose.SHARD)
 
 
 class Schedule:
@@ -31,9 +31,10 @@ class Schedule:
 
     def __init__(self, users: Ints, seed: int, episodes: int, shard: int = 0, shards: int = 1, first_episode: int = 0) -> None:
         every = np.arange(first_episode, first_episode + episodes, dtype=np.int64)
-        row = rng.below(len(users), seed, every, 0, Purpose.USER) if episodes else every
+        keys = rng.keys(seed, every)
+        row = rng.below(len(users), keys, 0, Purpose.USER)
         mine = shard_of(users[row], shards) == shard
-        self.episode, self.row = every[mine], row[mine]
+        self.episode, self.row, self.key = every[mine], row[mine], keys[mine]
         self.size = len(self.episode)
         # The next episode of the same user, -1 if there is none.
         order = np.argsort(self.row, kind="stable")
@@ -48,7 +49,7 @@ class Schedule:
         self._queue[: self._filled] = np.flatnonzero(first)
 
     def take(self, count: int) -> Ints:
-        """At most ``count`` positions (into ``episode`` and ``row``) that may start now; no two share a user."""
+        """At most ``count`` positions (into ``episode``, ``row`` and ``key``) that may start now; no two share a user."""
         end = min(self._taken + count, self._filled)
         taken = self._queue[self._taken : end]
         self._taken = end

@@ -89,6 +89,14 @@ def test_a_service_that_stays_away(world: Path) -> None:
     assert time.monotonic() - started < 5
 
 
+def test_an_outage_is_reported_once(world: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(UnavailableError):
+        play(world, f"http://127.0.0.1:{free_port()}", patience=Patience(answer=0.4, outage=1))
+    messages = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(messages) == 1
+    assert "trying again for up to 1 s" in messages[0]
+
+
 def test_a_service_that_goes_away_says_how_far_it_came(world: Path) -> None:
     with serving(random_policy) as server:
         plain, answered = server.answer, []

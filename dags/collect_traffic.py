@@ -1,0 +1,89 @@
+"""Simulated traffic of one log date, the stand-in for real listeners. The logic stands in ``recsys``."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import run_context
+from airflow.sdk import CronDataIntervalTimetable, Param, dag, get_current_context, task
+from run_context import step
+from simulation import plan, results, simulate_shards
+
+from recsys import nightly
+from recsys.settings import load_settings
+
+DEFAULTS = load_settings()
+
+DOC = """
+### What it does
+Plays listeners of `log_date` against what is live and stores their logs as `logs/date=D`, from which nights learn. Before any
+version is live every answer is an unplayed track drawn at random; afterwards a tenth of them is, and the propensity is logged.
+A date that is there already is left alone: its later tasks are skipped and the run is green.
+
+The log date is the Param `log_date`, else the begin of the data interval, else yesterday (UTC).
+
+### Triage
+| task | if it fails |
+|---|---|
+| plan_traffic | Redis is away: `recsys doctor`; clear the task afterwards |
+| simulate | the service is away or answers nonsense: read the service's log, then clear the task |
+| upload_logs | counts differ between listeners and logs: clear `simulate` and everything after it |
+
+Owner: recommendations.
+"""
+
+
+@task
+@step
+def plan_traffic() -> list[dict[str, Any]]:
+    """Register a run served by what is live; no shards if the date is there."""
+    settings = run_context.settings()
+    sessions = get_current_context()["params"]["sessions"]
+    registered = nightly.traffic_plan(settings, run_context.log_date(), sessions)
+    return [] if registered["done"] else plan(settings, registered, sessions, nightly.TRAFFIC_BATCH)
+
+
+@task
+@step
+def upload_logs(planned: list[dict[str, Any]], found: Any) -> dict[str, Any]:
+    """Verify the logs and move them into the storage."""
+    return nightly.traffic_upload(run_context.settings(), run_context.log_date(), planned[0]["base"], results(found))
+
+
+@dag(
+    dag_id="collect_traffic",
+    description="Simulated traffic of one log date, served by what is live",
+    doc_md=DOC,
+    schedule=CronDataIntervalTimetable("0 2 * * *", timezone="UTC"),
+    start_date=datetime(2024, 1, 1),
+    catchup=False,
+    max_active_runs=2,
+    dagrun_timeout=timedelta(hours=3),
+    default_args=run_context.DEFAULT_ARGS,
+    tags=["recommender", "traffic"],
+    user_defined_macros={"try_id": run_context.try_id},
+    params={
+        "log_date": Param(
+            None, type=["null", "string"], format="date", title="Log date",
+            description="The date to collect; empty: the data interval's, or yesterday. Manual runs only.",
+        ),
+        "sessions": Param(
+            20_000, type="integer", minimum=1, maximum=10_000_000, title="Sessions",
+            description="Sessions of all shards together.",
+        ),
+        "shards": Param(
+            DEFAULTS.shards, type="integer", minimum=1, maximum=64, title="Shards",
+            description="Simulation tasks; the result does not depend on it.",
+        ),
+        "seed": Param(
+            DEFAULTS.seed, type="integer", minimum=0, maximum=2**32 - 1, title="Base seed",
+            description="The date's own seed is a hash of it and the log date.",
+        ),
+    },
+)  # fmt: skip
+def collect_traffic() -> None:
+    """Wire the three tasks."""
+    planned = plan_traffic()
+    upload_logs(planned, simulate_shards(planned, DEFAULTS))
+
+
+collect_traffic()

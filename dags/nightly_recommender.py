@@ -1,0 +1,179 @@
+"""The night: one run a log date, from its logs to a verdict. Read it from top to bottom; the logic stands in ``recsys``."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import run_context
+from airflow.sdk import CronDataIntervalTimetable, Param, PokeReturnValue, dag, task
+from run_context import step
+from simulation import plan, results, simulate_shards
+
+from recsys import keyspace, nightly
+from recsys import publish as publishing
+from recsys.settings import load_settings
+
+DEFAULTS = load_settings()
+
+DOC = """
+### What it does
+Retrains the recommender on the logs of `log_date` and the days before it, publishes its lists as a candidate version, plays
+simulated sessions against the running service, and promotes the candidate if the A/B report says that it is better.
+A run is for one log date: the Param `log_date`, else the begin of the data interval, else yesterday (UTC).
+Running a date again rebuilds exactly that date.
+
+### Verdicts
+`promoted`; `held` (the run is green, the live version stays, the report says why); `gate_refused` (the run is green, later steps
+are skipped, the report says why). `recsys nights` lists them, `recsys verify --date D` checks one.
+
+### Triage
+| task | if it fails |
+|---|---|
+| wait_for_logs | the log date has no traffic: run `collect_traffic` for it |
+| collect | "is held by run …": another run works on this date; wait for it. A checksum: restore or rebuild that log directory |
+| train | too few log dates in the window: collect more traffic, or widen `window` |
+| evaluate_gate | not the refusal (that is green): read the error; models and interactions must stand there |
+| publish | Redis is away: `recsys doctor`; clear the task afterwards |
+| simulate | the service is away or answers nonsense: read the service's log, then clear the task |
+| upload_logs | counts differ between listeners and logs: clear `simulate` and everything after it |
+| abtest_report, promote_or_hold | safe to clear at any time |
+
+Owner: recommendations.
+"""
+
+
+@task.sensor(mode="reschedule", poke_interval=60, timeout=6 * 3600, execution_timeout=timedelta(minutes=5))
+@step
+def wait_for_logs() -> PokeReturnValue:
+    """Wait until the log date's logs are complete."""
+    log_date = run_context.log_date()
+    there = nightly.wait_for_logs(run_context.settings(), log_date)
+    if not there:
+        print(f"Waiting for logs/date={log_date}/_SUCCESS; the DAG collect_traffic writes it.")
+    return PokeReturnValue(is_done=there)
+
+
+@task
+@step
+def collect() -> dict[str, Any]:
+    """Take the date's lease; logs become interactions and sessions."""
+    return nightly.collect(
+        run_context.settings(), run_context.log_date(), run=run_context.run_id(), backfill=run_context.is_backfill()
+    )
+
+
+@task(execution_timeout=timedelta(hours=2))
+@step
+def train() -> dict[str, Any]:
+    """Train the models on interactions up to the day before."""
+    return nightly.train(run_context.settings(), run_context.log_date())
+
+
+@task.short_circuit
+@step
+def evaluate_gate() -> bool:
+    """Compare the candidate on the held-out date; a refusal writes its report and skips the rest."""
+    settings, log_date = run_context.settings(), run_context.log_date()
+    passed = bool(nightly.gate(settings, log_date)["passed"])
+    if not passed:
+        nightly.refuse(settings, log_date, run=run_context.run_id())
+    return passed
+
+
+@task
+@step
+def recommend() -> dict[str, Any]:
+    """Write every user's list."""
+    return nightly.recommend(run_context.settings(), run_context.log_date())
+
+
+@task
+@step
+def publish() -> list[dict[str, Any]]:
+    """Put the lists into Redis as an immutable candidate, and register the run that previews it."""
+    settings = run_context.settings()
+    candidate = nightly.publish_candidate(settings, run_context.log_date())
+    return plan(settings, candidate, settings.episodes, settings.batch)
+
+
+@task
+@step
+def upload_logs(planned: list[dict[str, Any]], found: Any) -> dict[str, Any]:
+    """Verify the simulation's logs and move them into the storage."""
+    return nightly.upload(run_context.settings(), run_context.log_date(), planned[0]["base"], results(found))
+
+
+@task
+@step
+def abtest_report() -> dict[str, Any]:
+    """Analyse the experiment and write the report."""
+    return nightly.report(run_context.settings(), run_context.log_date())
+
+
+@task
+@step
+def promote_or_hold(planned: list[dict[str, Any]]) -> dict[str, Any]:
+    """Move the live pointer, or record why not."""
+    return nightly.promote(
+        run_context.settings(), run_context.log_date(), run=run_context.run_id(), version=planned[0]["version"],
+        promote=run_context.promote(), backfill=run_context.is_backfill(),
+    )  # fmt: skip
+
+
+@task
+@step
+def release_date() -> None:
+    """Let go of the log date, however the run ended."""
+    client = keyspace.connect(run_context.settings())
+    publishing.drop_lease(client, run_context.log_date(), run_context.run_id())
+
+
+@dag(
+    dag_id="nightly_recommender",
+    description="Retrain, publish, simulate, test and promote for one log date",
+    doc_md=DOC,
+    schedule=CronDataIntervalTimetable("0 2 * * *", timezone="UTC"),
+    start_date=datetime(2024, 1, 1),
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(hours=6),
+    default_args=run_context.DEFAULT_ARGS,
+    tags=["recommender", "nightly"],
+    user_defined_macros={"try_id": run_context.try_id},
+    params={
+        "log_date": Param(
+            None, type=["null", "string"], format="date", title="Log date",
+            description="The date whose logs are learned from; empty: the data interval's, or yesterday. Manual runs only.",
+        ),
+        "episodes": Param(
+            DEFAULTS.episodes, type="integer", minimum=1, maximum=10_000_000, title="Sessions",
+            description="Simulated sessions of the experiment, all shards together.",
+        ),
+        "shards": Param(
+            DEFAULTS.shards, type="integer", minimum=1, maximum=64, title="Shards",
+            description="Simulation tasks; the result does not depend on it.",
+        ),
+        "seed": Param(
+            DEFAULTS.seed, type="integer", minimum=0, maximum=2**32 - 1, title="Base seed",
+            description="The night's own seed is a hash of it and the log date.",
+        ),
+        "window": Param(
+            DEFAULTS.window, type="integer", minimum=2, maximum=365, title="Window",
+            description="Log dates that are read, ending with the log date.",
+        ),
+        "promote": Param(
+            None, type=["null", "boolean"], title="Promote",
+            description="Empty: as the report decides (a backfill holds). True: a backfill may promote too. False: hold.",
+        ),
+    },
+)  # fmt: skip
+def nightly_recommender() -> None:
+    """Wire the ten tasks."""
+    lease = collect().as_setup()
+    candidate = publish()
+    wait_for_logs() >> lease >> train() >> evaluate_gate() >> recommend() >> candidate
+    uploaded = upload_logs(candidate, simulate_shards(candidate, DEFAULTS))
+    verdict = promote_or_hold(candidate)
+    uploaded >> abtest_report() >> verdict >> release_date().as_teardown(setups=lease)
+
+
+nightly_recommender()

@@ -1,0 +1,104 @@
+"""What a task knows about its run: the log date, the settings, the id of its try. The only place where both worlds meet."""
+
+import functools
+import hashlib
+from collections.abc import Callable
+from datetime import date, timedelta
+from typing import Any, ParamSpec, TypeVar
+
+from airflow.sdk import BaseHook, get_current_context
+from airflow.sdk.exceptions import AirflowFailException
+from pydantic import SecretStr
+
+from recsys import log_date as log_dates
+from recsys.exceptions import ConflictError, CorruptDataError, InvalidInputError, MissingDataError
+from recsys.settings import Settings, load_settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+REDIS = "redis_default"
+
+#: Every task tries again when something was away; what cannot heal fails at once, see :func:`step`.
+DEFAULT_ARGS: dict[str, Any] = {
+    "owner": "recommendations",
+    "retries": 2,
+    "retry_delay": timedelta(seconds=10),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(minutes=5),
+    "execution_timeout": timedelta(minutes=30),
+}
+
+
+def step(function: Callable[P, R]) -> Callable[P, R]:
+    """Let errors that a retry cannot heal fail the task at once, with their message."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except (InvalidInputError, MissingDataError, CorruptDataError, ConflictError) as error:
+            raise AirflowFailException(str(error)) from error
+
+    return run
+
+
+def log_date() -> date:
+    """The log date of the current run."""
+    context = get_current_context()
+    run = context["dag_run"]
+    return log_dates.resolve(
+        context["params"].get("log_date"),
+        run.data_interval_start,
+        str(getattr(run.run_type, "value", run.run_type)),
+        run.run_after,
+    )
+
+
+def settings() -> Settings:
+    """Settings of the current run: the environment, Redis from its connection, and what the trigger form says."""
+    params = get_current_context()["params"]
+    given = {name: params.get(name) for name in ("episodes", "seed", "shards", "window")}
+    return load_settings(redis_url=_redis_url(), **given)
+
+
+def run_id() -> str:
+    """Id of the current run; holds the log date's lease."""
+    return str(get_current_context()["dag_run"].run_id)
+
+
+def promote() -> bool | None:
+    """What the trigger form says about promotion; None leaves it to the report."""
+    wanted: bool | None = get_current_context()["params"].get("promote")
+    return wanted
+
+
+def is_backfill() -> bool:
+    """Whether the current run belongs to a backfill."""
+    return _run_type() == "backfill"
+
+
+def try_id(run: str, try_number: int) -> str:
+    """Name of one try of a run's shard, different for every run and try."""
+    return f"{hashlib.sha256(run.encode()).hexdigest()[:8]}-{try_number}"
+
+
+def current_try() -> str:
+    """Name of the current task's try."""
+    context = get_current_context()
+    return try_id(context["dag_run"].run_id, context["ti"].try_number)
+
+
+def _run_type() -> str:
+    run_type = get_current_context()["dag_run"].run_type
+    return str(getattr(run_type, "value", run_type))
+
+
+def _redis_url() -> SecretStr:
+    connection = BaseHook.get_connection(REDIS)
+    extra = connection.extra_dejson
+    login = ""
+    if connection.password:
+        login = f"{connection.login or ''}:{connection.password}@"
+    scheme = "rediss" if extra.get("ssl") else "redis"
+    return SecretStr(f"{scheme}://{login}{connection.host}:{connection.port or 6379}/{extra.get('db') or 0}")

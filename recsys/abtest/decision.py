@@ -1,0 +1,175 @@
+"""The promotion rule: which conditions a candidate must meet, evaluated line by line.
+
+In go the comparisons, the checks and the guardrails of a report; out comes a verdict with one plain sentence a rule. Timings are
+shown in the report but decide nothing, so that two runs of the same night decide alike.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from recsys.abtest.analysis import VALIDITY_ALARM, Comparison, SampleRatio
+from recsys.abtest.metrics import GUARDRAILS, PRIMARY
+
+#: More dropped records or sessions than this share, and the log itself is in doubt.
+MAX_DROPPED = 0.01
+
+
+@dataclass(frozen=True)
+class Line:
+    """One rule: its name, whether it holds, and the sentence with its numbers."""
+
+    rule: str
+    ok: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Promote or hold, and the evaluated rules."""
+
+    verdict: Literal["promote", "hold"]
+    lines: tuple[Line, ...]
+
+    @property
+    def reasons(self) -> list[str]:
+        """A sentence a rule."""
+        return [line.text for line in self.lines]
+
+
+def decide(
+    primary: Comparison | None,
+    live: Comparison | None,
+    *,
+    margin: float,
+    ratio: SampleRatio,
+    validity: Sequence[Comparison],
+    guardrails: Mapping[str, float | None],
+    counts: Mapping[str, int],
+) -> Decision:
+    """Evaluate every rule; all must hold.
+
+    Args:
+        primary: the primary metric of the candidate against the control; None if one of the arms is missing.
+        live: the primary metric of the candidate against the live version; None if no live version took part.
+        margin: how much worse than live is still not worse, as a fraction.
+        guardrails: the candidate's values by name.
+        counts: of :class:`recsys.abtest.sessions.ExperimentLog`.
+    """
+    lines = [_better(primary)]
+    if live is not None:
+        lines.append(_not_worse(live, margin))
+    lines += [_ratio(ratio), _assignment(counts), _arrivals(validity), _complete(counts)]
+    lines += _guardrails(guardrails)
+    return Decision("promote" if all(line.ok for line in lines) else "hold", tuple(lines))
+
+
+def percent(value: float) -> str:
+    """A signed percentage.
+
+    >>> percent(3.14159)
+    '+3.1 %'
+    """
+    return f"{value:+.1f} %"
+
+
+def interval(result: Comparison) -> str:
+    """The relative interval as text."""
+    if result.ci_low_percent is None or result.ci_high_percent is None:
+        return "no interval"
+    return f"95 % interval {percent(result.ci_low_percent)} to {percent(result.ci_high_percent)}"
+
+
+def _better(result: Comparison | None) -> Line:
+    rule = "better than control"
+    if result is None:
+        return Line(rule, False, "Better than the control: cannot be said, because one of the two arms has no users.")
+    name = f"{PRIMARY.label} of {result.arm} against {result.control}"
+    if result.effect_percent is None or result.p_value is None:
+        return Line(rule, False, f"{name}: no result, because {result.reason}.")
+    low, high = result.ci_low_percent or 0.0, result.ci_high_percent or 0.0
+    said = (
+        "above 0, so it is better"
+        if low > 0
+        else "below 0, so it is worse"
+        if high < 0
+        else "around 0, so no difference is shown"
+    )
+    return Line(rule, result.better, f"{name}: {percent(result.effect_percent)} ({interval(result)}), {said}.")
+
+
+def _not_worse(result: Comparison, margin: float) -> Line:
+    rule = "not worse than live"
+    name = f"{PRIMARY.label} of {result.arm} against the live version {result.control}"
+    if result.effect_percent is None or result.ci_low_percent is None or result.ci_high_percent is None:
+        return Line(rule, False, f"{name}: no result, because {result.reason}.")
+    limit = -100 * margin
+    ok = result.ci_low_percent > limit
+    if ok:
+        said = f"more than {100 * margin:g} % worse is ruled out"
+    elif result.ci_high_percent < limit:
+        said = f"it is more than {100 * margin:g} % worse"
+    else:
+        said = f"more than {100 * margin:g} % worse cannot be ruled out"
+    return Line(rule, ok, f"{name}: {percent(result.effect_percent)} ({interval(result)}), {said}.")
+
+
+def _ratio(ratio: SampleRatio) -> Line:
+    users = ", ".join(f"{arm} {count:,}" for arm, count in ratio.users.items())
+    if ratio.p_value is None:
+        return Line("sample ratio", False, f"Sample ratio: cannot be checked, because {ratio.reason}.")
+    said = "as the design says" if ratio.ok else "not as the design says; the split is broken"
+    return Line("sample ratio", ratio.ok, f"Sample ratio: {users} users ({p_text(ratio.p_value)}), {said}.")
+
+
+def _assignment(counts: Mapping[str, int]) -> Line:
+    both, wrong = counts["users_in_two_arms"], counts["misassigned"]
+    ok = both == 0 and wrong == 0
+    if ok:
+        return Line(
+            "assignment", True, f"Assignment: each of the {counts['users']:,} users is in one arm, the one that was drawn."
+        )
+    return Line("assignment", False, f"Assignment: {both:,} users in two arms, {wrong:,} in another arm than their hash says.")
+
+
+def _arrivals(validity: Sequence[Comparison]) -> Line:
+    tested = [c for c in validity if c.p_value is not None]
+    bad = [c for c in tested if (c.p_value or 0.0) < VALIDITY_ALARM]
+    if bad:
+        said = "; ".join(f"{c.arm} {c.treatment_mean:.2f} against {c.control_mean:.2f}" for c in bad)
+        return Line("arrivals", False, f"Arrivals: sessions a user differ ({said}), which no recommendation can cause.")
+    return Line("arrivals", True, "Arrivals: sessions a user do not differ between the arms, as it must be.")
+
+
+def _complete(counts: Mapping[str, int]) -> Line:
+    records = max(1, counts["events"] + counts["malformed"])
+    sessions = max(1, counts["sessions"] + counts["unfinished_sessions"])
+    lost = max(counts["malformed"] / records, counts["unfinished_sessions"] / sessions)
+    said = f"{counts['malformed']:,} malformed lines, {counts['unfinished_sessions']:,} unfinished sessions"
+    return Line("logs", lost <= MAX_DROPPED, f"Logs: {said}; at most {100 * MAX_DROPPED:g} % may be lost.")
+
+
+def _guardrails(values: Mapping[str, float | None]) -> list[Line]:
+    lines = []
+    for guardrail in GUARDRAILS:
+        value = values.get(guardrail.name)
+        if value is None or (guardrail.at_most is None and guardrail.at_least is None):
+            continue
+        limit = (
+            f"at most {guardrail.text(guardrail.at_most)}"
+            if guardrail.at_most is not None
+            else f"at least {guardrail.text(guardrail.at_least or 0.0)}"
+        )
+        lines.append(
+            Line(guardrail.name, guardrail.holds(value), f"{guardrail.label}: {guardrail.text(value)}, allowed {limit}.")
+        )
+    return lines
+
+
+def p_text(p_value: float) -> str:
+    """A p-value for people.
+
+    >>> p_text(0.00001), p_text(0.0312)
+    ('p < 0.0001', 'p = 0.031')
+    """
+    return "p < 0.0001" if p_value < 0.0001 else f"p = {p_value:.2g}" if p_value < 0.01 else f"p = {p_value:.3f}"

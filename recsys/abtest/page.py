@@ -1,0 +1,146 @@
+"""The A/B report as one HTML page that needs nothing else: no script, no external file, readable offline, in print and aloud.
+
+In go the report's document and its pictures; out comes report.html. The words of the first screen are chosen here.
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recsys.abtest.decision import p_text
+from recsys.abtest.metrics import GUARDRAILS, METRICS
+from recsys.abtest.pictures import DARK, Picture
+
+VERDICTS = {"promote": "Promote", "hold": "Hold", "gate_refused": "Refused by the gate"}
+ROLES = {
+    "primary": "decides", "secondary": "secondary", "validity": "validity check", "cost": "cost", "context": "for comparison",
+    "non_inferiority": "not worse than live",
+}  # fmt: skip
+
+
+def write_page(directory: Path, report: Mapping[str, Any], pictures: Sequence[Picture]) -> None:
+    """Write ``report.html`` beside the pictures, which are embedded."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("recsys.abtest", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "percent": signed_percent, "p": lambda p: "–" if p is None else p_text(p)}
+    environment.filters["glue"] = lambda text: text.replace(" %", "\u00a0%")
+    environment.filters["guardrail"] = lambda row: "not logged" if row["value"] is None else _guardrail(row["name"], row["value"])
+    images = [
+        {"picture": picture, "light": _data_url(directory / f"{picture.name}.png"),
+         "dark": _data_url(directory / f"{picture.name}{DARK.suffix}.png")}
+        for picture in pictures
+    ]  # fmt: skip
+    page = environment.get_template("report.html.j2").render(
+        report=report, primary=_primary(report), images=images,
+        verdict=VERDICTS[report["decision"]["verdict"]], roles=ROLES, said=headline(report),
+        definitions=[*METRICS, *GUARDRAILS], groups=_groups(report), guardrails=_guardrail_groups(report),
+        gate=facts(report["gate"]), model=facts(report["model"]),
+    )  # fmt: skip
+    (directory / "report.html").write_text(page, encoding="utf-8")
+
+
+def headline(report: Mapping[str, Any]) -> dict[str, str]:
+    """The answer in plain words: ``title`` (is it better), ``size`` (by how much), ``sure`` (how sure)."""
+    if report["decision"]["verdict"] == "gate_refused":
+        return {
+            "title": "Last night's model was not good enough to be tried on listeners.",
+            "size": "It was compared with simpler recommenders and with the live version on a day it had not seen.",
+            "sure": "Nothing changed: whatever was live before is live now.",
+        }
+    primary = _primary(report)
+    if primary is None or primary["effect_percent"] is None:
+        why = primary["reason"] if primary else "one of the arms has no users"
+        return {"title": "The logs give no answer.", "size": f"No effect can be measured: {why}.", "sure": ""}
+    effect, low, high = (primary[key] for key in ("effect_percent", "ci_low_percent", "ci_high_percent"))
+    arm, control = _label(report, primary["arm"]), _label(report, primary["control"])
+    change = f"{abs(effect):.1f} % {'longer' if effect >= 0 else 'shorter'}"
+    if low > 0:
+        title = f"Better: listeners stay {change}."
+    elif high < 0:
+        title = f"Worse: listeners stay {change}."
+    else:
+        title = "No difference is shown."
+    size = (
+        f"Sessions with {arm} last {primary['treatment_mean']:.2f} tracks' worth of listening on average, "
+        f"with {control} {primary['control_mean']:.2f}."
+    )
+    sure = (
+        f"The true effect lies between {signed_percent(low)} and {signed_percent(high)} (95 % interval). "
+        f"If the two were equal, a difference this large would come up in {_chance(primary['p_value'])} such tests."
+    )
+    if low <= 0 <= high and primary["mde_percent"] is not None:
+        sure += f" An effect of {primary['mde_percent']:.1f} % or more would probably have been found."
+    return {"title": title, "size": size, "sure": sure}
+
+
+def facts(document: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Plain entries of a JSON document as (name, value), nested names joined by a dot; long lists are left out."""
+    found: list[tuple[str, str]] = []
+    for name, value in (document or {}).items():
+        if isinstance(value, Mapping):
+            found += [(f"{name}.{inner}", text) for inner, text in facts(value)]
+        elif isinstance(value, bool):
+            found.append((str(name), "yes" if value else "no"))
+        elif isinstance(value, float):
+            found.append((str(name), f"{value:.4g}"))
+        elif isinstance(value, int | str) and value != "":
+            found.append((str(name), str(value)))
+    return found
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number with separators, or a dash."""
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def signed_percent(value: float | None) -> str:
+    """A signed percentage with a true minus sign, or a dash."""
+    return "–" if value is None else f"{value:+.1f} %".replace("-", "−")
+
+
+def _chance(p_value: float) -> str:
+    """A p-value as so many of so many."""
+    if p_value < 0.0001:
+        return "fewer than 1 of 10,000"
+    return f"about {1000 * p_value:.1g} of 1,000" if p_value < 0.01 else f"about {100 * p_value:.0f} of 100"
+
+
+def _primary(report: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return next((m for m in report["metrics"] if m["role"] == "primary" and m["arm"] == report["candidate"]), None)
+
+
+def _label(report: Mapping[str, Any], arm: str) -> str:
+    label = report["arms"][arm]["label"]
+    return arm if label == arm else f"{arm} ({label})"
+
+
+def _groups(report: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """Metrics by pair of arms, those of the treatments first."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in [*report["metrics"], *([report["against_live"]] if report["against_live"] else [])]:
+        found.setdefault(f"{_label(report, row['arm'])} against {_label(report, row['control'])}", []).append(row)
+    return sorted(found.items(), key=lambda group: group[1][0]["role"] == "context")
+
+
+def _guardrail_groups(report: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
+    """Guardrails in their declared order, each with its arms."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in report["guardrails"]:
+        found.setdefault(row["name"], []).append(row)
+    return list(found.values())
+
+
+def _guardrail(name: str, value: float) -> str:
+    return next(g for g in GUARDRAILS if g.name == name).text(value)
+
+
+def _data_url(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()

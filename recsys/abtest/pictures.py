@@ -1,0 +1,221 @@
+"""Pictures of the A/B report, drawn by matplotlib without a display.
+
+In go the report's document and the experiment's log; out come PNG files, each in a light and a dark variant, and their
+descriptions for readers who cannot see them. Timings are not drawn, so that equal nights give equal pictures.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recsys.abtest.sessions import ExperimentLog
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of one variant."""
+
+    suffix: str
+    ink: str
+    faint: str
+    grid: str
+    arms: tuple[str, ...]
+    good: str
+    bad: str
+
+
+LIGHT = Theme("", "#1d2733", "#66727f", "#e3e7eb", ("#7b8794", "#0b7a75", "#c2620e", "#6b4fbb"), "#0b7a75", "#b3362c")
+DARK = Theme("-dark", "#e6ebf0", "#97a3af", "#2b3540", ("#9aa7b4", "#3cc4bb", "#f0a35e", "#b39cf2"), "#3cc4bb", "#f08a80")
+
+
+#: Width and height in inches; the two in the middle stand side by side.
+SIZES = {"_effects": (8.8, 3.7), "_times": (4.7, 3.5), "_survival": (4.7, 3.5), "_cumulative": (8.8, 2.9)}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture's file name without suffix, heading, caption and text for readers who cannot see it."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+
+
+def draw_all(report: Mapping[str, Any], log: ExperimentLog, directory: Path) -> list[Picture]:
+    """Write every picture that the data allow as ``<name>.png`` and ``<name>-dark.png``."""
+    pictures = []
+    for draw in (_effects, _times, _survival, _cumulative):
+        picture = None
+        for theme in (LIGHT, DARK):
+            figure, axes = _canvas(theme, *SIZES[draw.__name__])
+            picture = draw(axes, report, log, theme)
+            if picture is not None:
+                figure.savefig(directory / f"{picture.name}{theme.suffix}.png", transparent=True)
+            figure.clear()
+        if picture is not None:
+            pictures.append(picture)
+    return pictures
+
+
+def _canvas(theme: Theme, width: float, height: float) -> tuple[Any, Any]:
+    # Figure alone, not pyplot: nothing global, no display, safe in a worker thread.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=160, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_facecolor("none")
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(theme.grid)
+    axes.tick_params(colors=theme.faint, labelsize=9, length=0)
+    axes.grid(axis="y", color=theme.grid, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set_color(theme.faint)
+        label.set_fontsize(9)
+    return figure, axes
+
+
+def _effects(axes: Any, report: Mapping[str, Any], log: ExperimentLog, theme: Theme) -> Picture | None:
+    """Relative effects with their intervals, the primary metric on top."""
+    del log
+    rows = [
+        m for m in report["metrics"] if m["role"] in ("primary", "secondary", "validity") and m["arm"] in report["treatments"]
+    ]
+    if report["against_live"]:
+        rows.insert(1, report["against_live"])
+    rows = [m for m in rows if m["effect_percent"] is not None]
+    if not rows:
+        return None
+    told = []
+    axes.grid(visible=False)
+    axes.axvline(0, color=theme.faint, linewidth=1)
+    for y, row in enumerate(rows):
+        low, mid, high = row["ci_low_percent"], row["effect_percent"], row["ci_high_percent"]
+        colour = theme.good if low > 0 else theme.bad if high < 0 else theme.faint
+        if row["role"] == "validity":
+            colour = theme.faint
+        width = 3.2 if row["role"] == "primary" else 2
+        axes.plot([low, high], [y, y], color=colour, linewidth=width, solid_capstyle="round")
+        axes.plot([mid], [y], "o", color=colour, markersize=8 if row["role"] == "primary" else 6)
+        axes.annotate(
+            f"{mid:+.1f} %".replace("-", "−"),
+            (mid, y),
+            xytext=(0, 8),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9,
+            color=theme.ink,
+        )
+        told.append(f"{row['label']}, {row['arm']} against {row['control']}: {mid:+.1f} % ({low:+.1f} to {high:+.1f})")
+    if report["against_live"]:
+        axes.plot([-100 * report["margin"]] * 2, [0.7, 1.3], color=theme.bad, linewidth=1.2, linestyle=(0, (2, 2)))
+    axes.set_yticks(
+        range(len(rows)), [f"{r['label']}\n{r['arm']} against {r['control']}" for r in rows], color=theme.ink, linespacing=1.25
+    )
+    axes.set_ylim(len(rows) - 0.5, -0.7)
+    axes.margins(x=0.08)
+    axes.set_xlabel("effect in percent, with 95 % interval")
+    return Picture(
+        "effects", "How large the effects are",
+        "Each dot is the measured effect, each bar its 95 % interval. A bar that touches the line at 0 shows no difference."
+        + (" The dashed mark is the margin against the live version." if report["against_live"] else ""),
+        "Effects with 95 % intervals. " + "; ".join(told) + ".",
+    )  # fmt: skip
+
+
+def _each_arm(report: Mapping[str, Any], log: ExperimentLog, theme: Theme) -> list[tuple[str, str, dict[str, Any]]]:
+    """Arm, colour and sessions of every arm that has some."""
+    order = [arm for arm in report["arms"] if arm in log.arms]
+    found = [(arm, theme.arms[i % len(theme.arms)], log.sessions_of_arm(arm)) for i, arm in enumerate(order)]
+    return [entry for entry in found if len(entry[2]["time"])]
+
+
+def _legend(axes: Any, theme: Theme) -> None:
+    axes.legend(frameon=False, fontsize=9, labelcolor=theme.ink, loc="upper right")
+
+
+def _arm_label(report: Mapping[str, Any], arm: str) -> str:
+    return f"{arm} · {report['arms'][arm]['label']}"
+
+
+def _times(axes: Any, report: Mapping[str, Any], log: ExperimentLog, theme: Theme) -> Picture | None:
+    """Share of sessions by session time, with the mean of each arm."""
+    arms = _each_arm(report, log, theme)
+    if not arms:
+        return None
+    top = max(2.0, float(np.quantile(np.concatenate([s["time"] for _, _, s in arms]), 0.985)))
+    bins = np.linspace(0, top, 41)
+    told = []
+    for arm, colour, sessions in arms:
+        inside = np.minimum(sessions["time"], top)
+        heights = 100 * np.histogram(inside, bins)[0] / len(inside)
+        axes.stairs(heights, bins, color=colour, linewidth=1.8, label=_arm_label(report, arm))
+        axes.stairs(heights, bins, color=colour, fill=True, alpha=0.10)
+        mean = float(sessions["time"].mean())
+        axes.axvline(min(mean, top), color=colour, linewidth=1.2, linestyle=(0, (4, 3)))
+        told.append(f"{arm}: mean {mean:.2f}, median {np.median(sessions['time']):.2f}")
+    axes.set_xlim(0, top)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("session time in tracks heard; last bin: and longer")
+    axes.set_ylabel("% of sessions")
+    _legend(axes, theme)
+    return Picture(
+        "session-time", "How long listeners stay", "Distribution of session time by arm; dashed lines mark the means.",
+        "Distribution of session time. " + "; ".join(told) + ".",
+    )  # fmt: skip
+
+
+def _survival(axes: Any, report: Mapping[str, Any], log: ExperimentLog, theme: Theme) -> Picture | None:
+    """Share of sessions that reach each play."""
+    arms = _each_arm(report, log, theme)
+    if not arms:
+        return None
+    top = max(3, int(np.quantile(np.concatenate([s["steps"] for _, _, s in arms]), 0.99)))
+    told = []
+    for arm, colour, sessions in arms:
+        ended = np.bincount(np.minimum(sessions["steps"], top + 1), minlength=top + 2)
+        reached = 100 * ended[::-1].cumsum()[::-1][1 : top + 1] / len(sessions["steps"])
+        axes.step(np.arange(1, top + 1), reached, where="mid", color=colour, linewidth=2, label=_arm_label(report, arm))
+        marks = [k for k in (5, 10, 20) if k <= top]
+        told.append(f"{arm}: " + ", ".join(f"{reached[k - 1]:.0f} % reach play {k}" for k in marks))
+    axes.set_xlim(1, top)
+    axes.set_ylim(0, 103)
+    axes.set_xlabel("play of the session (1: the listener's own)")
+    axes.set_ylabel("% of sessions still going")
+    _legend(axes, theme)
+    return Picture(
+        "survival", "Who is still listening", "Share of sessions that reach each play.",
+        "Share of sessions that reach each play. " + "; ".join(told) + ".",
+    )  # fmt: skip
+
+
+def _cumulative(axes: Any, report: Mapping[str, Any], log: ExperimentLog, theme: Theme) -> Picture | None:
+    """The primary effect over each user's first k sessions."""
+    del log
+    rows = [row for row in report["cumulative"] if row["effect_percent"] is not None]
+    if len(rows) < 2:
+        return None
+    x = [row["sessions_a_user"] for row in rows]
+    axes.axhline(0, color=theme.faint, linewidth=1)
+    axes.fill_between(
+        x, [r["ci_low_percent"] for r in rows], [r["ci_high_percent"] for r in rows], color=theme.good, alpha=0.16, linewidth=0
+    )
+    axes.plot(x, [row["effect_percent"] for row in rows], color=theme.good, linewidth=2, marker="o", markersize=4)
+    axes.set_xticks(x)
+    axes.set_xlabel("sessions of each user that are counted, from the first")
+    axes.set_ylabel("effect in percent")
+    told = (
+        f"from {rows[0]['effect_percent']:+.1f} % at each user's first session to {rows[-1]['effect_percent']:+.1f} % at {x[-1]}"
+    )
+    return Picture(
+        "cumulative", "Does the effect last",
+        "The main effect with its 95 % interval when only each user's first sessions are counted.",
+        f"Effect by number of sessions counted: {told}.",
+    )  # fmt: skip

@@ -1,0 +1,241 @@
+"""The embedded platform: Valkey, the service and Airflow as child processes of one command.
+
+:func:`run` goes from nothing to a finished night and stops everything, :func:`up` keeps the web UI until Ctrl-C, :func:`down`
+ends what either left behind. Everything they write stands below ``RECSYS_VAR``.
+"""
+
+import importlib.metadata
+import os
+import signal
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import redis as redis_client
+from pydantic import SecretStr
+
+from recsys.exceptions import UnavailableError
+from recsys.platform import components, engine, night
+from recsys.platform.client import AirflowClient
+from recsys.platform.console import Console
+from recsys.platform.options import Options, load_options, yesterday
+from recsys.platform.processes import Processes, end, is_running, read_state, sole_platform
+from recsys.settings import Settings
+
+START_SECONDS = 180.0
+VALKEY = "valkey"
+
+
+class Stopped(BaseException):
+    """SIGTERM, SIGHUP or Ctrl-C came."""
+
+
+class Platform:
+    """A started platform: its addresses, and a client of its Airflow."""
+
+    def __init__(self, settings: Settings, options: Options, console: Console, scheduled: bool) -> None:
+        self.options = options
+        self.console = console
+        self.url = f"http://{components.HOST}:{options.port_airflow}"
+        self.var = settings.var.resolve()
+        self.settings = settings.model_copy(
+            update={
+                "var": self.var,
+                "redis_url": SecretStr(f"redis://{components.HOST}:{options.port_redis}/0"),
+                "service_url": f"http://{components.HOST}:{options.port_service}",
+            }
+        )
+        self._given_world = "world" in settings.model_fields_set
+        self._choice = engine.choose(options)
+        self._environment = components.environment(settings, options, self._choice.simulation, scheduled)
+        self._processes = Processes(self.var)
+        self.password = components.load_secrets(self.var).password
+        self.airflow = AirflowClient(self.url, components.USER, self.password)
+
+    def start(self) -> None:
+        """Start everything and wait until it is ready.
+
+        Raises:
+            UnavailableError: a part does not come up; the message ends with its log.
+        """
+        self._start(VALKEY, components.valkey_words(self.var, self.options))
+        self._wait(VALKEY, self._valkey_answers, f"127.0.0.1:{self.options.port_redis}")
+        self.console.say(self._choice.why)
+        migrated = self._migrate()
+        self._prepare_world()
+        self._start("service", components.service_words(self.options))
+        if migrated:
+            self._processes.wait("airflow-db")
+            self._migration_stamp().write_text(_airflow_version())
+            self.console.say("Airflow's database is ready")
+        for part in components.AIRFLOW_PARTS:
+            self._start(part, components.airflow_words(part))
+        self._wait("service", self._service_answers, self.settings.service_url)
+        self._wait("api-server", self.airflow.is_healthy, self.url)
+        self._wait("dag-processor", self._dags_are_there, f"{night.TRAFFIC}, {night.NIGHT}")
+
+    def check(self) -> None:
+        """See that every process still runs."""
+        self._processes.check()
+
+    def stop(self) -> None:
+        """End every process."""
+        self.console.say("Stopping everything")
+        self._processes.stop(last=VALKEY)
+        if self._choice.simulation == "docker":
+            engine.end_containers(str(self.var))
+        self.console.say("Everything has stopped")
+
+    def _start(self, name: str, words: list[str]) -> None:
+        self._processes.start(name, words, self._environment, components.ROOT)
+
+    def _migrate(self) -> bool:
+        """Begin to create or upgrade Airflow's database, unless this version of Airflow already did."""
+        stamp = self._migration_stamp()
+        if stamp.exists() and stamp.read_text() == _airflow_version():
+            return False
+        self._start("airflow-db", components.airflow_words("db", "migrate"))
+        return True
+
+    def _migration_stamp(self) -> Path:
+        return self.var / "airflow" / "migrated"
+
+    def _prepare_world(self) -> None:
+        from recsys.world import validate
+
+        world = self.settings.world
+        if not self._given_world and not world.exists():
+            self.console.say(f"Generating a world in {world}")
+            self._start("world", [sys.executable, "-m", "recsys.cli", "world", "generate", "--dir", str(world.resolve())])
+            self._processes.wait("world")
+        validate(world)
+        self.console.say(f"World: {world}")
+
+    def _wait(self, name: str, ready: Callable[[], bool], where: str) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not ready():
+            self.check()
+            if time.monotonic() > deadline:
+                raise self._processes.failure(name, f"{name} was not ready within {START_SECONDS:.0f} s")
+            time.sleep(0.1)
+        self.console.say(f"{name} is ready: {where}")
+
+    def _valkey_answers(self) -> bool:
+        try:
+            return bool(redis_client.Redis(port=self.options.port_redis, socket_timeout=5).ping())
+        except redis_client.RedisError:
+            return False
+
+    def _service_answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.settings.service_url}/readyz", timeout=2) as answer:  # noqa: S310
+                return answer.status == 200
+        except OSError:
+            return False
+
+    def _dags_are_there(self) -> bool:
+        errors = self.airflow.import_errors()
+        if errors:
+            raise UnavailableError("DAG files cannot be imported: " + "; ".join(errors))
+        return self.airflow.has_dag(night.TRAFFIC) and self.airflow.has_dag(night.NIGHT)
+
+
+def run(settings: Settings) -> int:
+    """From nothing to yesterday's finished night; returns the exit status, 0 only if the night succeeded."""
+    console = Console()
+    options = load_options()
+    log_date = yesterday()
+    try:
+        with _running(settings, options, console, scheduled=False) as platform:
+            night.forget_interrupted(platform.airflow, platform.settings, console)
+            night.collect_missing_traffic(platform.airflow, platform.settings, options, log_date, console, platform.check)
+            seconds = night.run_night(platform.airflow, log_date, console, platform.check)
+            night.summarize(platform.settings, log_date, console)
+            console.say(f"  the night took {seconds:.0f} s, all together {console.seconds:.0f} s")
+    except Stopped as stopped:
+        return 128 + int(str(stopped))
+    return 0
+
+
+def up(settings: Settings) -> int:
+    """Keep the platform until Ctrl-C, SIGTERM or ``recsys platform down``."""
+    console = Console()
+    try:
+        with _running(settings, load_options(), console, scheduled=True) as platform:
+            night.forget_interrupted(platform.airflow, platform.settings, console)
+            console.say(f"Airflow: {platform.url}   user {components.USER}   password {platform.password}")
+            console.say("The DAGs are paused at first: unpause them there for the nightly schedule, or trigger a run.")
+            console.say("Ctrl-C, or 'make down' elsewhere, stops everything.")
+            while True:
+                platform.check()
+                time.sleep(0.5)
+    except Stopped:
+        return 0
+
+
+def down(settings: Settings) -> int:
+    """End a platform, whether its own command still runs or was killed."""
+    var = settings.var.resolve()
+    found = read_state(var)
+    for own in (r for r in found if r.name == "platform"):
+        os.kill(own.pid, signal.SIGTERM)
+        while is_running(own):
+            time.sleep(0.1)
+    left = read_state(var)
+    end(left)
+    (var / "platform.json").unlink(missing_ok=True)
+    print(f"stopped: {', '.join(r.name for r in found)}" if found else "nothing was running")
+    return 0
+
+
+@contextmanager
+def _running(settings: Settings, options: Options, console: Console, *, scheduled: bool) -> Iterator[Platform]:
+    """A started platform while the block runs; on every way out everything is ended."""
+    var = settings.var.resolve()
+    with sole_platform(var), _signals() as ignore:
+        left = read_state(var)
+        if left:
+            console.say(f"An earlier platform was killed; ending {', '.join(r.name for r in left)}")
+            end(left)
+        components.check_ports(options)
+        platform = Platform(settings, options, console, scheduled)
+        try:
+            platform.start()
+            yield platform
+        finally:
+            ignore()
+            platform.stop()
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[], None]]:
+    """Turn signals into :class:`Stopped`; gives a function after which further ones are ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise Stopped(int(number))
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
+
+    def ignore() -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+
+    try:
+        yield ignore
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _airflow_version() -> str:
+    return importlib.metadata.version("apache-airflow")

@@ -1,0 +1,111 @@
+"""A thin client of Airflow's REST API: health, triggering, states of runs and tasks, the end of a task's log."""
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any
+
+from recsys.exceptions import UnavailableError
+
+FINISHED = frozenset({"success", "failed"})
+
+
+class AirflowClient:
+    """Talks to one api-server as one user.
+
+    Args:
+        url: address of the api-server, such as ``http://127.0.0.1:8080``.
+    """
+
+    def __init__(self, url: str, user: str, password: str) -> None:
+        self.url = url
+        self._login = {"username": user, "password": password}
+        self._token = ""
+
+    def is_healthy(self) -> bool:
+        """Whether the api-server answers and the scheduler and the dag-processor have reported lately."""
+        try:
+            health = self._send("GET", "/api/v2/monitor/health")
+        except UnavailableError:
+            return False
+        return all((health.get(part) or {}).get("status") == "healthy" for part in ("metadatabase", "scheduler", "dag_processor"))
+
+    def import_errors(self) -> list[str]:
+        """Why DAG files cannot be imported, one text a file."""
+        answer = self._call("GET", "/importErrors")
+        return [f"{error['filename']}: {error['stack_trace'].strip().splitlines()[-1]}" for error in answer["import_errors"]]
+
+    def has_dag(self, dag: str) -> bool:
+        """Whether the DAG has been parsed and stored."""
+        try:
+            self._call("GET", f"/dags/{dag}/details")
+        except UnavailableError:
+            return False
+        return True
+
+    def set_paused(self, dag: str, paused: bool) -> None:
+        """Pause or unpause a DAG; a paused one runs nothing."""
+        self._call("PATCH", f"/dags/{dag}?update_mask=is_paused", {"is_paused": paused})
+
+    def trigger(self, dag: str, run: str, parameters: dict[str, Any]) -> None:
+        """Start a manual run."""
+        self._call("POST", f"/dags/{dag}/dagRuns", {"dag_run_id": run, "logical_date": None, "conf": parameters})
+
+    def run(self, dag: str, run: str) -> dict[str, Any]:
+        """A run: ``state``, ``start_date``, ``end_date`` and more."""
+        return self._call("GET", f"/dags/{dag}/dagRuns/{_quoted(run)}")
+
+    def unfinished_runs(self, dag: str) -> list[dict[str, Any]]:
+        """Runs that are queued or running."""
+        answer = self._call("GET", f"/dags/{dag}/dagRuns?state=running&state=queued&limit=100")
+        return list(answer["dag_runs"])
+
+    def fail_run(self, dag: str, run: str) -> None:
+        """Mark a run and its unfinished tasks failed."""
+        self._call("PATCH", f"/dags/{dag}/dagRuns/{_quoted(run)}?update_mask=state", {"state": "failed"})
+
+    def tasks(self, dag: str, run: str) -> list[dict[str, Any]]:
+        """Task instances of a run."""
+        return list(self._call("GET", f"/dags/{dag}/dagRuns/{_quoted(run)}/taskInstances?limit=300")["task_instances"])
+
+    def log_tail(self, task: dict[str, Any], lines: int = 12) -> list[str]:
+        """The last lines of the log of a task instance's last try."""
+        path = (
+            f"/dags/{task['dag_id']}/dagRuns/{_quoted(task['dag_run_id'])}/taskInstances/{task['task_id']}"
+            f"/logs/{task['try_number']}?map_index={task['map_index']}&full_content=true"
+        )
+        try:
+            content = self._call("GET", path)["content"]
+        except UnavailableError as error:
+            return [str(error)]
+        found = []
+        for entry in content:
+            text = entry if isinstance(entry, str) else str(entry.get("event", ""))
+            details = [] if isinstance(entry, str) else entry.get("error_detail") or []
+            found += [text, *(f"{d.get('exc_type')}: {d.get('exc_value')}" for d in details)]
+        return [line for line in found if line.strip() and not line.startswith("::")][-lines:]
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        if not self._token:
+            self._token = self._send("POST", "/auth/token", self._login)["access_token"]
+        return self._send(method, f"/api/v2{path}", body)
+
+    def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, headers, method=method)  # noqa: S310 -- http only
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+                return dict(json.loads(answer.read() or b"{}"))
+        except urllib.error.HTTPError as error:
+            detail = error.read().decode(errors="replace")[:500]
+            raise UnavailableError(f"Airflow answered {error.code} to {method} {path}: {detail}") from None
+        except (OSError, ValueError) as error:
+            raise UnavailableError(f"Airflow at {self.url} does not answer: {error}") from None
+
+
+def _quoted(run: str) -> str:
+    return urllib.parse.quote(run, safe="")

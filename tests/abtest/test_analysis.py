@@ -1,0 +1,177 @@
+"""The comparison of arms: equal to scipy and tea-tasting, honest intervals, reasons instead of wrong numbers."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import tea_tasting as tt
+from scipy import stats
+
+from recsys.abtest.analysis import against_live, compare_arms, holm, sample_ratio, welch
+from recsys.abtest.metrics import METRICS, PRIMARY, Metric
+from recsys.exceptions import InvalidInputError
+
+RATIO = next(m for m in METRICS if m.name == "time_per_session")
+
+
+def users(values: np.ndarray, sessions: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Columns of users whose mean session time is ``values``."""
+    count = np.ones(len(values)) if sessions is None else sessions
+    return {
+        "user": np.arange(len(values)), "sessions": count, "steps": 3 * count, "time": values * count, "finished": count,
+        "requests": 2 * count, "latency_ms": 2 * count,
+    }  # fmt: skip
+
+
+def heavy_tailed(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Session times as listeners leave them: positive, skewed, a standard deviation about as large as the mean."""
+    return rng.lognormal(1.0, 0.8, n)
+
+
+def inside(hits: int, n: int, probability: float, level: float = 0.999) -> bool:
+    """Whether a count lies within the binomial band."""
+    low, high = stats.binom.interval(level, n, probability)
+    return bool(low <= hits <= high)
+
+
+@pytest.mark.parametrize("sizes", [(5, 7), (300, 200), (4000, 9000)])
+def test_p_value_and_interval_equal_scipys_welch(sizes: tuple[int, int]) -> None:
+    rng = np.random.default_rng(sum(sizes))
+    control, treatment = heavy_tailed(rng, sizes[0]), 1.1 * heavy_tailed(rng, sizes[1])
+    expected = stats.ttest_ind(treatment, control, equal_var=False)
+    low, high = expected.confidence_interval(0.95)
+    found = welch(PRIMARY, users(control), users(treatment))
+    assert found.p_value == pytest.approx(expected.pvalue, rel=1e-12, abs=1e-12)
+    assert found.ci_low == pytest.approx(low, rel=1e-12, abs=1e-12)
+    assert found.ci_high == pytest.approx(high, rel=1e-12, abs=1e-12)
+    assert found.effect == pytest.approx(treatment.mean() - control.mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("metric", [PRIMARY, RATIO], ids=lambda m: m.name)
+def test_equals_tea_tasting_on_rows(metric: Metric) -> None:
+    rng = np.random.default_rng(5)
+    frames, columns = [], []
+    for arm in (0, 1):
+        columns.append(users(heavy_tailed(rng, 800) * (1 + 0.1 * arm), rng.integers(1, 9, 800).astype(float)))
+        mean = columns[-1]["time"] / columns[-1]["sessions"]
+        frames.append({"variant": np.full(800, arm), "mean": mean, **columns[-1]})
+    import pandas as pd
+
+    data = pd.concat([pd.DataFrame(frame) for frame in frames])
+    theirs = tt.Mean("mean") if metric is PRIMARY else tt.RatioOfMeans("time", "sessions")
+    expected = tt.Experiment(m=theirs).analyze(data)["m"]
+    found = welch(metric, *columns)
+    assert found.p_value == pytest.approx(expected.pvalue, rel=1e-9)
+    assert found.effect_percent == pytest.approx(100 * expected.rel_effect_size, rel=1e-9)
+    assert found.ci_low_percent == pytest.approx(100 * expected.rel_effect_size_ci_lower, rel=1e-9)
+    assert found.ci_high_percent == pytest.approx(100 * expected.rel_effect_size_ci_upper, rel=1e-9)
+
+
+@pytest.mark.parametrize("lift", [1.0, 1.03, 1.5, 3.5])
+def test_intervals_cover_planted_effects(lift: float) -> None:
+    rng = np.random.default_rng(int(1000 * lift))
+    repetitions, covered = 500, 0
+    for _ in range(repetitions):
+        found = welch(PRIMARY, users(heavy_tailed(rng, 1500)), users(lift * heavy_tailed(rng, 1500)))
+        assert found.ci_low_percent is not None
+        assert found.ci_high_percent is not None
+        covered += found.ci_low_percent <= 100 * (lift - 1) <= found.ci_high_percent
+    assert inside(covered, repetitions, 0.95)
+
+
+@pytest.mark.parametrize("metric", [PRIMARY, RATIO], ids=lambda m: m.name)
+def test_false_positives_of_equal_arms_and_uniform_p(metric: Metric) -> None:
+    rng = np.random.default_rng(11)
+    repetitions = 2000 if metric is PRIMARY else 600
+    # Sessions of a user resemble each other: session-level tests would fail here.
+    level, sessions = heavy_tailed(rng, 1200), rng.integers(1, 12, 1200).astype(float)
+    pool = users(level * rng.lognormal(0, 0.2, 1200), sessions)
+    p_values = np.empty(repetitions)
+    for i in range(repetitions):
+        split = rng.random(1200) < 0.5
+        arms = [{name: column[mask] for name, column in pool.items()} for mask in (split, ~split)]
+        p_value = welch(metric, *arms).p_value
+        assert p_value is not None
+        p_values[i] = p_value
+    assert inside(int((p_values < 0.05).sum()), repetitions, 0.05)
+    assert stats.kstest(p_values, "uniform").pvalue > 0.001
+
+
+def test_holm_is_step_down_monotone_and_capped() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_only_declared_metrics_of_treatments_are_adjusted() -> None:
+    rng = np.random.default_rng(2)
+    arms = {arm: users(heavy_tailed(rng, 400), rng.integers(1, 5, 400).astype(float)) for arm in ("C", "T1", "L")}
+    for arm in arms:
+        arms[arm]["steps"] = np.rint(arms[arm]["time"] * 2 + 1)
+    found = compare_arms(arms, "C", ["T1"], context=["L"])
+    assert {c.name for c in found if c.p_adjusted is not None} == {
+        "mean_session_time", "mean_session_length", "time_per_session", "time_per_play",
+    }  # fmt: skip
+    assert all(c.p_adjusted is None for c in found if c.arm == "L" or c.role in ("validity", "cost"))
+    assert all(c.p_adjusted >= c.p_value for c in found if c.p_adjusted is not None and c.p_value is not None)
+    versus = against_live(arms["T1"], arms["L"], "T1", "L")
+    assert (versus.arm, versus.control, versus.role) == ("T1", "L", "non_inferiority")
+
+
+def test_sample_ratio_catches_one_percent_in_a_million_users() -> None:
+    shares = {"C": 1.0, "T1": 1.0}
+    assert not sample_ratio({"C": 505_000, "T1": 495_000}, shares).ok
+    assert sample_ratio({"C": 500_400, "T1": 499_600}, shares).ok
+    assert sample_ratio({"C": 900, "T1": 100}, {"C": 9, "T1": 1}).p_value == 1.0
+    missing = sample_ratio({"C": 1000}, shares)
+    assert missing.users == {"C": 1000, "T1": 0}
+    assert not missing.ok
+
+
+def test_sample_ratio_has_reasons_where_it_has_no_number() -> None:
+    for users_by_arm, shares in (({"C": 5}, {"C": 1.0}), ({}, {"C": 1.0, "T1": 1.0})):
+        found = sample_ratio(users_by_arm, shares)
+        assert found.p_value is None
+        assert found.reason
+        assert not found.ok
+
+
+@pytest.mark.parametrize(
+    ("control", "treatment", "reason"),
+    [
+        ([], [1.0, 2.0], "control arm has 0 users"),
+        ([1.0, 2.0], [1.0], "treatment arm has 1 users"),
+        ([1.0, 1.0, 1.0], [2.0, 2.0], "same value"),
+        ([0.1] * 1000, [0.1] * 1000, "same value"),
+        ([1.0, math.inf], [1.0, 2.0], "infinite"),
+        ([1.0, 2.0], [math.nan, 2.0], "infinite or missing"),
+        ([0.0, 0.0], [1.0, 2.0], "no relative effect"),
+        ([1e308, 1.5e308], [1.0, 2.0], "too large"),
+        ([0.0] * 99 + [1e-100], [1.0, 2.0] * 3, "too uncertain"),
+        ([0.0] * 99 + [1.0], [1.0, 2.0] * 3, "too uncertain"),
+    ],
+)
+def test_degenerate_data_give_a_reason_and_no_number(control: list[float], treatment: list[float], reason: str) -> None:
+    found = welch(PRIMARY, users(np.array(control)), users(np.array(treatment)))
+    assert {found.effect_percent, found.ci_low_percent, found.mde_percent} == {None}
+    assert found.reason is not None
+    assert reason in found.reason
+    assert not found.better
+    for value in dataclasses.asdict(found).values():
+        assert not (isinstance(value, float) and not math.isfinite(value))
+
+
+def test_detectable_effect_is_found_with_the_stated_power() -> None:
+    rng = np.random.default_rng(8)
+    found = welch(PRIMARY, users(heavy_tailed(rng, 4000)), users(heavy_tailed(rng, 4000)))
+    assert found.mde_percent is not None
+    lift = 1 + found.mde_percent / 100
+    runs = [welch(PRIMARY, users(heavy_tailed(rng, 4000)), users(lift * heavy_tailed(rng, 4000))) for _ in range(300)]
+    share = np.mean([(run.p_value or 1.0) < 0.05 for run in runs])
+    assert 0.70 < share < 0.90
+
+
+def test_confidence_must_be_a_probability() -> None:
+    with pytest.raises(InvalidInputError, match="confidence"):
+        welch(PRIMARY, users(np.ones(3)), users(np.ones(3)), confidence=95)

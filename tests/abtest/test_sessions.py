@@ -1,0 +1,160 @@
+"""Reading sessions from logs: both formats, bad lines, repeats, broken assignments."""
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsys.abtest.sessions import log_files, read_log
+from recsys.exceptions import InvalidInputError, MissingDataError
+from recsys.schemas import Arm, Experiment
+from tests.abtest.traffic import lean, records, write
+
+DESIGN = Experiment("X", (Arm("C", "contextual"), Arm("T1", "dae")))
+
+
+def by_hand(rows: list[dict]) -> dict[int, tuple[int, int, float]]:
+    """Sessions, plays and time of each user, one record after another."""
+    found: dict[int, tuple[int, int, float]] = {}
+    for row in rows:
+        sessions, steps, time = found.get(row["user"], (0, 0, 0.0))
+        found[row["user"]] = (sessions + (row["message"] == "last"), steps + 1, time + row["time"])
+    return found
+
+
+@pytest.mark.parametrize("form", [list, lean], ids=["nightshift", "original"])
+def test_users_equal_a_count_by_hand(tmp_path: Path, form) -> None:
+    rows = records(DESIGN)
+    write(tmp_path / "a.jsonl", form(rows[: len(rows) // 2]))
+    write(tmp_path / "b.jsonl", form(rows[len(rows) // 2 :]))
+    found = read_log(tmp_path, "X", DESIGN, catalogue=500)
+    expected = by_hand(rows)
+    assert found.users["user"].tolist() == sorted(expected)
+    for i, user in enumerate(found.users["user"].tolist()):
+        assert (found.users["sessions"][i], found.users["steps"][i]) == expected[user][:2]
+        assert found.users["time"][i] == pytest.approx(expected[user][2])
+        assert found.arms[found.users["arm"][i]] == DESIGN.arm_of(user).name
+    assert found.counts["sessions"] == 600 == len(found.sessions["time"])
+    assert found.counts["next"] + found.counts["last"] == found.counts["events"] == len(rows)
+    assert found.warnings == ()
+    latency = [row["latency"] for row in rows if row["message"] == "next"]
+    assert found.users["latency_ms"].sum() == pytest.approx(1000 * sum(latency))
+    assert found.guardrails["C"]["repeat_share"] == 0.0
+    assert (found.guardrails["C"]["degraded_share"] is None) == (form is lean)
+
+
+def test_bad_lines_and_repeats_are_dropped_and_counted(tmp_path: Path) -> None:
+    rows = records(DESIGN)
+    clean = read_log(write(tmp_path / "clean/a.jsonl", rows), "X")
+    good = json.dumps(rows[0])
+    bad = [
+        "garbage", "[1, 2]", '{"message": "next"}', good[: len(good) // 2],
+        good.replace('"time": 1.0', '"time": Infinity'), good.replace('"time": 1.0', '"time": NaN'),
+        good.replace('"time": 1.0', '"time": 7.5'), good.replace('"message": "next"', '"message": "skip"'),
+        good.replace(f'"user": {rows[0]["user"]}', '"user": 1.5'), good.replace(f'"user": {rows[0]["user"]}', '"user": "x"'),
+    ]  # fmt: skip
+    repeated = [{**row, "timestamp": row["timestamp"] + 9} for row in rows[5:12]]
+    tail = "\n".join(bad) + "\n" + json.dumps({**rows[0], "user": 7, "session": 99})
+    dirty = read_log(write(tmp_path / "dirty/a.jsonl", [*rows, *repeated], tail), "X")
+    assert dirty.counts["malformed"] == len(bad) + 1
+    assert dirty.counts["repeated"] == len(repeated)
+    for name, column in clean.users.items():
+        np.testing.assert_array_equal(column, dirty.users[name])
+
+
+def test_two_tries_of_a_shard_count_once(tmp_path: Path) -> None:
+    rows = records(DESIGN)
+    write(tmp_path / "a.jsonl", rows)
+    write(tmp_path / "b.jsonl", [{**row, "run": "night.0.b"} for row in rows[:100]])
+    found = read_log(tmp_path, "X")
+    assert found.counts["repeated"] == 100
+    assert found.counts["sessions"] == 600
+
+
+def test_sessions_without_an_end_or_with_holes_are_left_out(tmp_path: Path) -> None:
+    rows = records(DESIGN)
+    first = [i for i, row in enumerate(rows) if row["message"] == "last"][:2]
+    holed = [row for i, row in enumerate(rows) if i not in (first[0], first[1] - 1)]
+    found = read_log(write(tmp_path / "a.jsonl", holed), "X")
+    assert found.counts["unfinished_sessions"] == 2
+    assert found.counts["sessions"] == 598
+
+
+def test_a_user_in_two_arms_is_left_out_and_counted(tmp_path: Path) -> None:
+    rows = records(DESIGN)
+    user = rows[0]["user"]
+    other = {"C": "T1", "T1": "C"}[DESIGN.arm_of(user).name]
+    rows[0] = {**rows[0], "experiments": {"X": other}}
+    found = read_log(write(tmp_path / "a.jsonl", rows), "X", DESIGN)
+    assert found.counts["users_in_two_arms"] == 1
+    assert user not in found.users["user"]
+
+
+def test_arms_are_compared_with_the_hash(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", records(DESIGN))
+    salted = Experiment("X", DESIGN.arms, salt="other")
+    assert read_log(path, "X", DESIGN).counts["misassigned"] == 0
+    wrong = read_log(path, "X", salted)
+    assert wrong.counts["misassigned"] > 50
+    assert any("assignment hash" in warning for warning in wrong.warnings)
+
+
+def test_a_clock_that_goes_backwards_is_told_and_changes_nothing(tmp_path: Path) -> None:
+    rows = records(DESIGN)
+    clean = read_log(write(tmp_path / "a/a.jsonl", rows), "X")
+    turned = [{**row, "timestamp": row["timestamp"] - (5000 if row["step"] == 1 else 0)} for row in rows]
+    found = read_log(write(tmp_path / "b/a.jsonl", turned), "X")
+    assert found.counts["clock_backwards"] > 500
+    np.testing.assert_array_equal(found.users["time"], clean.users["time"])
+
+
+def test_guardrails_count_what_the_log_says(tmp_path: Path) -> None:
+    rows = records(DESIGN)
+    for i, row in enumerate(rows):
+        row["source"] = "top100" if i % 2 else "exploration"
+        row["degraded"] = True
+        row["track"] = row["recommendation"] = 3
+    found = read_log(write(tmp_path / "a.jsonl", rows), "X", catalogue=500).guardrails["T1"]
+    assert found["fallback_share"] == pytest.approx(0.5, abs=0.05)
+    assert found["fallback_share"] + found["exploration_share"] == pytest.approx(1)
+    assert found["degraded_share"] == 1.0
+    assert found["coverage_tracks"] == 1
+    assert found["coverage_share"] == 1 / 500
+    assert found["repeat_share"] > 0.7
+
+
+def test_an_unknown_experiment_is_an_error_that_names_the_known(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", records(DESIGN, sessions=20))
+    with pytest.raises(InvalidInputError, match="'Y'; they hold 'X'"):
+        read_log(path, "Y")
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "garbage\n", '{"message": "next"'])
+def test_logs_without_a_usable_record_are_an_error(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.jsonl").write_text(content)
+    with pytest.raises(InvalidInputError, match="no usable record"):
+        read_log(tmp_path, "X")
+
+
+def test_files_are_found_by_name(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "data.json", "b.log.1", "run.json", "manifest.json", "notes.txt", "sub/c.jsonl.gz"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert [p.name for p in log_files(tmp_path)] == ["a.jsonl", "b.log.1", "data.json", "c.jsonl.gz"]
+    with pytest.raises(MissingDataError, match="does not exist"):
+        log_files(tmp_path / "none")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(MissingDataError, match="no log files"):
+        log_files(empty)
+
+
+def test_compressed_logs_are_read(tmp_path: Path) -> None:
+    plain = write(tmp_path / "plain/a.jsonl", records(DESIGN, sessions=50))
+    packed = tmp_path / "packed/a.jsonl.gz"
+    packed.parent.mkdir()
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    assert read_log(packed, "X").counts == read_log(plain, "X").counts

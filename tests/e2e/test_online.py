@@ -1,0 +1,265 @@
+"""Service and simulator together, for real: same seed, same logs, whatever the sharding, the batching and the accidents."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+
+import psutil
+import pytest
+
+from recsys import keyspace, publish
+from recsys.logs import count_events
+from recsys.schemas import Arm, Experiment, RunSpec, ShardResult
+from recsys.settings import load_settings
+from recsys.verify import log_digest
+from recsys.world import generate
+from tests.components import Service, Valkey, running
+
+pytestmark = pytest.mark.real
+
+TRACKS, USERS, EPISODES = 2000, 300, 600
+
+
+class Ground:
+    """A world, a Valkey with a published version and an open run, and a log directory."""
+
+    def __init__(self, directory: Path, valkey: Valkey) -> None:
+        self.directory, self.valkey, self.world, self.logs = directory, valkey, directory / "world", directory / "logs"
+        generate(self.world, tracks=TRACKS, artists=400, users=USERS, seed=5)
+        self.client = keyspace.connect(load_settings(redis_url=valkey.url))
+        lists = {u: keyspace.pack([(u * 7 + 13 * k) % TRACKS for k in range(50)]) for u in range(USERS)}
+        rows = keyspace.pack([(t + k + 1) % TRACKS for t in range(TRACKS) for k in range(20)])
+        version = publish.publish_version(self.client, publish.Content(lists, keyspace.pack(range(100)), rows), date(2026, 1, 2))
+        arms = (Arm("C", "contextual", version), Arm("T1", "dae", version))
+        publish.open_run(self.client, RunSpec("night", version, 0.1, 7, Experiment("E", arms, "s"), TRACKS))
+
+    def environment(self, **more: str) -> dict[str, str]:
+        return {
+            "RECSYS_WORLD": str(self.world), "RECSYS_REDIS_URL": self.valkey.url, "RECSYS_SERVICE_LOGS": str(self.logs), **more,
+        }  # fmt: skip
+
+    def command(self, service: Service, name: str, shard: int, shards: int, batch: int, episodes: int = EPISODES) -> list[str]:
+        return [
+            sys.executable, "-m", "recsys.simulate", "--recommender", "remote", "--world", str(self.world),
+            "--service-url", service.url, "--run", f"night.{shard}.{name}", "--shard", str(shard), "--shards", str(shards),
+            "--batch", str(batch), "--episodes", str(episodes), "--seed", "11",
+        ]  # fmt: skip
+
+    def play(self, service: Service, name: str, shards: int, batch: int, episodes: int = EPISODES) -> list[ShardResult]:
+        """Play a run; the logs of all its shards stand in one directory afterwards."""
+        commands = [self.command(service, name, shard, shards, batch, episodes) for shard in range(shards)]
+        processes = [subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for c in commands]
+        results = []
+        for process in processes:
+            output, errors = process.communicate(timeout=300)
+            assert process.returncode == 0, errors
+            results.append(ShardResult(**json.loads(output.strip().splitlines()[-1])))
+        return results
+
+    def gathered(self, name: str, shards: int) -> Path:
+        """All log files of a run in one directory."""
+        target = self.directory / "gathered" / name
+        target.mkdir(parents=True)
+        for shard in range(shards):
+            for path in (self.logs / f"night.{shard}.{name}").glob("*.jsonl"):
+                (target / f"{shard}-{path.name}").write_bytes(path.read_bytes())
+        return target
+
+
+@contextmanager
+def ground_at(directory: Path) -> Iterator[Ground]:
+    (directory / "valkey").mkdir(parents=True)
+    with running(Valkey(directory / "valkey")) as valkey:
+        yield Ground(directory, valkey)
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    with ground_at(tmp_path_factory.mktemp("ground")) as ground:
+        yield ground
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ground: Ground) -> str:
+    """The digest of the run that nothing disturbs: one shard, one worker, single requests."""
+    with running(Service(ground.environment())) as service:
+        result = ground.play(service, "plain", 1, 0)[0]
+    gathered = ground.gathered("plain", 1)
+    counts = count_events(sorted(gathered.glob("*.jsonl")))
+    assert (counts["next"], counts["last"]) == (result.next, EPISODES)
+    assert (counts["repeated"], counts["malformed"]) == (0, 0)
+    return log_digest(gathered)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_same_seed_same_logs(ground: Ground, undisturbed: str, workers: int) -> None:
+    with running(Service(ground.environment(), workers=workers)) as service:
+        for shards, batch in ((1, 0), (1, 1), (2, 64), (5, 0), (2, 1024)):
+            name = f"w{workers}s{shards}b{batch}"
+            ground.play(service, name, shards, batch)
+            assert log_digest(ground.gathered(name, shards)) == undisturbed, name
+
+
+def disturb(ground: Ground, name: str, service: Service, accident: threading.Thread, episodes: int) -> Path:
+    """Play while an accident happens."""
+    accident.start()
+    result = ground.play(service, name, 1, 0, episodes)[0]
+    accident.join()
+    gathered = ground.gathered(name, 1)
+    counts = count_events(sorted(gathered.glob("*.jsonl")))
+    assert (counts["next"], counts["last"]) == (result.next, result.last)
+    return gathered
+
+
+def worker_of(service: Service) -> psutil.Process:
+    """A living worker process of the service."""
+    assert service.process is not None
+    children = psutil.Process(service.process.pid).children()
+    alive = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+    return next(child for child in alive if "spawn_main" in " ".join(child.cmdline()))
+
+
+def test_killed_workers_and_a_killed_service_lose_no_answered_request(ground: Ground) -> None:
+    episodes = 4000
+    with running(Service(ground.environment(), workers=2)) as service:
+        ground.play(service, "calm", 1, 0, episodes)
+        expected = log_digest(ground.gathered("calm", 1))
+
+        def kill_workers() -> None:
+            for _ in range(3):
+                time.sleep(0.5)
+                worker_of(service).send_signal(signal.SIGKILL)
+
+        gathered = disturb(ground, "workers", service, threading.Thread(target=kill_workers), episodes)
+        assert log_digest(gathered) == expected
+
+        def kill_service() -> None:
+            time.sleep(0.7)
+            service.kill()
+            service.start()
+
+        gathered = disturb(ground, "whole", service, threading.Thread(target=kill_service), episodes)
+        assert log_digest(gathered) == expected
+
+
+def test_previews_wait_for_redis(ground: Ground) -> None:
+    episodes = 3000
+    with running(Service(ground.environment())) as service:
+        ground.play(service, "redis-calm", 1, 0, episodes)
+        expected = log_digest(ground.gathered("redis-calm", 1))
+
+        def restart_redis() -> None:
+            time.sleep(0.5)
+            assert ground.valkey.process is not None
+            ground.valkey.process.terminate()  # an orderly end writes everything down
+            ground.valkey.process.wait()
+            time.sleep(2)
+            ground.valkey.start()
+
+        gathered = disturb(ground, "redis", service, threading.Thread(target=restart_redis), episodes)
+        assert log_digest(gathered) == expected
+
+
+def test_a_guarded_service_wants_its_token(ground: Ground) -> None:
+    environment = ground.environment(RECSYS_SERVICE_TOKEN="token-of-the-test")
+    with running(Service(environment)) as service:
+        body = {"track": 1, "time": 1.0}
+        assert service.post("/next/1", body)[0] == 200
+        assert service.post("/next/1", body, **{"X-Recsys-Run": "night.0.t"})[0] == 401
+        assert service.post("/batch", {"events": []})[0] == 401
+        assert service.post("/batch", {"events": []}, Authorization="Bearer wrong")[0] == 401
+        assert service.post("/batch", {"events": []}, Authorization="Bearer token-of-the-test")[0] == 200
+        assert (
+            service.post("/next/1", body, **{"X-Recsys-Run": "night.0.t", "Authorization": "Bearer token-of-the-test"})[0] == 200
+        )
+
+
+def test_a_redis_with_a_password(tmp_path: Path) -> None:
+    (tmp_path / "valkey").mkdir()
+    with running(Valkey(tmp_path / "valkey", ("--requirepass", "word"))) as valkey:
+        open_url = valkey.url
+        guarded = f"redis://:word@127.0.0.1:{valkey.port}/0"
+        generate(tmp_path / "world", tracks=300, artists=50, users=20, seed=1)
+        environment = {"RECSYS_WORLD": str(tmp_path / "world"), "RECSYS_SERVICE_LOGS": str(tmp_path / "logs")}
+        with running(Service({**environment, "RECSYS_REDIS_URL": guarded})) as service:
+            assert service.post("/next/1", {"track": 1, "time": 1.0})[0] == 200
+        words = [sys.executable, "-m", "recsys.cli", "serve"]
+        env = {**os.environ, **environment, "RECSYS_REDIS_URL": open_url}
+        refused = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+        assert refused.returncode == 5
+        assert "does not answer" in refused.stderr
+
+
+def test_redis_out_of_memory_and_a_slow_redis_degrade_live(ground: Ground) -> None:
+    body = {"track": 1, "time": 1.0}
+    with running(Service(ground.environment())) as service:
+        ground.client.config_set("maxmemory", "1mb")
+        status, _ = service.post("/next/7", body)
+        assert status == 200
+        assert service.post("/next/7", body, **{"X-Recsys-Run": "night.0.oom"})[0] == 503
+        ground.client.config_set("maxmemory", "0")
+        assert service.post("/next/7", body, **{"X-Recsys-Run": "night.0.oom"})[0] == 200
+        assert ground.valkey.process is not None
+        ground.valkey.process.send_signal(signal.SIGSTOP)
+        try:
+            assert service.post("/next/7", body)[0] == 200
+        finally:
+            ground.valkey.process.send_signal(signal.SIGCONT)
+        deadline = time.monotonic() + 5
+        while service.get("/readyz")[0] != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert service.post("/next/7", body, **{"X-Recsys-Run": "night.0.slow"})[0] == 200
+    lines = [json.loads(line) for p in (ground.logs / "live").glob("*.jsonl") for line in p.read_text().splitlines()]
+    assert [r["degraded"] for r in lines if r["user"] == 7] == [True, True]
+
+
+def test_a_full_log_answers_503_and_leaves_whole_lines(ground: Ground) -> None:
+    """A file size limit is the full disk that a test can have without mounting one."""
+    body = {"track": 1, "time": 1.0}
+    header = {"X-Recsys-Run": "night.0.full"}
+    service = Service(ground.environment())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with running(service):
+        assert service.process is not None
+        resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (2000, hard))
+        statuses = [service.post("/next/9", {**body, "event": f"0.{i}"}, **header)[0] for i in range(12)]
+        assert statuses[0] == 200
+        assert statuses[-1] == 503
+        resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (soft, hard))
+        assert service.post("/next/9", {**body, "event": "0.11"}, **header)[0] == 200
+    counts = count_events(sorted((ground.logs / "night.0.full").glob("*.jsonl")))
+    assert counts["malformed"] == 0
+    assert counts["next"] == statuses.count(200) + 1
+
+
+def test_sigterm_finishes_what_was_asked(ground: Ground) -> None:
+    service = Service(ground.environment())
+    with running(service):
+        outcomes: list[int] = []
+
+        def ask() -> None:
+            for i in range(2000):
+                try:
+                    outcomes.append(service.post("/next/11", {"track": 1, "time": 1.0, "event": f"t{i}"})[0])
+                except OSError:
+                    return
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        time.sleep(0.3)
+        service.kill(signal.SIGTERM)
+        asking.join()
+    assert set(outcomes) == {200}
+    files = sorted((ground.logs / "live").glob("*.jsonl"))
+    answered = {json.loads(line)["event"] for path in files for line in path.read_text().splitlines()}
+    assert {f"t{i}" for i in range(len(outcomes))} <= answered
