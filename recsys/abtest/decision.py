@@ -70,7 +70,7 @@ def percent(value: float) -> str:
     >>> percent(3.14159)
     '+3.1 %'
     """
-    return f"{value:+.1f} %"
+    return f"{value:+.1f} %".replace("-", "−")
 
 
 def interval(result: Comparison) -> str:
@@ -123,13 +123,12 @@ def _ratio(ratio: SampleRatio) -> Line:
 
 
 def _assignment(counts: Mapping[str, int]) -> Line:
-    both, wrong = counts["users_in_two_arms"], counts["misassigned"]
-    ok = both == 0 and wrong == 0
-    if ok:
-        return Line(
-            "assignment", True, f"Assignment: each of the {counts['users']:,} users is in one arm, the one that was drawn."
-        )
-    return Line("assignment", False, f"Assignment: {both:,} users in two arms, {wrong:,} in another arm than their hash says.")
+    both, wrong = counts["users_in_two_arms"], counts.get("misassigned")
+    if both == 0 and not wrong:
+        said = "as logged; the hash was not recomputed" if wrong is None else "the one that the hash gives"
+        return Line("assignment", True, f"Assignment: each of the {counts['users']:,} users is in one arm, {said}.")
+    told = f"Assignment: {both:,} users in two arms, {wrong or 0:,} in another arm than their hash says."
+    return Line("assignment", False, told)
 
 
 def _arrivals(validity: Sequence[Comparison]) -> Line:

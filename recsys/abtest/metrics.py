@@ -55,7 +55,7 @@ class Metric:
 
 METRICS: tuple[Metric, ...] = (
     Metric(
-        "mean_session_time", "Session time", "tracks' worth of listening", "primary",
+        "mean_session_time", "Session time", "tracks heard", "primary",
         "Mean over users of a user's mean session time; the listener's own first track counts.",
         "time", "sessions",
     ),
@@ -65,7 +65,7 @@ METRICS: tuple[Metric, ...] = (
         "steps", "sessions",
     ),
     Metric(
-        "time_per_session", "Time per session", "tracks' worth of listening", "secondary",
+        "time_per_session", "Time per session", "tracks heard", "secondary",
         "All session time over all sessions of an arm: busy listeners weigh more.",
         "time", "sessions", "ratio",
     ),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recsys.abtest.decision import p_text
+from recsys.abtest.decision import p_text, percent
 from recsys.abtest.metrics import GUARDRAILS, METRICS
 from recsys.abtest.pictures import DARK, Picture
 
@@ -103,7 +103,7 @@ def number(value: float | None, digits: int = 2) -> str:
 
 def signed_percent(value: float | None) -> str:
     """A signed percentage with a true minus sign, or a dash."""
-    return "–" if value is None else f"{value:+.1f} %".replace("-", "−")
+    return "–" if value is None else percent(value)
 
 
 def _chance(p_value: float) -> str:

@@ -97,7 +97,8 @@ def build_refused_report(
     """Write the report of a night whose model the gate refused: no experiment took place."""
     reasons = [str(reason) for reason in gate.get("reasons", [])] or ["The gate refused the model without a reason."]
     document: Document = {
-        "schema": SCHEMA, "experiment": None, "control": None, "treatments": [], "live_arm": None, "log_date": str(log_date),
+        "schema": SCHEMA, "experiment": None, "control": None, "treatments": [], "candidate": None, "live_arm": None,
+        "log_date": str(log_date),
         "version": "", "users": 0, "sessions": 0, "metrics": [], "against_live": None, "arms": {}, "guardrails": [],
         "srm": {"p_value": None, "ok": None, "reason": "no experiment took place"}, "counts": {}, "warnings": [],
         "decision": {"verdict": "gate_refused", "reasons": reasons, "rules": []}, "cumulative": [], "activity": [],

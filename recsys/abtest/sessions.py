@@ -111,7 +111,8 @@ def read_log(
             raise InvalidInputError(_no_such_experiment(db, experiment, counts))
         users = _users(db, arms)
         counts["users"] = len(users["user"])
-        counts["misassigned"] = _misassigned(users, arms, design)
+        if design is not None:
+            counts["misassigned"] = _misassigned(users, arms, design)
         sessions = _session_columns(db, users)
         guardrails = {arm: _guardrails(db, arm, catalogue) for arm in arms}
     return ExperimentLog(experiment, arms, users, sessions, guardrails, counts, tuple(_warnings(counts)))
@@ -139,7 +140,7 @@ def _without_torn_lines(files: Sequence[Path], scratch: Path) -> tuple[list[str]
 
 _COLUMNS = {
     "message": "VARCHAR", "timestamp": "BIGINT", "user": "DOUBLE", "track": "DOUBLE", "time": "DOUBLE", "latency": "DOUBLE",
-    "recommendation": "BIGINT", "experiments": "MAP(VARCHAR, VARCHAR)", "run": "VARCHAR", "session": "INTEGER", "step": "INTEGER",
+    "recommendation": "BIGINT", "experiments": "JSON", "run": "VARCHAR", "session": "INTEGER", "step": "INTEGER",
     "source": "VARCHAR", "degraded": "BOOLEAN",
 }  # fmt: skip
 
@@ -165,9 +166,10 @@ def _load(db: Any, files: list[str], experiment: str) -> dict[str, int]:
             CASE WHEN valid THEN "user"::BIGINT END AS "user", CASE WHEN valid THEN track::BIGINT END AS track,
             CASE WHEN valid THEN round(time * 1e6)::BIGINT END AS time,
             CASE WHEN valid THEN round(latency * 1e9)::BIGINT END AS latency,
-            recommendation, experiments[?] AS arm, map_keys(experiments) AS names, coalesce(run, '') AS run,
+            recommendation, json_extract_string(experiments, ?) AS arm,
+            CASE WHEN arm IS NULL THEN experiments END AS others, coalesce(run, '') AS run,
             session, step, source, degraded FROM {source}""",
-        [experiment, files],
+        ["/" + experiment.replace("~", "~0").replace("/", "~1"), files],  # a JSON pointer
     )
     db.execute(
         r"""CREATE TEMP TABLE runs AS SELECT run, dense_rank() OVER (
@@ -277,9 +279,8 @@ def _session_columns(db: Any, users: dict[str, npt.NDArray[Any]]) -> dict[str, n
     return sessions
 
 
-def _misassigned(users: dict[str, npt.NDArray[Any]], arms: tuple[str, ...], design: Experiment | None) -> int:
-    if design is None:
-        return 0
+def _misassigned(users: dict[str, npt.NDArray[Any]], arms: tuple[str, ...], design: Experiment) -> int:
+    """Users whose logged arm is not the one that the assignment hash gives."""
     logged = users["arm"].tolist()
     return sum(design.arm_of(user).name != arms[arm] for user, arm in zip(users["user"].tolist(), logged, strict=True))
 
@@ -314,7 +315,7 @@ def _guardrails(db: Any, arm: str, catalogue: int) -> dict[str, float | None]:
 
 
 def _no_such_experiment(db: Any, experiment: str, counts: dict[str, int]) -> str:
-    names = [row[0] for row in db.execute("SELECT DISTINCT unnest(names) AS n FROM raw ORDER BY n").fetchall()]
+    names = [row[0] for row in db.execute("SELECT DISTINCT unnest(json_keys(others)) AS n FROM raw ORDER BY n").fetchall()]
     if not counts["events"]:
         return f"the logs hold no usable record ({counts['malformed']} malformed lines); check that they are request logs"
     known = f"they hold {', '.join(map(repr, names[:10]))}" if names else "they hold no experiment at all"
@@ -333,4 +334,4 @@ _WARNINGS = {
 
 
 def _warnings(counts: dict[str, int]) -> list[str]:
-    return [text.format(n=f"{counts[name]:,}") for name, text in _WARNINGS.items() if counts[name]]
+    return [text.format(n=f"{counts[name]:,}") for name, text in _WARNINGS.items() if counts.get(name)]

@@ -127,7 +127,7 @@ def sole_platform(var: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConflictError(
-                f"a platform already runs on {var}; 'make down' ends it, RECSYS_VAR chooses another one"
+                f"a platform already runs on {var}; 'make down' ends it, RECSYS_VAR names another directory"
             ) from None
         yield
 

@@ -1,0 +1,99 @@
+"""Every DAG is documented, owned, bounded in time and quick to parse."""
+
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.dags.conftest import DAGS
+
+FILES = sorted(path for path in DAGS.glob("*.py") if "@dag(" in path.read_text())
+NIGHT = [
+    "wait_for_logs", "collect", "train", "evaluate_gate", "recommend", "publish", "simulate", "upload_logs", "abtest_report",
+    "promote_or_hold",
+]  # fmt: skip
+PARSE_SECONDS = 2.0
+
+
+def test_no_import_errors(dag_bag: Any) -> None:
+    assert dag_bag.import_errors == {}
+    assert set(dag_bag.dags) == {"nightly_recommender", "collect_traffic"}
+
+
+def test_dags_are_documented_and_bounded(dag_bag: Any) -> None:
+    for dag in dag_bag.dags.values():
+        assert "### Triage" in dag.doc_md, dag.dag_id
+        assert all((dag.tags, dag.description, dag.dagrun_timeout)), dag.dag_id
+        assert dag.max_active_runs <= 2
+        assert dag.catchup is False
+        assert type(dag.timetable).__name__ == "CronDataIntervalTimetable"
+
+
+def test_tasks_are_owned_retried_and_bounded(dag_bag: Any) -> None:
+    for dag in dag_bag.dags.values():
+        for task in dag.tasks:
+            assert task.owner == "recommendations", task
+            assert task.retries >= 1, task
+            assert task.retry_exponential_backoff, task
+            assert task.execution_timeout is not None, task
+
+
+def test_triage_names_every_task(dag_bag: Any) -> None:
+    for dag in dag_bag.dags.values():
+        missing = [t.task_id for t in dag.tasks if t.task_id not in dag.doc_md and not t.is_teardown]
+        assert set(missing) <= {"recommend"}, dag.dag_id
+
+
+def test_params_have_titles_and_descriptions(dag_bag: Any) -> None:
+    for dag in dag_bag.dags.values():
+        for name in dag.params:
+            param = dag.params.get_param(name)
+            assert param.schema.get("title"), f"{dag.dag_id}.{name}"
+            assert param.description, f"{dag.dag_id}.{name}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("log_date", "yesterday"), ("episodes", 0), ("seed", -1), ("shards", 65), ("window", 1), ("promote", "yes")],
+)
+def test_params_refuse_bad_values(dag_bag: Any, name: str, value: object) -> None:
+    from airflow.sdk.exceptions import ParamValidationError
+
+    param = dag_bag.dags["nightly_recommender"].params.get_param(name)
+    with pytest.raises(ParamValidationError):
+        param.resolve(value)
+
+
+def test_the_night_is_wired_in_order(dag_bag: Any) -> None:
+    dag = dag_bag.dags["nightly_recommender"]
+    for before, after in itertools.pairwise(NIGHT):
+        assert after in {t.task_id for t in dag.get_task(before).get_flat_relatives(upstream=False)}, f"{before} -> {after}"
+    assert dag.get_task("simulate").is_mapped
+    assert dag.get_task("release_date").is_teardown
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("simulation", ["process", "docker"])
+def test_a_file_parses_quickly_without_heavy_imports(path: Path, simulation: str) -> None:
+    program = f"""
+import sys, time
+sys.path.insert(0, {str(DAGS)!r})
+import airflow.sdk, airflow.dag_processing.dagbag  # the dag-processor has them loaded
+from airflow.providers.standard.decorators import python, sensor, short_circuit
+before = set(sys.modules)
+begin = time.process_time()
+exec(compile(open({str(path)!r}).read(), {str(path)!r}, "exec"), {{"__name__": "parsed"}})
+seconds = time.process_time() - begin
+new = {{name.partition(".")[0] for name in set(sys.modules) - before}}
+print(seconds, *sorted(new & {{"torch", "pandas", "ibis", "duckdb", "scipy", "matplotlib", "tea_tasting", "pyarrow"}}))
+"""
+    environment = os.environ | {"RECSYS_SIMULATION": simulation, "PYTHONPATH": str(DAGS.parent)}
+    answer = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    seconds, *heavy = answer.stdout.splitlines()[-1].split()
+    assert float(seconds) < PARSE_SECONDS
+    assert heavy == []

@@ -1,0 +1,96 @@
+"""A small night as a user runs it: `recsys platform run`, real Airflow, real Valkey, the real service over HTTP."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from recsys.platform import components, night
+from recsys.platform.client import AirflowClient
+from recsys.platform.console import Console
+from recsys.platform.options import yesterday
+from tests.components import free_port
+from tests.test_platform import platform, processes_of
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
+
+SESSIONS = 3000
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RECSYS_", "AIRFLOW"))}
+    redis = free_port()
+    return kept | {
+        "RECSYS_VAR": str(tmp_path / "var"), "RECSYS_WORLD": str(tmp_path / "world"), "RECSYS_EPISODES": str(SESSIONS),
+        "RECSYS_TRAFFIC_SESSIONS": str(SESSIONS), "RECSYS_TRAFFIC_DATES": "3", "RECSYS_PORT_REDIS": str(redis),
+        "RECSYS_REDIS_URL": f"redis://127.0.0.1:{redis}/0", "RECSYS_PORT_SERVICE": str(free_port()),
+        "RECSYS_PORT_AIRFLOW": str(free_port()),
+    }  # fmt: skip
+
+
+def recsys(environment: dict[str, str], *words: str) -> str:
+    answer = subprocess.run(
+        [sys.executable, "-m", "recsys.cli", *words], env=environment, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return answer.stdout
+
+
+@contextmanager
+def kept_up(environment: dict[str, str]) -> Iterator[AirflowClient]:
+    """The platform as `make up` starts it; ended by `make down`."""
+    words = [sys.executable, "-m", "recsys.cli", "platform", "up"]
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                if "Ctrl-C" in line:
+                    break
+            secrets = components.load_secrets(Path(environment["RECSYS_VAR"]))
+            url = f"http://127.0.0.1:{environment['RECSYS_PORT_AIRFLOW']}"
+            yield AirflowClient(url, components.USER, secrets.password)
+        finally:
+            assert platform("down", environment).returncode == 0
+            process.communicate(timeout=60)
+
+
+def verified(environment: dict[str, str], day: str) -> str:
+    answer = json.loads(recsys(environment, "verify", "--date", day, "--json"))
+    assert answer["failures"] == []
+    return str(answer["digest"])
+
+
+def test_a_night_from_nothing_and_again(environment: dict[str, str], tmp_path: Path) -> None:
+    recsys(environment, "world", "generate", "--dir", environment["RECSYS_WORLD"], "--tracks", "2000", "--users", "500")
+    result = platform("run", environment)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert processes_of(environment) == []
+
+    day = str(yesterday())
+    report = re.search(r"report: (\S+)", result.stdout)
+    assert report is not None
+    assert Path(report[1]).exists()
+    (row,) = json.loads(recsys(environment, "nights", "--json"))
+    assert row["log_date"] == day
+    assert row["verdict"] in ("promoted", "held")
+    assert row["sessions"] == SESSIONS
+    for task in ("wait_for_logs", "collect", "train", "publish", "upload_logs", "abtest_report", "promote_or_hold"):
+        assert f"  {task}: success" in result.stdout
+    assert "  simulate [shard 1]: success" in result.stdout
+
+    with kept_up(environment) as client:
+        first = verified(environment, day)
+        time.sleep(1)
+        night.run_night(client, yesterday(), Console(), lambda: None)
+        assert verified(environment, day) == first
+    assert processes_of(environment) == []
+    (again,) = json.loads(recsys(environment, "nights", "--json"))
+    assert again == row
