@@ -18,6 +18,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 REDIS = "redis_default"
+#: What a wrong program raises, again at every try.
+MISTAKES = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, TypeError, ValueError)
 
 #: Every task tries again when something was away; what cannot heal fails at once, see :func:`step`.
 DEFAULT_ARGS: dict[str, Any] = {
@@ -39,6 +41,8 @@ def step(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         except (InvalidInputError, MissingDataError, CorruptDataError, ConflictError) as error:
             raise AirflowFailException(str(error)) from error
+        except MISTAKES as error:
+            raise AirflowFailException(f"{type(error).__name__}: {error}") from error
 
     return run
 

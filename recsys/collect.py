@@ -7,7 +7,8 @@ In go the logs of the dates (D - window, D]; out comes ``interactions/date=D``:
   choice and counts like any other play.
 * ``sessions.parquet``: user int32, run string, session int64, log_date date32, steps int32, time float64, first_track int32;
   sorted by log date, user, run, session.
-* ``inputs.json``: every directory that was read with its manifest's checksum, the live version, the settings and the night's seed.
+* ``inputs.json``: every directory that was read with its manifest's checksum, the live version, the settings, the night's
+  seed.
 
 The queries are Ibis expressions; DuckDB runs them.
 """

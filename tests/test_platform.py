@@ -71,17 +71,26 @@ def test_a_port_in_use_is_one_clear_line(command: str, variable: str, environmen
 
 
 @pytest.mark.real
-def test_a_start_that_fails_half_way_leaves_nothing(environment: dict[str, str], tmp_path: Path) -> None:
-    broken = environment | {"RECSYS_WORLD": str(tmp_path / "nowhere")}
-    result = platform("run", broken)
+def test_a_missing_world_is_one_clear_line(environment: dict[str, str], tmp_path: Path) -> None:
+    result = platform("run", environment | {"RECSYS_WORLD": str(tmp_path / "nowhere")})
     assert result.returncode == 2
-    assert "valkey is ready" in result.stdout
     lines = [line for line in result.stderr.splitlines() if line.startswith("recsys:")]
     assert len(lines) == 1
     assert str(tmp_path / "nowhere") in lines[0]
     assert "Traceback" not in result.stderr
+    assert "ready" not in result.stdout
+
+
+@pytest.mark.real
+def test_a_start_that_fails_half_way_leaves_nothing(environment: dict[str, str]) -> None:
+    var = Path(environment["RECSYS_VAR"])
+    (var / "airflow" / "airflow.db").mkdir(parents=True)
+    result = platform("run", environment)
+    assert result.returncode == UnavailableError.exit_code
+    assert "valkey is ready" in result.stdout
+    assert f"the end of {var / 'log' / 'airflow-db.log'}" in result.stderr
     assert processes_of(environment) == []
-    assert not (Path(environment["RECSYS_VAR"]) / "platform.json").exists()
+    assert not (var / "platform.json").exists()
 
 
 @pytest.mark.real

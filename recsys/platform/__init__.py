@@ -27,6 +27,8 @@ from recsys.platform.console import Console
 from recsys.platform.options import Options, load_options, yesterday
 from recsys.platform.processes import Processes, end, is_running, read_state, sole_platform
 from recsys.settings import Settings
+from recsys.storage import Storage
+from recsys.world import validate
 
 START_SECONDS = 180.0
 VALKEY = "valkey"
@@ -37,7 +39,11 @@ class Stopped(BaseException):
 
 
 class Platform:
-    """A started platform: its addresses, and a client of its Airflow."""
+    """A started platform: its addresses, and a client of its Airflow.
+
+    Raises:
+        WorldError: the world that the settings name is missing or malformed; nothing has been started.
+    """
 
     def __init__(self, settings: Settings, options: Options, console: Console, scheduled: bool) -> None:
         self.options = options
@@ -51,7 +57,9 @@ class Platform:
                 "service_url": f"http://{components.HOST}:{options.port_service}",
             }
         )
-        self._given_world = "world" in settings.model_fields_set
+        self._generated = "world" not in settings.model_fields_set and not settings.world.exists()
+        if not self._generated:
+            validate(settings.world)
         self._choice = engine.choose(options)
         self._environment = components.environment(settings, options, self._choice.simulation, scheduled)
         self._processes = Processes(self.var)
@@ -107,14 +115,11 @@ class Platform:
         return self.var / "airflow" / "migrated"
 
     def _prepare_world(self) -> None:
-        from recsys.world import validate
-
         world = self.settings.world
-        if not self._given_world and not world.exists():
+        if self._generated:
             self.console.say(f"Generating a world in {world}")
             self._start("world", [sys.executable, "-m", "recsys.cli", "world", "generate", "--dir", str(world.resolve())])
             self._processes.wait("world")
-        validate(world)
         self.console.say(f"World: {world}")
 
     def _wait(self, name: str, ready: Callable[[], bool], where: str) -> None:
@@ -171,6 +176,8 @@ def up(settings: Settings) -> int:
             night.forget_interrupted(platform.airflow, platform.settings, console)
             console.say(f"Airflow: {platform.url}   user {components.USER}   password {platform.password}")
             console.say("The DAGs are paused at first: unpause them there for the nightly schedule, or trigger a run.")
+            if not Storage(platform.settings.storage_url).dates("logs"):
+                console.say("There is no traffic to learn from yet: 'make run' collects it, or the DAG collect_traffic.")
             console.say("Ctrl-C, or 'make down' elsewhere, stops everything.")
             while True:
                 platform.check()

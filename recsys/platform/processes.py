@@ -23,7 +23,7 @@ from recsys.exceptions import ConflictError, UnavailableError
 log = logging.getLogger(__name__)
 
 #: Seconds from SIGTERM to SIGKILL.
-GRACE = 12.0
+GRACE = 8.0
 TAIL_LINES = 15
 
 

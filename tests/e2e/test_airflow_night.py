@@ -75,7 +75,7 @@ def test_a_night_from_nothing_and_again(environment: dict[str, str], tmp_path: P
     assert processes_of(environment) == []
 
     day = str(yesterday())
-    report = re.search(r"report: (\S+)", result.stdout)
+    report = re.search(r"  report: (/\S+)", result.stdout)
     assert report is not None
     assert Path(report[1]).exists()
     (row,) = json.loads(recsys(environment, "nights", "--json"))

@@ -1,0 +1,95 @@
+"""What models are measured on: a matrix of random positives, or what listeners liked in simulated exploratory sessions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from benchmarks.content import SEED
+from recsys.schemas import POSITIVE_TIME
+from recsys.simulate.listeners import load_listeners
+from recsys.simulate.play import Plays
+from recsys.simulate.recommenders import DummyRecommender
+from recsys.simulate.run import run_in_process
+
+HELD_OUT_SHARE = 0.1
+FEWEST = 5
+
+
+@dataclass(frozen=True)
+class Split:
+    """Strong generalisation: the users of ``fold_in`` and ``held_out`` have empty rows in ``train``."""
+
+    train: csr_matrix
+    fold_in: csr_matrix
+    held_out: Sequence[np.ndarray]
+
+
+def random_history(users: int, tracks: int, positives: int) -> csr_matrix:
+    """About ``positives`` tracks a user, a few tracks much more often than most; every track at least once if possible."""
+    rng = np.random.default_rng(SEED)
+    weight = rng.lognormal(0.0, 1.0, tracks)
+    track = rng.choice(tracks, users * positives, p=weight / weight.sum())
+    track[: min(tracks, len(track))] = rng.permutation(tracks)[: len(track)]
+    return _matrix(rng.permutation(np.repeat(np.arange(users), positives)), track, (users, tracks))
+
+
+def explored_history(world: Path, sessions: int) -> csr_matrix:
+    """What listeners liked in sessions that were answered at random; row r is the r-th line of users.json."""
+    listeners = load_listeners(world)
+    recorder = _Recorder(DummyRecommender(listeners.catalogue.size, SEED))
+    run_in_process(listeners, recorder, episodes=sessions, seed=SEED, progress=False)
+    user, track = (np.concatenate(column) for column in zip(*recorder.liked, strict=True))
+    order = np.argsort(listeners.users)
+    row = order[np.searchsorted(listeners.users, user, sorter=order)]
+    return _matrix(row, track, (len(listeners.users), listeners.catalogue.size))
+
+
+class _Recorder:
+    """Passes on what another recommender answers, and keeps what was liked."""
+
+    def __init__(self, behind: DummyRecommender) -> None:
+        self._behind = behind
+        self.liked: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def next(self, plays: Plays) -> np.ndarray:
+        self._keep(plays)
+        return self._behind.next(plays)
+
+    def last(self, plays: Plays) -> None:
+        self._keep(plays)
+
+    def _keep(self, plays: Plays) -> None:
+        liked = plays.time > 100 * POSITIVE_TIME
+        self.liked.append((plays.user[liked], plays.track[liked]))
+
+
+def split(history: csr_matrix) -> Split:
+    """Hold out a fifth of the positives of a tenth of the users."""
+    rng = np.random.default_rng(SEED)
+    counts = np.diff(history.indptr)
+    eligible = np.flatnonzero(counts >= FEWEST)
+    chosen = rng.permutation(eligible)[: min(1000, round(HELD_OUT_SHARE * history.shape[0]))]
+    row, kept, held_out = [], [], []
+    for number, user in enumerate(chosen):
+        tracks = rng.permutation(history.indices[history.indptr[user] : history.indptr[user + 1]])
+        hidden = max(1, len(tracks) // 5)
+        held_out.append(tracks[:hidden])
+        kept.append(tracks[hidden:])
+        row.append(np.full(len(tracks) - hidden, number))
+    shown = np.ones(history.shape[0], np.float32)
+    shown[chosen] = 0
+    train = history.multiply(shown[:, None]).tocsr()
+    train.eliminate_zeros()
+    train.sort_indices()
+    return Split(train, _matrix(np.concatenate(row), np.concatenate(kept), (len(chosen), history.shape[1])), held_out)
+
+
+def _matrix(row: np.ndarray, track: np.ndarray, shape: tuple[int, int]) -> csr_matrix:
+    matrix = csr_matrix((np.ones(len(row), np.float32), (row, track)), shape=shape)
+    matrix.sum_duplicates()
+    matrix.sort_indices()
+    matrix.data[:] = 1.0
+    return matrix

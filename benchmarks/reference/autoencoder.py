@@ -1,0 +1,79 @@
+"""The original's recommender: a dense denoising autoencoder over the users' whole rows, 300-50-300, 64 users a batch.
+
+In goes a binary users x tracks matrix; out come scores for rows and the lists of 50.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+from torch import nn
+
+HIDDEN, CODE = 300, 50
+BATCH = 64
+EPOCHS = 30
+DROPOUT = 0.5
+LEARNING_RATE = 1e-3
+
+
+class Autoencoder(nn.Module):
+    """Rows in, logits of rows out."""
+
+    def __init__(self, tracks: int) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(DROPOUT)
+        self.encoder = nn.Sequential(nn.Linear(tracks, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, CODE), nn.Tanh())
+        self.decoder = nn.Sequential(nn.Linear(CODE, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, tracks))
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """Logits for every track."""
+        return self.decoder(self.encoder(self.dropout(nn.functional.normalize(rows))))
+
+
+class Training:
+    """A model and its optimizer; one call of :meth:`epoch` shows every user once."""
+
+    def __init__(self, history: csr_matrix, seed: int) -> None:
+        torch.manual_seed(seed)
+        self._history = history
+        self.model = Autoencoder(history.shape[1])
+        self._optimizer = torch.optim.Adam(self.model.parameters(), lr=LEARNING_RATE)
+        self._rng = np.random.default_rng(seed)
+
+    def epoch(self) -> None:
+        """One pass over the users in random order."""
+        self.model.train()
+        for rows in dense_batches(self._history, self._rng.permutation(self._history.shape[0])):
+            self._optimizer.zero_grad()
+            logits = self.model(rows)
+            loss = -(nn.functional.log_softmax(logits, dim=1) * rows).sum(dim=1).mean()
+            loss.backward()
+            self._optimizer.step()
+
+
+def dense_batches(history: csr_matrix, order: np.ndarray) -> Iterator[torch.Tensor]:
+    """Whole rows, 64 at a time."""
+    for start in range(0, len(order), BATCH):
+        yield torch.from_numpy(history[order[start : start + BATCH]].toarray())
+
+
+def score(model: Autoencoder, history: csr_matrix) -> np.ndarray:
+    """Logits of every row, float32 [rows, tracks]."""
+    model.eval()
+    with torch.no_grad():
+        return np.concatenate([model(rows).numpy() for rows in dense_batches(history, np.arange(history.shape[0]))])
+
+
+def recommend(model: Autoencoder, history: csr_matrix, users: np.ndarray, path: Path, length: int = 50) -> None:
+    """Write each user's best tracks, a line a user."""
+    model.eval()
+    lists: list[list[int]] = []
+    with torch.no_grad():
+        for rows in dense_batches(history, np.arange(history.shape[0])):
+            lists.extend(torch.topk(model(rows), length, dim=1).indices.tolist())
+    with path.open("w") as file:
+        for user, tracks in zip(users.tolist(), lists, strict=True):
+            file.write(json.dumps({"user": user, "tracks": tracks}) + "\n")

@@ -1,0 +1,169 @@
+"""The autoencoder against the original's: seconds an epoch, seconds to the same quality, seconds for everybody's list.
+
+Both sides use one thread, as the original was measured; ``OMP_NUM_THREADS`` changes it.
+"""
+
+import contextlib
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.content import DAY, SEED
+from benchmarks.histories import Split, explored_history, random_history, split
+from benchmarks.measure import Bench, Result, less_is_better
+from benchmarks.reference import autoencoder
+from recsys import catalog
+from recsys.evaluate import hits, ndcg_at_k, top_k
+from recsys.models.dae import Dae
+from recsys.recommend import recommend
+from recsys.schemas import NEIGHBOURS
+from recsys.settings import load_settings
+from recsys.storage import Storage
+from recsys.world import generate
+
+POSITIVES = 89
+SESSIONS = 1_000_000
+CUTOFF = 100
+
+
+class TimedDae(Dae):
+    """Our autoencoder with a clock in it: ``seconds`` holds the duration of each epoch, without validation and checkpoints."""
+
+    def __init__(self, *arguments: Any, judge: Any = None, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.seconds: list[float] = []
+        self._judge = judge
+
+    def _epoch(self, *arguments: Any) -> float:
+        began = time.perf_counter()
+        loss = super()._epoch(*arguments)
+        self.seconds.append(time.perf_counter() - began)
+        return loss
+
+    def _validate(self, *arguments: Any) -> float:
+        found = super()._validate(*arguments)
+        if self._judge is not None and self._judge(self):
+            raise _ReachedError
+        return found
+
+
+class _ReachedError(Exception):
+    """The wanted quality has been reached."""
+
+
+def measure_epoch(bench: Bench) -> Result:
+    """Seconds an epoch of 10,000 users, 50,000 tracks and 89 positives a user: the original's layers and batch on both sides."""
+    users, tracks = (640, 50_000) if bench.quick else (10_000, 50_000)
+    history = random_history(users, tracks, POSITIVES)
+    layers, batch = (autoencoder.HIDDEN, autoencoder.CODE), autoencoder.BATCH
+    ours = _epoch_seconds(bench, history, layers=layers, batch=batch)
+    own_batch = _epoch_seconds(bench, history, layers=layers)
+    own_shape = _epoch_seconds(bench, history)
+    training = autoencoder.Training(history, SEED)
+    began = time.perf_counter()
+    training.epoch()
+    reference = (time.perf_counter() - began) * 10_000 / users
+    detail = {
+        "users": users, "scaled_to_users": 10_000, "tracks": tracks, "positives": int(history.nnz), "batch": batch,
+        "ours_own_batch_s": round(own_batch, 3), "ours_own_batch_and_shape_s": round(own_shape, 3),
+    }  # fmt: skip
+    return less_is_better("epoch", "seconds", ours, reference, detail)
+
+
+def _epoch_seconds(bench: Bench, history: Any, **named: Any) -> float:
+    """Seconds of our faster epoch of two, for 10,000 users."""
+    model = TimedDae(epochs=2, patience=2, **named)
+    model.fit(history, seed=SEED, work=bench.scratch / f"epoch-{len(named)}")
+    # Our fit keeps some users aside for early stopping.
+    shown = history.shape[0] - min(1000, history.shape[0] // 10)
+    return min(model.seconds) / shown * 10_000
+
+
+def measure_train(bench: Bench) -> Result:
+    """Seconds of training until the held-out NDCG@100 that the reference reaches at its best of 30 epochs."""
+    world, sessions = bench.world, SESSIONS
+    if bench.quick:
+        world, sessions = bench.cache / "small-world", 60_000
+        generate(world, tracks=4000, artists=880, users=1500)
+    data = split(explored_history(world, sessions))
+    reference, best, curve = _train_reference(data)
+    wanted = best
+    reached: list[float] = []
+
+    def judge(model: TimedDae) -> bool:
+        reached.append(_ndcg(model.score(data.fold_in), data))
+        return reached[-1] >= wanted
+
+    model = TimedDae(epochs=200, patience=200, judge=judge)
+    with contextlib.suppress(_ReachedError):
+        model.fit(data.train, seed=SEED, work=bench.scratch / "train")
+    detail = {
+        "ndcg_100_wanted": round(wanted, 4), "reached": bool(reached and reached[-1] >= wanted),
+        "ours_ndcg_100": [round(value, 4) for value in reached], "reference_ndcg_100": [round(value, 4) for value in curve],
+        "positives": int(data.train.nnz), "users": int(data.train.shape[0]), "tracks": int(data.train.shape[1]),
+    }  # fmt: skip
+    return less_is_better("train", "seconds", sum(model.seconds), reference, detail)
+
+
+def _train_reference(data: Split) -> tuple[float, float, list[float]]:
+    """Seconds of training until the best epoch, its NDCG@100, and the curve."""
+    training = autoencoder.Training(data.train, SEED)
+    seconds, curve, spent = [], [], 0.0
+    for _ in range(autoencoder.EPOCHS):
+        began = time.perf_counter()
+        training.epoch()
+        spent += time.perf_counter() - began
+        seconds.append(spent)
+        curve.append(_ndcg(autoencoder.score(training.model, data.fold_in), data))
+    best = int(np.argmax(curve))
+    return seconds[best], curve[best], curve
+
+
+def _ndcg(scores: np.ndarray, data: Split) -> float:
+    rows = np.repeat(np.arange(data.fold_in.shape[0]), np.diff(data.fold_in.indptr))
+    scores[rows, data.fold_in.indices] = -np.inf
+    found = hits(top_k(scores, CUTOFF), data.held_out, scores.shape[1])
+    return float(ndcg_at_k(found, np.array([len(tracks) for tracks in data.held_out]), CUTOFF).mean())
+
+
+def measure_recommend(bench: Bench) -> Result:
+    """Seconds for the top 50 of all users: ours is the whole step of a night with its files, checks and manifest."""
+    users, tracks = catalog.load_users(bench.world), catalog.load_tracks(bench.world).size
+    history = random_history(len(users), tracks, POSITIVES)
+    store = Storage(f"file://{bench.scratch / 'storage'}")
+    _publish_inputs(store, history, users, bench.scratch / "work")
+    began = time.perf_counter()
+    recommend(store, DAY, bench.world, load_settings(storage=store.url))
+    ours = time.perf_counter() - began
+    model = autoencoder.Autoencoder(tracks)
+    rows = history[: len(users) // 4] if bench.quick else history
+    began = time.perf_counter()
+    autoencoder.recommend(model, rows, users[: rows.shape[0]], bench.scratch / "recommendations.json")
+    reference = (time.perf_counter() - began) * len(users) / rows.shape[0]
+    detail = {"users": len(users), "tracks": tracks, "reference_users": rows.shape[0]}
+    return less_is_better("recommend", "seconds", ours, reference, detail)
+
+
+def _publish_inputs(store: Storage, history: Any, users: np.ndarray, work: Path) -> None:
+    """Interactions and models of one night; how well the model is trained does not matter here."""
+    row = np.repeat(np.arange(history.shape[0]), np.diff(history.indptr))
+    day = DAY - timedelta(days=1)
+    columns = {
+        "user": pa.array(users[row].astype(np.int32)),
+        "track": pa.array(history.indices.astype(np.int32)),
+        "weight": pa.array(history.data.astype(np.float32)),
+        "log_date": pa.array(np.full(len(row), np.datetime64(day))),
+    }
+    with store.stage(f"interactions/date={DAY}") as staging:
+        pq.write_table(pa.table(columns), staging / "interactions.parquet")
+    model = Dae(epochs=1)
+    # Few users, but every track: the model has its full size.
+    model.fit(random_history(1 + history.shape[1] // POSITIVES, history.shape[1], POSITIVES), seed=SEED, work=work)
+    with store.stage(f"models/date={DAY}") as staging:
+        model.save(staging)
+        np.save(staging / "neighbours.npy", np.zeros((history.shape[1], NEIGHBOURS), np.uint32))

@@ -1,0 +1,72 @@
+"""Ranking metrics as the literature on implicit feedback defines them (Liang et al. 2018, section 4.2).
+
+In go ranked lists and the held-out tracks of each user; out comes one figure a user, so that differences can be bootstrapped.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Lists = npt.NDArray[np.int64]
+
+
+def top_k(scores: npt.NDArray[np.float32], k: int) -> Lists:
+    """The k best tracks of each row by descending score, ties by ascending track id; exact.
+
+    Args:
+        scores: float32 [rows, tracks]; -inf excludes a track.
+    """
+    import torch
+
+    k = min(k, scores.shape[1])
+    tensor = torch.from_numpy(np.ascontiguousarray(scores))
+    values, indices = torch.topk(tensor, k, dim=1)
+    best, tracks = values.numpy(), indices.numpy().astype(np.int64)
+    # Where equal scores straddle the end of the list, torch's choice among them is arbitrary.
+    at_least = (tensor >= values[:, -1:]).sum(dim=1).numpy()
+    for row in np.flatnonzero(at_least > k):
+        candidates = np.flatnonzero(scores[row] >= best[row, -1])
+        tracks[row] = candidates[np.argsort(-scores[row, candidates], kind="stable")[:k]]
+        best[row] = scores[row, tracks[row]]
+    order = np.lexsort((tracks, -best), axis=1)
+    return np.take_along_axis(tracks, order, axis=1)
+
+
+def hits(ranked: Lists, held_out: Sequence[npt.NDArray[np.integer]], tracks: int) -> npt.NDArray[np.bool_]:
+    """Which places of the lists hold held-out tracks: bool [users, k]."""
+    wanted = np.zeros(tracks, dtype=bool)
+    found = np.zeros(ranked.shape, dtype=bool)
+    for row, relevant in enumerate(held_out):
+        wanted[relevant] = True
+        found[row] = wanted[ranked[row]]
+        wanted[relevant] = False
+    return found
+
+
+def recall_at_k(found: npt.NDArray[np.bool_], sizes: npt.NDArray[np.integer], k: int) -> Floats:
+    """Hits among the first k over min(k, number of held-out tracks), a user."""
+    return found[:, :k].sum(axis=1) / np.minimum(k, sizes)
+
+
+def ndcg_at_k(found: npt.NDArray[np.bool_], sizes: npt.NDArray[np.integer], k: int) -> Floats:
+    """Discounted gain of the first k with discount 1 / log2(place + 1), over the best one possible, a user."""
+    discounts = 1.0 / np.log2(np.arange(2, k + 2))
+    gained = (found[:, :k] * discounts[: found.shape[1]]).sum(axis=1)
+    ideal = np.concatenate([[0.0], np.cumsum(discounts)])[np.minimum(k, sizes)]
+    return np.asarray(gained / ideal)
+
+
+def coverage(ranked: Lists, tracks: int) -> float:
+    """Share of the catalogue that stands in at least one list."""
+    return float(len(np.unique(ranked)) / tracks)
+
+
+def bootstrap_interval(values: Floats, seed: int, repeats: int = 1000) -> tuple[float, float]:
+    """Percentile interval (95 %) of the mean over users, resampling users."""
+    rng = np.random.default_rng(seed)
+    n = len(values)
+    means = [float(values[rng.integers(0, n, n)].mean()) for _ in range(repeats)]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)

@@ -1,0 +1,166 @@
+"""The gate: is the candidate worth showing to anybody?
+
+In go the models of D, and D's positives, which no model has seen; out comes ``gates/date=D/gate.json`` with ``passed``, the
+reasons as sentences, and the figures. The held-out tracks of a user are those liked on D and not before.
+"""
+
+import json
+import logging
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from recsys.evaluate import bootstrap_interval, coverage, hits, ndcg_at_k, recall_at_k, top_k
+from recsys.exceptions import RecsysError
+from recsys.interactions import Interactions, load_interactions
+from recsys.models.dae import Dae
+from recsys.models.ease import Ease
+from recsys.models.popularity import Popularity
+from recsys.schemas import LIST_LENGTH, night_seed
+from recsys.settings import Settings
+from recsys.storage import Storage
+
+log = logging.getLogger(__name__)
+
+Ids = npt.NDArray[np.int64]
+
+#: Users that are judged, at most and at least.
+MOST_USERS, FEWEST_USERS = 2000, 50
+#: Share of the live lists' NDCG@50 that the candidate must reach.
+TOLERATED = 0.95
+
+
+def decide(store: Storage, log_date: date, world: Path, settings: Settings, live_log_date: date | None = None) -> dict[str, Any]:
+    """Judge the candidate of a night and write the gate's decision.
+
+    Args:
+        live_log_date: log date of the version that is live; its lists are the second bar.
+    """
+    data = load_interactions(store, log_date, world)
+    seed = night_seed(settings.seed, log_date)
+    users, past, held_out = _held_out(data, log_date, seed)
+    outcome: dict[str, Any] = {"passed": False, "reasons": [], "metrics": {}, "users": len(users)}
+    if len(users) < FEWEST_USERS:
+        outcome["reasons"] = [f"Only {len(users)} users liked something new on {log_date}; {FEWEST_USERS} are needed to judge."]
+    else:
+        model = Dae()
+        try:
+            model.load(store.local(f"models/date={log_date}"))
+            scores = model.score(past)
+        except RecsysError as error:
+            outcome["reasons"] = [f"The model cannot be used: {error}."]
+        else:
+            judged = _judge(data, log_date, past, held_out, scores, seed)
+            lists = top_k(scores, LIST_LENGTH)
+            live = _live_lists(store, live_log_date, data.users[users])
+            if live is not None:
+                judged["live"] = _against_live(data, log_date, users, lists, live, seed)
+            outcome |= _verdict(judged, lists)
+    with store.stage(f"gates/date={log_date}") as staging:
+        (staging / "gate.json").write_text(json.dumps(outcome, indent=1, sort_keys=True))
+    log.info("gate %s: %s", "passed" if outcome["passed"] else "refused", " ".join(outcome["reasons"]))
+    return outcome
+
+
+def _held_out(data: Interactions, log_date: date, seed: int) -> tuple[Ids, Any, list[Ids]]:
+    """Rows of judged users, their history before D, and what they liked on D for the first time."""
+    before = data.before(log_date)
+    past, present = data.matrix(before), data.matrix(~before)
+    new = present - present.multiply(past)
+    new.eliminate_zeros()
+    new.sort_indices()
+    eligible = np.flatnonzero((np.diff(new.indptr) > 0) & (np.diff(past.indptr) > 0))
+    users = np.sort(np.random.default_rng([seed, 2]).permutation(eligible)[:MOST_USERS])
+    wanted = [new.indices[new.indptr[u] : new.indptr[u + 1]] for u in users]
+    return users, past[users], wanted
+
+
+def _judge(
+    data: Interactions, log_date: date, past: Any, held_out: list[Ids], scores: npt.NDArray[np.float32], seed: int
+) -> dict[str, Any]:
+    """NDCG@100, Recall@20 and Recall@50 of the candidate and its baselines, and the interval of the gain over popularity."""
+    history = data.matrix(data.before(log_date))
+    baselines: dict[str, Popularity | Ease] = {"popularity": Popularity(), "ease": Ease()}
+    scored = {"dae": scores}
+    for name, model in baselines.items():
+        model.fit(history, seed=seed)
+        scored[name] = model.score(past)
+    rows = np.repeat(np.arange(past.shape[0]), np.diff(past.indptr))
+    sizes = np.array([len(wanted) for wanted in held_out])
+    metrics: dict[str, Any] = {}
+    ndcg: dict[str, npt.NDArray[np.float64]] = {}
+    for name, values in scored.items():
+        fresh = values.copy()
+        fresh[rows, past.indices] = -np.inf
+        ranked = top_k(fresh, 100)
+        found = hits(ranked, held_out, fresh.shape[1])
+        ndcg[name] = ndcg_at_k(found, sizes, 100)
+        metrics[name] = {
+            "ndcg_100": round(float(ndcg[name].mean()), 6),
+            "recall_20": round(float(recall_at_k(found, sizes, 20).mean()), 6),
+            "recall_50": round(float(recall_at_k(found, sizes, 50).mean()), 6),
+            "coverage_100": round(coverage(ranked, fresh.shape[1]), 6),
+        }
+    gain = bootstrap_interval(ndcg["dae"] - ndcg["popularity"], seed)
+    finite = bool(np.isfinite(scores).any(axis=1).all() and not np.isnan(scores).any())
+    return {"models": metrics, "finite": finite, "gain": gain}
+
+
+def _live_lists(store: Storage, live_log_date: date | None, users: Ids) -> Ids | None:
+    """The live version's lists of the given users, -1 where a user has none."""
+    if live_log_date is None:
+        return None
+    row_of = {int(user): row for row, user in enumerate(users)}
+    lists = np.full((len(users), LIST_LENGTH), -1, dtype=np.int64)
+    path = store.local(f"recommendations/date={live_log_date}") / "recommendations.json"
+    with path.open("rb") as file:
+        for line in file:
+            record = orjson.loads(line)
+            row = row_of.get(record["user"])
+            if row is not None:
+                lists[row] = record["tracks"][:LIST_LENGTH]
+    return lists
+
+
+def _against_live(data: Interactions, log_date: date, users: Ids, lists: Ids, live: Ids, seed: int) -> dict[str, Any]:
+    """NDCG@50 of both lists on everything liked on D, and the interval of candidate minus the tolerated share of live."""
+    present = data.matrix(~data.before(log_date))[users]
+    wanted = np.split(present.indices, present.indptr[1:-1])
+    sizes = np.diff(present.indptr)
+    ours = ndcg_at_k(hits(lists, wanted, present.shape[1]), sizes, LIST_LENGTH)
+    theirs = ndcg_at_k(hits(live, wanted, present.shape[1]), sizes, LIST_LENGTH)
+    return {
+        "ndcg_50": round(float(ours.mean()), 6),
+        "live_ndcg_50": round(float(theirs.mean()), 6),
+        "difference": bootstrap_interval(ours - TOLERATED * theirs, seed),
+    }
+
+
+def _verdict(judged: dict[str, Any], lists: Ids) -> dict[str, Any]:
+    """Rules in order; the first sentence of a refusal names the rule that failed."""
+    models, (low, high) = judged["models"], judged["gain"]
+    refusals, notes = [], []
+    if not judged["finite"]:
+        refusals.append("The model gives scores that are not numbers.")
+    if lists.shape[1] < LIST_LENGTH or len(np.unique(lists[0])) < LIST_LENGTH:
+        refusals.append(f"The model ranks fewer than {LIST_LENGTH} tracks.")
+    sentence = (
+        f"NDCG@100 on the held-out date is {models['dae']['ndcg_100']:.4f}, "
+        f"that of popularity {models['popularity']['ndcg_100']:.4f} (gain {low:+.4f} to {high:+.4f}, 95 %)"
+    )
+    if low > 0:
+        notes.append(f"{sentence}: better.")
+    else:
+        refusals.append(f"{sentence}: not surely better.")
+    if "live" in judged:
+        live = judged["live"]
+        text = f"NDCG@50 of the lists is {live['ndcg_50']:.4f}, that of the live lists {live['live_ndcg_50']:.4f}"
+        if live["difference"][1] < 0:
+            refusals.append(f"{text}: surely below {TOLERATED:.0%} of it.")
+        else:
+            notes.append(f"{text}: not surely below {TOLERATED:.0%} of it.")
+    return {"passed": not refusals, "reasons": refusals or notes, "metrics": judged}

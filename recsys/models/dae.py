@@ -1,0 +1,284 @@
+"""A denoising autoencoder with multinomial likelihood (Mult-DAE; Liang, Krishnan, Hoffman, Jebara 2018, section 2).
+
+The input is the user's history, scaled to unit length, with entries dropped at random while training; the output is a softmax
+over the tracks that anybody liked. Input and targets stay sparse: the first layer sums embeddings, the loss gathers logits.
+"""
+
+import json
+import logging
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.evaluate import hits, ndcg_at_k, top_k
+from recsys.exceptions import CorruptDataError, MissingDataError
+
+if TYPE_CHECKING:
+    import torch
+    from scipy.sparse import csr_matrix
+
+log = logging.getLogger(__name__)
+
+WEIGHTS, CONFIG, CHECKPOINT = "dae.safetensors", "dae.json", "checkpoint.pt"
+HELD_OUT_USERS = 1000
+SCORED_ROWS = 256
+
+
+class Dae:
+    """See the module.
+
+    Args:
+        layers: sizes of the encoder's layers; the decoder mirrors all but the last. (300, 50) is the original's shape.
+        dropout: share of history entries that training hides.
+        learning_rate, batch, epochs: Adam's step, users a step, and how often every user is seen at most.
+        patience: epochs without a better held-out NDCG@100 after which training ends.
+    """
+
+    def __init__(
+        self, layers: tuple[int, ...] = (200,), *, dropout: float = 0.5, learning_rate: float = 4e-3, batch: int = 128,
+        epochs: int = 12, patience: int = 2,
+    ) -> None:  # fmt: skip
+        self._config: dict[str, Any] = {
+            "layers": list(layers), "dropout": dropout, "learning_rate": learning_rate, "batch": batch, "epochs": epochs,
+            "patience": patience,
+        }  # fmt: skip
+        self._items = np.zeros(0, dtype=np.int64)
+        self._tracks = 0
+        self._net: Any = None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The hyperparameters."""
+        return dict(self._config)
+
+    def fit(self, history: "csr_matrix", *, seed: int, work: Path) -> dict[str, Any]:
+        """Train with early stopping; resumes from a checkpoint in ``work`` of the same seed and data.
+
+        Raises:
+            MissingDataError: nobody liked anything.
+        """
+        import torch
+
+        if history.nnz == 0:
+            raise MissingDataError("there are no positives to train on; collect more traffic or widen the window")
+        torch.manual_seed(seed)
+        self._tracks = history.shape[1]
+        self._items = np.flatnonzero(np.asarray(history.sum(axis=0)).ravel())
+        data = history[:, self._items].tocsr()
+        data.sort_indices()
+        fold_in, held_out, train = _split(data, seed)
+        self._net = _build(len(self._items), self._config["layers"])
+        optimizer = torch.optim.Adam(self._net.parameters(), lr=self._config["learning_rate"], fused=True)
+        state = _Progress(work / CHECKPOINT, f"{seed} {data.shape} {data.nnz} {json.dumps(self._config)}")
+        state.resume(self._net, optimizer)
+        users = np.flatnonzero(np.diff(train.indptr))
+        while state.epoch < self._config["epochs"] and state.stale < self._config["patience"]:
+            started = time.monotonic()
+            loss = self._epoch(train, users, optimizer, np.random.default_rng([seed, state.epoch]))
+            ndcg = self._validate(fold_in, held_out)
+            state.finish_epoch(self._net, optimizer, ndcg)
+            log.info(
+                "epoch %d of %d: loss %.2f, held-out NDCG@100 %.4f, %.1f s",
+                state.epoch, self._config["epochs"], loss, ndcg, time.monotonic() - started,
+            )  # fmt: skip
+        self._net.load_state_dict(state.best)
+        return {"trained_epochs": state.epoch, "best_epoch": state.best_epoch, "ndcg_100": round(state.best_ndcg, 6)}
+
+    def score(self, history: "csr_matrix") -> npt.NDArray[np.float32]:
+        """Logits; tracks that nobody liked get -inf."""
+        import torch
+
+        scores = np.full((history.shape[0], self._tracks), -np.inf, dtype=np.float32)
+        data = history[:, self._items].tocsr()
+        self._net.eval()
+        with torch.inference_mode():
+            for start in range(0, data.shape[0], SCORED_ROWS):
+                rows = data[start : start + SCORED_ROWS]
+                weight = np.repeat(_unit(rows), np.diff(rows.indptr))
+                scores[start : start + SCORED_ROWS, self._items] = _logits(self._net, rows, weight).numpy()
+        return scores
+
+    def save(self, directory: Path) -> None:
+        """Write weights and configuration."""
+        import torch
+        from safetensors.torch import save_file
+
+        tensors = {name: tensor.contiguous() for name, tensor in self._net.state_dict().items()}
+        save_file({**tensors, "items": torch.from_numpy(self._items)}, directory / WEIGHTS)
+        (directory / CONFIG).write_text(json.dumps({**self._config, "tracks": self._tracks}, sort_keys=True))
+
+    def load(self, directory: Path) -> None:
+        """Read weights and configuration.
+
+        Raises:
+            CorruptDataError: a weight is not a finite number.
+        """
+        from safetensors.torch import load_file
+
+        config = json.loads((directory / CONFIG).read_text())
+        self._tracks = config.pop("tracks")
+        self._config = config
+        tensors = load_file(directory / WEIGHTS)
+        for name, tensor in tensors.items():
+            if not bool(tensor.isfinite().all()):
+                raise CorruptDataError(f"{directory / WEIGHTS} has weights in {name} that are not finite; train again")
+        self._items = tensors.pop("items").numpy()
+        self._net = _build(len(self._items), config["layers"])
+        self._net.load_state_dict(tensors)
+
+    def _epoch(self, train: "csr_matrix", users: npt.NDArray[np.int64], optimizer: Any, rng: np.random.Generator) -> float:
+        self._net.train()
+        total = 0.0
+        batches = np.array_split(rng.permutation(users), max(1, round(len(users) / self._config["batch"])))
+        kept = 1.0 - self._config["dropout"]
+        for batch in batches:
+            rows = train[batch]
+            shown = rng.random(rows.nnz) < kept
+            weight = np.repeat(_unit(rows), np.diff(rows.indptr)) * shown / kept
+            loss = _loss(_logits(self._net, rows, weight), rows)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(batch)
+        return total / len(users)
+
+    def _validate(self, fold_in: "csr_matrix", held_out: "csr_matrix") -> float:
+        import torch
+
+        if fold_in.shape[0] == 0:
+            return 0.0
+        self._net.eval()
+        with torch.inference_mode():
+            logits = _logits(self._net, fold_in, np.repeat(_unit(fold_in), np.diff(fold_in.indptr))).numpy()
+        rows = np.repeat(np.arange(fold_in.shape[0]), np.diff(fold_in.indptr))
+        logits[rows, fold_in.indices] = -np.inf
+        wanted = np.split(held_out.indices, held_out.indptr[1:-1])
+        found = hits(top_k(logits, 100), wanted, logits.shape[1])
+        return float(ndcg_at_k(found, np.diff(held_out.indptr), 100).mean())
+
+
+class _Progress:
+    """Where training stands, written after every epoch so that a killed training goes on from there."""
+
+    def __init__(self, path: Path, identity: str) -> None:
+        self._path, self._identity = path, identity
+        self.epoch, self.stale, self.best_epoch = 0, 0, 0
+        self.best_ndcg = -1.0
+        self.best: dict[str, Any] = {}
+
+    def resume(self, net: Any, optimizer: Any) -> None:
+        import torch
+
+        if not self._path.exists():
+            return
+        saved = torch.load(self._path, weights_only=True)
+        if saved["identity"] != self._identity:
+            return
+        net.load_state_dict(saved["net"])
+        optimizer.load_state_dict(saved["optimizer"])
+        torch.set_rng_state(saved["rng"])
+        self.epoch, self.stale, self.best_epoch = saved["epoch"], saved["stale"], saved["best_epoch"]
+        self.best_ndcg, self.best = saved["best_ndcg"], saved["best"]
+        log.info("resuming after epoch %d", self.epoch)
+
+    def finish_epoch(self, net: Any, optimizer: Any, ndcg: float) -> None:
+        import torch
+
+        self.epoch += 1
+        self.stale += 1
+        if ndcg > self.best_ndcg:
+            self.best_ndcg, self.best_epoch, self.stale = ndcg, self.epoch, 0
+            self.best = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._path.with_suffix(".partial")
+        torch.save(
+            {
+                "identity": self._identity, "net": net.state_dict(), "optimizer": optimizer.state_dict(),
+                "rng": torch.get_rng_state(), "epoch": self.epoch, "stale": self.stale, "best_epoch": self.best_epoch,
+                "best_ndcg": self.best_ndcg, "best": self.best,
+            },
+            partial,
+        )  # fmt: skip
+        partial.rename(self._path)
+
+
+def _build(items: int, layers: list[int]) -> "torch.nn.Module":
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.EmbeddingBag(items, layers[0], mode="sum")
+            self.bias = nn.Parameter(torch.zeros(layers[0]))
+            sizes = [*layers, *layers[-2::-1]]
+            self.hidden = nn.ModuleList([nn.Linear(a, b) for a, b in pairwise(sizes)])
+            self.out = nn.Linear(sizes[-1], items)
+            nn.init.xavier_normal_(self.embedding.weight)
+            nn.init.xavier_normal_(self.out.weight)
+            nn.init.zeros_(self.out.bias)
+
+        def forward(self, index: torch.Tensor, offset: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+            x = torch.tanh(self.embedding(index, offset, per_sample_weights=weight) + self.bias)
+            for layer in self.hidden:
+                x = torch.tanh(layer(x))
+            return self.out(x)
+
+    return Net()
+
+
+def _logits(net: Any, rows: "csr_matrix", weight: npt.NDArray[np.floating]) -> "torch.Tensor":
+    import torch
+
+    index = torch.from_numpy(rows.indices.astype(np.int64))
+    offset = torch.from_numpy(rows.indptr[:-1].astype(np.int64))
+    logits: torch.Tensor = net(index, offset, torch.from_numpy(weight.astype(np.float32)))
+    return logits
+
+
+def _loss(logits: "torch.Tensor", rows: "csr_matrix") -> "torch.Tensor":
+    """Negative multinomial log likelihood of the rows, the mean over users."""
+    import torch
+
+    counts = np.diff(rows.indptr)
+    row = torch.from_numpy(np.repeat(np.arange(len(counts)), counts))
+    liked = logits[row, torch.from_numpy(rows.indices.astype(np.int64))].sum()
+    normalizer = (torch.logsumexp(logits, dim=1) * torch.from_numpy(counts.astype(np.float32))).sum()
+    return (normalizer - liked) / len(counts)
+
+
+def _unit(rows: "csr_matrix") -> npt.NDArray[np.float32]:
+    """What scales each row to unit length."""
+    return (1.0 / np.sqrt(np.maximum(np.diff(rows.indptr), 1))).astype(np.float32)
+
+
+def _split(data: "csr_matrix", seed: int) -> tuple["csr_matrix", "csr_matrix", "csr_matrix"]:
+    """Strong generalisation: some users only validate; a fifth of their history is held out.
+
+    Returns:
+        fold-in rows, held-out rows (of the same users), training matrix (those users' rows emptied).
+    """
+    from scipy.sparse import csr_matrix
+
+    rng = np.random.default_rng([seed, 1])
+    eligible = np.flatnonzero(np.diff(data.indptr) >= 5)
+    chosen = np.sort(rng.permutation(eligible)[: min(HELD_OUT_USERS, len(eligible) // 10)])
+    rows = data[chosen]
+    hidden = np.zeros(rows.nnz, dtype=bool)
+    for start, end in pairwise(rows.indptr):
+        hidden[start + rng.permutation(end - start)[: max(1, (end - start) // 5)]] = True
+
+    def part(mask: npt.NDArray[np.bool_]) -> "csr_matrix":
+        row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
+        return csr_matrix((rows.data[mask], (row[mask], rows.indices[mask])), shape=rows.shape)
+
+    keep = np.ones(data.shape[0], dtype=np.float32)
+    keep[chosen] = 0.0
+    train = data.multiply(keep[:, None]).tocsr()
+    train.eliminate_zeros()
+    train.sort_indices()
+    return part(~hidden), part(hidden), train

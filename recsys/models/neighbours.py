@@ -1,0 +1,89 @@
+"""Which tracks to play after a track: 20 neighbours each, learned from what the same users liked.
+
+Two tracks are close if the same users liked them. Few users have liked any one track, so direct counts are mostly noise; the
+matrix of users and tracks is therefore reduced to its largest singular vectors first (as in PureSVD, Cremonesi et al. 2010),
+after active users and much-liked tracks are damped by a power of their counts. The relevance of s after t is the inner product of
+their vectors.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.evaluate import top_k
+from recsys.schemas import NEIGHBOURS
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+ROWS = 1024
+
+
+class Neighbours:
+    """Item-to-item neighbours.
+
+    Args:
+        factors: dimensions of the track vectors.
+        damping: power of a track's count by which it is divided; 0 keeps popular tracks popular.
+        prior: added to a track's count before.
+
+    Attributes:
+        tracks: int64 [liked], ids of tracks that somebody liked. vectors: float32 [liked, factors].
+    """
+
+    def __init__(self, factors: int = 32, damping: float = 0.35, prior: float = 5.0) -> None:
+        self.factors, self.damping, self.prior = factors, damping, prior
+        self.size = 0
+        self.tracks: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+        self.vectors: npt.NDArray[np.float32] = np.zeros((0, 0), np.float32)
+
+    def fit(self, history: "csr_matrix", *, seed: int) -> dict[str, Any]:
+        """Learn the vectors from a binary users x tracks matrix."""
+        from scipy.sparse import diags
+
+        self.size = history.shape[1]
+        counts = np.asarray(history.sum(axis=0)).ravel()
+        self.tracks = np.flatnonzero(counts)
+        users = history[np.diff(history.indptr) > 0][:, self.tracks]
+        damped = diags(np.diff(users.indptr) ** -0.5) @ users @ diags((counts[self.tracks] + self.prior) ** -self.damping)
+        self.vectors = _singular_vectors(damped.tocsr().astype(np.float32), self.factors, seed)
+        return {
+            "tracks": len(self.tracks), "factors": self.vectors.shape[1], "damping": self.damping, "prior": self.prior,
+        }  # fmt: skip
+
+    def table(self, popular: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
+        """Neighbours of every track, nearest first, ties by id, without the track itself.
+
+        Args:
+            popular: more than 20 tracks; they fill the rows of tracks that nobody liked.
+
+        Returns:
+            uint32 [tracks, 20].
+        """
+        filler = popular[: NEIGHBOURS + 1].astype(np.uint32)
+        rows = np.tile(filler, (self.size, 1))
+        for place, track in enumerate(filler[:NEIGHBOURS]):
+            rows[track, place:-1] = filler[place + 1 :]
+        rows = np.ascontiguousarray(rows[:, :NEIGHBOURS])
+        if len(self.tracks) <= NEIGHBOURS:
+            return rows
+        for start in range(0, len(self.tracks), ROWS):
+            block = self.tracks[start : start + ROWS]
+            relevance = self.vectors[start : start + ROWS] @ self.vectors.T
+            relevance[np.arange(len(block)), np.arange(start, start + len(block))] = -np.inf
+            rows[block] = self.tracks[top_k(relevance, NEIGHBOURS)]
+        return rows
+
+
+def _singular_vectors(matrix: "csr_matrix", factors: int, seed: int) -> npt.NDArray[np.float32]:
+    """Right singular vectors times singular values, float32 [columns, factors], of the largest ones."""
+    from scipy.sparse.linalg import svds
+
+    smaller = min(matrix.shape)
+    if factors < smaller:
+        start = np.random.default_rng(seed).standard_normal(smaller).astype(np.float32)
+        _, values, right = svds(matrix, k=factors, v0=start)
+    else:
+        _, values, right = np.linalg.svd(matrix.toarray(), full_matrices=False)
+    return np.ascontiguousarray((right.T * values).astype(np.float32))

@@ -1,0 +1,160 @@
+"""The benchmarks: their arithmetic, their command line, and that the reference does what the original did."""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+
+from benchmarks import processes
+from benchmarks.__main__ import MEASURES, main
+from benchmarks.content import open_run, prepare
+from benchmarks.histories import explored_history, random_history, split
+from benchmarks.load import drive
+from benchmarks.measure import Bench, less_is_better, milliseconds, more_is_better, surroundings, write_json
+from benchmarks.reference import autoencoder, pipeline, simulator
+from benchmarks.rows import DESIGN, log_rows
+from recsys.abtest.sessions import read_log
+from recsys.exceptions import InvalidInputError
+from recsys.simulate.listeners import load_listeners
+from recsys.simulate.recommenders import DummyRecommender
+from recsys.simulate.run import run_in_process
+from recsys.world import generate
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    root = tmp_path_factory.mktemp("bench")
+    generate(root / "world", tracks=600, artists=120, users=80)
+    (root / "scratch").mkdir()
+    (root / "cache").mkdir()
+    return Bench(root / "world", True, root / "scratch", root / "cache")
+
+
+def test_a_ratio_above_one_means_ours_is_better() -> None:
+    assert more_is_better("a", "requests/s", 200.0, 10.0).ratio == 20
+    assert less_is_better("b", "seconds", 2.0, 10.0).ratio == 5
+
+
+def test_quantiles_of_durations() -> None:
+    durations = [n / 1000 for n in range(100)]
+    assert milliseconds(durations, 0.5) == 50
+    assert milliseconds(durations, 0.99) == 99
+    assert milliseconds([0.002], 0.99) == 2
+
+
+def test_one_result_is_an_object_and_several_are_a_list(tmp_path: Path) -> None:
+    result = more_is_better("a", "requests/s", 3.0, 2.0, {"p50_ms": 1.0})
+    write_json(tmp_path / "deep" / "one.json", [result])
+    expected = {"name": "a", "unit": "requests/s", "ours": 3.0, "reference": 2.0, "ratio": 1.5, "detail": {"p50_ms": 1.0}}
+    assert json.loads((tmp_path / "deep" / "one.json").read_text()) == expected
+    write_json(tmp_path / "two.json", [result, result])
+    assert json.loads((tmp_path / "two.json").read_text()) == [expected, expected]
+
+
+def test_an_unknown_measure_is_refused_with_the_names_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["speed"])
+    error = capsys.readouterr().err
+    assert all(name in error for name in MEASURES)
+
+
+def test_a_directory_without_a_world_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECSYS_VAR", str(tmp_path))
+    with pytest.raises(InvalidInputError, match=r"users\.json"), surroundings(tmp_path, quick=True):
+        pass
+
+
+def test_the_reference_simulator_plays_as_ours_does(bench: Bench) -> None:
+    world = simulator.World(bench.world, 7)
+    sessions = list(itertools.islice(simulator.play(world, simulator.DummyRecommender(600)), 3000))
+    listeners = load_listeners(bench.world)
+    ours = run_in_process(listeners, DummyRecommender(600, 7), episodes=20_000, seed=7, progress=False)
+    assert np.mean([steps for _, steps in sessions]) == pytest.approx(ours.mean_steps, rel=0.05)
+    assert np.mean([time for time, _ in sessions]) == pytest.approx(ours.mean_time, rel=0.1)
+    again = list(itertools.islice(simulator.play(simulator.World(bench.world, 7), simulator.DummyRecommender(600)), 50))
+    assert again == sessions[:50]
+
+
+@pytest.mark.real
+def test_the_reference_service_never_repeats_and_forgets_after_last(bench: Bench) -> None:
+    files, port = prepare(bench), processes.free_port()
+    lists = [json.loads(line) for line in (files / "recommendations.json").read_text().splitlines()]
+    with processes.valkey(bench.scratch, port=port), processes.reference_service(bench.scratch, files, port) as (url, _):
+        answers = {}
+        for user in (0, 1, 2, 3):
+            for round_ in range(2):
+                track, played = 599, []
+                for _ in range(30):
+                    track = requests.post(f"{url}/next/{user}", json={"track": track, "time": 0.5}, timeout=5).json()["track"]
+                    played.append(track)
+                assert len(set(played)) == 30
+                answers[user, round_] = played
+                assert requests.post(f"{url}/last/{user}", json={"track": track, "time": 0.5}, timeout=5).json() == {"user": user}
+        listed = [user for user in range(4) if answers[user, 0] == [t for t in lists[user]["tracks"] if t != 599][:30]]
+        assert listed == [user for user in range(4) if DESIGN.arm_of(user).name == "T1"]
+        assert all(answers[user, 0] == answers[user, 1] for user in listed)
+        load = drive(url, 4, 0.5, 80, 600)
+        assert load.errors == 0
+        assert load.rate > 0
+    lines = [json.loads(line) for path in bench.scratch.glob("reference-*.json") for line in path.read_text().splitlines()]
+    assert [line["message"] for line in lines[:31]] == ["next"] * 30 + ["last"]
+
+
+@pytest.mark.real
+def test_the_load_generator_drives_our_service(bench: Bench) -> None:
+    with processes.valkey(bench.scratch, durable=True) as redis_url:
+        run = open_run(bench, prepare(bench), redis_url)
+        with processes.nightshift(bench.scratch, bench.world, redis_url) as (url, seconds):
+            load = drive(url, 4, 0.5, 80, 600, run)
+    assert seconds > 0
+    assert load.errors == 0
+    lines = [line for path in bench.scratch.rglob(f"{run}/*.jsonl") for line in path.read_text().splitlines()]
+    assert len(lines) == len(load.durations)
+
+
+def test_both_sides_read_the_same_sessions_from_the_rows(bench: Bench, tmp_path: Path) -> None:
+    files = log_rows(bench, 4000)
+    rows = pipeline.read_rows(files / "original.json")
+    sessions = pipeline.sessions_of(rows)
+    ours = read_log(files / "ours", DESIGN.name, DESIGN)
+    assert len(sessions) == ours.counts["sessions"]
+    assert sessions["tracks"].sum() == len(rows) == ours.sessions["steps"].sum()
+    assert sessions["time"].sum() == pytest.approx(ours.sessions["time"].sum())
+    effects = pipeline.analyse(files / "original.json", DESIGN.name, "C", tmp_path)
+    assert list(effects["metric"]) == list(pipeline.METRICS)
+    assert (effects["low"] < effects["effect"]).all()
+    assert effects["p_value"].between(0, 1).all()
+    pipeline.collect(files / "original.json", tmp_path)
+    positives = (tmp_path / "interactions.csv").read_text().splitlines()[1:]
+    assert (
+        len(positives) == len(set(positives)) == len({tuple(r) for r in rows[rows["time"] > 0.8][["user", "track"]].to_numpy()})
+    )
+
+
+def test_histories_hold_what_listeners_liked(bench: Bench) -> None:
+    history = explored_history(bench.world, 2000)
+    assert history.shape == (80, 600)
+    data = split(history)
+    held_out_users = np.flatnonzero((np.diff(data.train.indptr) == 0) & (np.diff(history.indptr) > 0))
+    assert len(held_out_users) == data.fold_in.shape[0] == len(data.held_out) == 8
+    for number, hidden in enumerate(data.held_out):
+        assert not set(hidden) & set(data.fold_in[number].indices)
+    assert np.diff(random_history(50, 300, 40).indptr).mean() > 30
+
+
+def test_the_reference_autoencoder_learns(tmp_path: Path) -> None:
+    history = random_history(64, 40, 4).tolil()
+    history[:32, 20:] = 0
+    history[32:, :20] = 0
+    history = history.tocsr()
+    training = autoencoder.Training(history, 1)
+    for _ in range(60):
+        training.epoch()
+    scores = autoencoder.score(training.model, history)
+    assert scores[:32, :20].mean() > scores[:32, 20:].mean() + 1
+    autoencoder.recommend(training.model, history, np.arange(64), tmp_path / "lists.json", 5)
+    lists = [json.loads(line) for line in (tmp_path / "lists.json").read_text().splitlines()]
+    assert lists[0]["tracks"] == np.argsort(-scores[0])[:5].tolist()
