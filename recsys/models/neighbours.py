@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.evaluate import top_k
+from recsys.exceptions import InvalidInputError
 from recsys.schemas import NEIGHBOURS
 
 if TYPE_CHECKING:
@@ -60,7 +61,12 @@ class Neighbours:
 
         Returns:
             uint32 [tracks, 20].
+
+        Raises:
+            InvalidInputError: the catalogue has too few tracks for lists of 20 others.
         """
+        if self.size <= NEIGHBOURS:
+            raise InvalidInputError(f"a catalogue of {self.size} tracks has no {NEIGHBOURS} neighbours for each; use a larger world")
         filler = popular[: NEIGHBOURS + 1].astype(np.uint32)
         rows = np.tile(filler, (self.size, 1))
         for place, track in enumerate(filler[:NEIGHBOURS]):

@@ -1,0 +1,133 @@
+"""The autoencoder: it learns, repeats itself, resumes, and refuses weights that are not numbers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+from recsys.evaluate import top_k
+from recsys.exceptions import CorruptDataError, MissingDataError
+from recsys.models.dae import Dae
+from tests.models.tastes import GROUPS, taste_matrix
+
+
+def small(**more: object) -> Dae:
+    return Dae((16,), **{"epochs": 12, "batch": 32, "learning_rate": 2e-2, "patience": 12, **more})  # type: ignore[arg-type]
+
+
+def saved(model: Dae, directory: Path) -> bytes:
+    directory.mkdir()
+    model.save(directory)
+    return (directory / "dae.safetensors").read_bytes()
+
+
+def test_it_learns_the_groups(tmp_path: Path) -> None:
+    matrix = taste_matrix()
+    model = small()
+    figures = model.fit(matrix, seed=1, work=tmp_path)
+    assert figures["ndcg_100"] > 0.3
+    lists = top_k(model.score(matrix), 8)
+    same_group = lists % GROUPS == np.arange(len(lists))[:, None] % GROUPS
+    assert same_group.mean() > 0.9
+
+
+def test_same_seed_same_bytes_another_seed_another_model(tmp_path: Path) -> None:
+    matrix = taste_matrix(users=80)
+    models = [small(epochs=3) for _ in range(3)]
+    for i, (model, seed) in enumerate(zip(models, (1, 1, 2), strict=True)):
+        model.fit(matrix, seed=seed, work=tmp_path / f"work{i}")
+    first, second, third = (saved(model, tmp_path / str(i)) for i, model in enumerate(models))
+    assert first == second
+    assert first != third
+
+
+def test_a_killed_training_resumes_to_the_same_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix = taste_matrix(users=80)
+    whole = small(epochs=5)
+    whole.fit(matrix, seed=1, work=tmp_path / "whole")
+
+    epoch, calls = Dae._epoch, []
+
+    def killed(self: Dae, *args: object) -> float:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return epoch(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Dae, "_epoch", killed)
+    with pytest.raises(KeyboardInterrupt):
+        small(epochs=5).fit(matrix, seed=1, work=tmp_path / "killed")
+    resumed = small(epochs=5)
+    resumed.fit(matrix, seed=1, work=tmp_path / "killed")
+    assert len(calls) == 4 + 2, "the three finished epochs are not trained again"
+    assert saved(resumed, tmp_path / "a") == saved(whole, tmp_path / "b")
+
+
+def test_a_checkpoint_of_another_seed_is_not_used(tmp_path: Path) -> None:
+    matrix = taste_matrix(users=80)
+    small(epochs=2).fit(matrix, seed=1, work=tmp_path / "work")
+    other, clean = small(epochs=2), small(epochs=2)
+    other.fit(matrix, seed=2, work=tmp_path / "work")
+    clean.fit(matrix, seed=2, work=tmp_path / "clean")
+    assert saved(other, tmp_path / "a") == saved(clean, tmp_path / "b")
+
+
+@pytest.mark.parametrize("layers", [(16,), (24, 8)])
+def test_saved_and_loaded_scores_are_equal(tmp_path: Path, layers: tuple[int, ...]) -> None:
+    matrix = taste_matrix(users=60)
+    model, loaded = Dae(layers, epochs=2), Dae()
+    model.fit(matrix, seed=1, work=tmp_path / "work")
+    saved(model, tmp_path / "model")
+    loaded.load(tmp_path / "model")
+    assert loaded.config == model.config
+    np.testing.assert_array_equal(loaded.score(matrix), model.score(matrix))
+
+
+def test_scores_do_not_depend_on_who_is_scored_together(tmp_path: Path) -> None:
+    matrix = taste_matrix(users=60)
+    model = small(epochs=2)
+    model.fit(matrix, seed=1, work=tmp_path)
+    np.testing.assert_allclose(model.score(matrix[7]), model.score(matrix)[7:8], rtol=1e-5)
+
+
+def test_tracks_that_nobody_liked_rank_below_all_others(tmp_path: Path) -> None:
+    matrix = taste_matrix(users=60)
+    model = small(epochs=1)
+    model.fit(matrix, seed=1, work=tmp_path)
+    scores = model.score(matrix)
+    assert scores[:, -10:].max() < scores[:, :100].min()
+    assert not np.isnan(scores).any()
+
+
+def test_an_empty_history_is_scored(tmp_path: Path) -> None:
+    model = small(epochs=1)
+    model.fit(taste_matrix(users=60), seed=1, work=tmp_path)
+    assert np.isfinite(model.score(csr_matrix((1, 120), dtype=np.float32))[0, :100]).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (5, 1), (1, 1)])
+def test_one_user_or_one_track(tmp_path: Path, shape: tuple[int, int]) -> None:
+    matrix = csr_matrix(np.ones(shape, np.float32))
+    model = small(epochs=1)
+    model.fit(matrix, seed=1, work=tmp_path)
+    assert np.isfinite(model.score(matrix)).all()
+
+
+def test_nothing_to_learn_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(MissingDataError, match="no positives"):
+        small().fit(csr_matrix((3, 4), dtype=np.float32), seed=1, work=tmp_path)
+
+
+def test_weights_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    model = small(epochs=1)
+    model.fit(taste_matrix(users=60), seed=1, work=tmp_path / "work")
+    saved(model, tmp_path / "model")
+    path = tmp_path / "model" / "dae.safetensors"
+    tensors = load_file(path)
+    tensors["out.bias"][3] = float("nan")
+    save_file(tensors, path)
+    with pytest.raises(CorruptDataError, match="out.bias"):
+        Dae().load(tmp_path / "model")
