@@ -23,7 +23,9 @@ from recsys.settings import Settings, load_settings
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Nightshift: retrain, ship and A/B-test a recommender.")
 world_app = typer.Typer(no_args_is_help=True, help="The world: tracks, users, embeddings.")
 platform_app = typer.Typer(no_args_is_help=True, help="The embedded platform: Valkey, the service, Airflow.")
+abtest_app = typer.Typer(no_args_is_help=True, help="Experiments in directories of logs.")
 app.add_typer(world_app, name="world")
+app.add_typer(abtest_app, name="abtest")
 app.add_typer(platform_app, name="platform")
 
 DateOption = Annotated[str, typer.Option("--date", metavar="YYYY-MM-DD", help="Log date.")]
@@ -224,6 +226,26 @@ def check_world(world: WorldOption = None) -> None:
     settings = load_settings(world=world)
     validate(settings.world)
     print(f"{settings.world}: in order")
+
+
+@abtest_app.command("report")
+def abtest_report(
+    logs: Annotated[Path, typer.Option(help="Directory of logs, one JSON object a line.")],
+    experiment: Annotated[str, typer.Option(help="Name of the experiment in the logs.")],
+    control: Annotated[str, typer.Option(help="Name of the control arm.")],
+    out: Annotated[Path, typer.Option(help="Where report.html, report.json and the pictures go.")],
+    live: Annotated[str | None, typer.Option(help="Arm that the treatment must not be worse than.")] = None,
+) -> None:
+    """Analyse any directory of logs in the original's format and write the report."""
+    from recsys.abtest.report import analyse
+
+    if not logs.is_dir():
+        raise InvalidInputError(f"logs {logs} is not a directory")
+    settings = load_settings()
+    document = analyse(logs, experiment, control, live=live, margin=settings.margin, out=out)
+    print(f"{out / 'report.html'}: {document['decision']['verdict']}")
+    for reason in document["decision"]["reasons"]:
+        print(f"  {reason}")
 
 
 @platform_app.command("run")
