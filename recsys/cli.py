@@ -128,6 +128,29 @@ def explain(
 
 
 @app.command()
+def drift(
+    day: DateOption,
+    sessions: Annotated[int, typer.Option(min=100, help="Sessions to play now.")] = 10_000,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the sessions of a log date with what the simulator produces now (exit status 1: they have drifted apart)."""
+    from recsys.drift import check
+
+    found = check(load_settings(), _past(day), sessions, run_id=_run_id())
+    if as_json:
+        print(json.dumps(asdict(found) | {"drifted": found.drifted}))
+    else:
+        print(f"{found.logged_sessions} logged sessions of {day}, {found.simulated_sessions} simulated ones")
+        for c in found.comparisons:
+            print(
+                f"{c.name:<6} mean {c.logged_mean:.3f} logged, {c.simulated_mean:.3f} simulated; distance {c.distance:.4f} "
+                f"(p = {c.p_value:.3g}): {'DRIFTED' if c.drifted else 'alike'}"
+            )
+    if found.drifted:
+        raise typer.Exit(1)
+
+
+@app.command()
 def nights(as_json: JsonOption = False) -> None:
     """List every night so far."""
     from recsys.verify import nights as list_nights

@@ -15,6 +15,7 @@ The queries are Ibis expressions; DuckDB runs them.
 
 import json
 import logging
+from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,6 +94,17 @@ def collect_interactions(store: Storage, log_date: date, settings: Settings, liv
     return counts
 
 
+def read_sessions(files: Sequence[Path]) -> "pa.Table":
+    """The sessions of some log files, as in ``sessions.parquet``, without a log date of their own."""
+    import ibis
+
+    connection = ibis.duckdb.connect()
+    raw = _read(connection, files).mutate(log_date=ibis.literal(None).cast("date"))
+    sessions = sessions_of(distinct_plays(valid_records(raw))).to_pyarrow()
+    connection.disconnect()
+    return sessions
+
+
 def valid_records(raw: "ir.Table") -> "ir.Table":
     """Lines that hold a whole record with values in range."""
     r = raw
@@ -147,7 +159,7 @@ def sessions_of(plays: "ir.Table") -> "ir.Table":
     )  # fmt: skip
 
 
-def _read(connection: Any, files: list[Path]) -> "ir.Table":
+def _read(connection: Any, files: Sequence[Path]) -> "ir.Table":
     return connection.read_json([str(path) for path in files], columns=COLUMNS, format="newline_delimited", ignore_errors=True)
 
 

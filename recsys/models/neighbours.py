@@ -66,7 +66,7 @@ class Neighbours:
             InvalidInputError: the catalogue has too few tracks for lists of 20 others.
         """
         if self.size <= NEIGHBOURS:
-            raise InvalidInputError(f"a catalogue of {self.size} tracks has no {NEIGHBOURS} neighbours for each; use a larger world")
+            raise InvalidInputError(f"a catalogue of {self.size} tracks has no {NEIGHBOURS} neighbours each; use a larger world")
         filler = popular[: NEIGHBOURS + 1].astype(np.uint32)
         rows = np.tile(filler, (self.size, 1))
         for place, track in enumerate(filler[:NEIGHBOURS]):

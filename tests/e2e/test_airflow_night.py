@@ -92,5 +92,5 @@ def test_a_night_from_nothing_and_again(environment: dict[str, str], tmp_path: P
         night.run_night(client, yesterday(), Console(), lambda: None)
         assert verified(environment, day) == first
     assert processes_of(environment) == []
-    (again,) = json.loads(recsys(environment, "nights", "--json"))
-    assert again == row
+    # Unpausing lets the schedule start a run of its own, which may be for another date than yesterday.
+    assert row in json.loads(recsys(environment, "nights", "--json"))
