@@ -16,7 +16,7 @@ import typer
 from pydantic import SecretStr
 
 from recsys import __version__
-from recsys.exceptions import ConflictError, InvalidInputError, RecsysError
+from recsys.exceptions import ConflictError, InvalidInputError, RecsysError, UnavailableError
 from recsys.schemas import parse_date
 from recsys.settings import Settings, load_settings
 
@@ -91,9 +91,13 @@ def traffic(
 @app.command()
 def verify(day: DateOption, as_json: JsonOption = False) -> None:
     """Check a finished night against its manifests, counts and Redis, and print its digest."""
+    from recsys.verify import require_finished
     from recsys.verify import verify as check
 
-    result = check(load_settings(), _past(day))
+    log_date = _past(day)
+    require_finished(load_settings(), log_date)
+    with _redis_of_platform(load_settings()) as settings:
+        result = check(settings, log_date)
     if as_json:
         print(json.dumps({"log_date": day, "ok": not result.failures, "digest": result.digest, "failures": result.failures}))
     else:
@@ -306,6 +310,26 @@ def _redis(settings: Settings, embedded: bool) -> Iterator[Settings]:
     with embedded_valkey(settings.var / "embedded-valkey") as url:
         # Workers of the service read their settings from the environment.
         os.environ["RECSYS_REDIS_URL"] = url
+        yield settings.model_copy(update={"redis_url": SecretStr(url)})
+
+
+@contextmanager
+def _redis_of_platform(settings: Settings) -> Iterator[Settings]:
+    """The settings; if Redis is away because the embedded platform is stopped, its Valkey runs while the block does."""
+    from recsys import keyspace
+    from recsys.embedded import embedded_valkey
+    from recsys.platform.processes import read_state
+
+    var = settings.var.resolve()
+    try:
+        keyspace.connect(settings).close()
+    except UnavailableError:
+        if not (var / "valkey" / "appendonlydir").exists() or read_state(var):
+            raise
+    else:
+        yield settings
+        return
+    with embedded_valkey(var / "valkey") as url:
         yield settings.model_copy(update={"redis_url": SecretStr(url)})
 
 

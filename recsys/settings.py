@@ -25,8 +25,14 @@ class Settings(BaseSettings):
     world: Path = Field(VAR / "world", description="Directory with tracks.json, tracks.npy, users.json.")
     storage: str = Field("", description="Storage URL, file://… or webhdfs://…; empty: <var>/storage.")
     service_logs: Path | None = Field(None, description="Where the service writes its logs; empty: <var>/service-logs.")
-    redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6380/0"), description="redis:// or unix:// URL.")
-    service_url: str = Field("http://127.0.0.1:5000", description="Where the simulator finds the service.")
+    redis_url: SecretStr = Field(
+        default_factory=lambda: SecretStr(f"redis://127.0.0.1:{os.environ.get('RECSYS_PORT_REDIS', '6380')}/0"),
+        description="redis:// or unix:// URL; empty: the embedded platform's.",
+    )
+    service_url: str = Field(
+        default_factory=lambda: f"http://127.0.0.1:{os.environ.get('RECSYS_PORT_SERVICE', '5000')}",
+        description="Where the simulator finds the service; empty: the embedded platform's.",
+    )
     service_token: SecretStr | None = Field(None, description="Guards preview, batch and admin calls once set.")
     simulation: Literal["process", "docker"] = Field("process", description="How Airflow runs a simulation shard.")
 

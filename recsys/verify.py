@@ -50,9 +50,8 @@ def verify(settings: Settings, log_date: date) -> Verification:
     Raises:
         MissingDataError: the night has no verdict yet.
     """
+    require_finished(settings, log_date)
     store = Storage(settings.storage_url)
-    if not store.is_complete(f"promotions/date={log_date}"):
-        raise MissingDataError(f"log date {log_date} has no finished night in {settings.storage_url}; run it first")
     result = Verification(log_date)
     verdict = store.read_json(f"promotions/date={log_date}", "promotion.json")
     result.parts["verdict"] = verdict["verdict"]
@@ -71,6 +70,16 @@ def verify(settings: Settings, log_date: date) -> Verification:
         _check_events(result, store, log_date)
         _check_redis(result, settings, store, log_date, verdict)
     return result
+
+
+def require_finished(settings: Settings, log_date: date) -> None:
+    """See that the night has a verdict.
+
+    Raises:
+        MissingDataError: it has none.
+    """
+    if not Storage(settings.storage_url).is_complete(f"promotions/date={log_date}"):
+        raise MissingDataError(f"log date {log_date} has no finished night in {settings.storage_url}; run it first")
 
 
 def nights(settings: Settings) -> list[dict[str, Any]]:

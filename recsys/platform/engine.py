@@ -2,10 +2,14 @@
 
 import shutil
 import subprocess
+from pathlib import Path
 from typing import NamedTuple
 
+import recsys
 from recsys.exceptions import InvalidInputError
 from recsys.platform.options import Options
+
+ROOT = Path(recsys.__file__).resolve().parents[1]
 
 #: Label of every container that a night starts.
 LABEL = "org.nightshift.simulation"
@@ -29,8 +33,8 @@ def choose(options: Options) -> Choice:
     image = options.simulator_image
     if not _docker("info", "--format", "{{.ServerVersion}}"):
         missing = "no Docker engine answers"
-    elif not _docker("image", "inspect", "--format", "{{.Id}}", image):
-        missing = f"the Docker engine has no image {image} ('make simulator-image' builds it)"
+    elif not _docker("image", "inspect", "--format", "{{.Id}}", image) and not _build(image):
+        missing = f"the Docker engine has no image {image} and could not build it ('make simulator-image' shows why)"
     else:
         return Choice("docker", f"Simulation runs in containers of {image}.")
     if options.simulation == "docker":
@@ -45,12 +49,18 @@ def end_containers(var: str) -> None:
         _docker("kill", *found.split())
 
 
-def _docker(*words: str) -> str:
+def _build(image: str) -> bool:
+    """Build the simulator's image from this checkout."""
+    dockerfile = ROOT / "docker" / "simulator" / "Dockerfile"
+    return bool(_docker("build", "--quiet", "--file", str(dockerfile), "--tag", image, str(ROOT), timeout=900))
+
+
+def _docker(*words: str, timeout: float = 20) -> str:
     """Output of a Docker command; empty if it fails or there is no client."""
     if shutil.which("docker") is None:
         return ""
     try:
-        answer = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=20, check=False)
+        answer = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired:
         return ""
     return answer.stdout.strip() if answer.returncode == 0 else ""
