@@ -78,7 +78,7 @@ def _containers(planned: Any, settings: Settings) -> XComArg:
         task_id="simulate",
         image=os.environ.get("RECSYS_SIMULATOR_IMAGE", "nightshift-simulator"),
         command=[
-            "--recommender", "remote", "--world", "/world", "--service-url", settings.service_url,
+            "recsys.simulate", "--recommender", "remote", "--world", "/world", "--service-url", settings.service_url,
             "--run", f"{part('base')}.{part('shard')}." + "{{ try_id(run_id, ti.try_number) }}",
             "--shard", part("shard"), "--shards", part("shards"), "--episodes", part("episodes"),
             "--seed", part("seed"), "--batch", part("batch"),

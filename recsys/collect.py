@@ -15,6 +15,8 @@ The queries are Ibis expressions; DuckDB runs them.
 
 import json
 import logging
+import os
+import tempfile
 from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -63,16 +65,19 @@ def collect_interactions(store: Storage, log_date: date, settings: Settings, liv
     dates = window_dates(store, log_date, settings.window)
     connection = ibis.duckdb.connect()
     parts, lines = [], 0
-    for day in dates:
-        files = sorted(store.local(f"logs/date={day}").glob("*.jsonl"))
-        lines += sum(_lines(path) for path in files)
-        parts.append(_read(connection, files).mutate(log_date=ibis.literal(day)))
-    valid = connection.create_table("valid", valid_records(ibis.union(*parts) if len(parts) > 1 else parts[0]), temp=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        for day in dates:
+            files = sorted(store.local(f"logs/date={day}").glob("*.jsonl"))
+            lines += sum(_lines(path) for path in files)
+            parts.append(_read(connection, _whole_lines(files, Path(scratch))).mutate(log_date=ibis.literal(day)))
+        valid = connection.create_table("valid", valid_records(ibis.union(*parts) if len(parts) > 1 else parts[0]), temp=True)
     plays = connection.create_table("plays", distinct_plays(valid), temp=True)
     positives = interactions(plays).to_pyarrow()
     sessions = sessions_of(plays).to_pyarrow()
     records = int(valid.count().execute())
     events = int(plays.count().execute())
+    if not events:
+        raise MissingDataError(f"none of the {lines} lines of {len(dates)} log dates up to {log_date} is a valid record")
     counts = {
         "dates": len(dates), "lines": lines, "malformed": lines - records, "repeated": records - events, "events": events,
         "sessions": sessions.num_rows, "interactions": positives.num_rows,
@@ -99,8 +104,9 @@ def read_sessions(files: Sequence[Path]) -> "pa.Table":
     import ibis
 
     connection = ibis.duckdb.connect()
-    raw = _read(connection, files).mutate(log_date=ibis.literal(None).cast("date"))
-    sessions = sessions_of(distinct_plays(valid_records(raw))).to_pyarrow()
+    with tempfile.TemporaryDirectory() as scratch:
+        raw = _read(connection, _whole_lines(files, Path(scratch))).mutate(log_date=ibis.literal(None).cast("date"))
+        sessions = sessions_of(distinct_plays(valid_records(raw))).to_pyarrow()
     connection.disconnect()
     return sessions
 
@@ -115,12 +121,16 @@ def valid_records(raw: "ir.Table") -> "ir.Table":
 
 
 def distinct_plays(valid: "ir.Table") -> "ir.Table":
-    """One row a play: a repeated event keeps its earliest line."""
+    """One row a play: an event repeated in its run, by whatever shard or try, keeps its earliest line.
+
+    ``run`` becomes the run's base.
+    """
     import ibis
 
+    base = valid.mutate(run=valid.run.re_replace(r"\.[0-9]+\.[^.]*$", ""))
     keys = ["log_date", "run", "user", "session", "step"]
     first = ibis.row_number().over(group_by=keys, order_by=["timestamp", "track", "time"])
-    return valid.mutate(copy=first).filter(lambda t: t["copy"] == 0).drop("copy")
+    return base.mutate(copy=first).filter(lambda t: t["copy"] == 0).drop("copy")
 
 
 def interactions(plays: "ir.Table") -> "ir.Table":
@@ -160,7 +170,28 @@ def sessions_of(plays: "ir.Table") -> "ir.Table":
 
 
 def _read(connection: Any, files: Sequence[Path]) -> "ir.Table":
-    return connection.read_json([str(path) for path in files], columns=COLUMNS, format="newline_delimited", ignore_errors=True)
+    return connection.read_json(
+        [str(path) for path in files], columns=COLUMNS, format="newline_delimited", ignore_errors=True, hive_partitioning=False
+    )
+
+
+def _whole_lines(files: Sequence[Path], scratch: Path) -> list[Path]:
+    """The files; of one whose last line is not terminated (it was never answered), a copy without that line."""
+    whole = []
+    for number, path in enumerate(files):
+        data = path.read_bytes() if not _is_terminated(path) else None
+        if data is not None:
+            path = scratch / f"{path.parent.name}-{number}.jsonl"
+            path.write_bytes(data[: data.rfind(b"\n") + 1])
+        whole.append(path)
+    return whole
+
+
+def _is_terminated(path: Path) -> bool:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return file.read() in (b"", b"\n")
 
 
 def _lines(path: Path) -> int:

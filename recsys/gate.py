@@ -107,7 +107,8 @@ def _judge(
         }
     gain = bootstrap_interval(ndcg["dae"] - ndcg["popularity"], seed)
     finite = bool(np.isfinite(scores).any(axis=1).all() and not np.isnan(scores).any())
-    return {"models": metrics, "finite": finite, "gain": gain}
+    fewest = int(np.isfinite(scores).sum(axis=1).min())
+    return {"models": metrics, "finite": finite, "fewest_ranked": fewest, "gain": gain}
 
 
 def _live_lists(store: Storage, live_log_date: date | None, users: Ids) -> Ids | None:
@@ -146,8 +147,10 @@ def _verdict(judged: dict[str, Any], lists: Ids) -> dict[str, Any]:
     refusals, notes = [], []
     if not judged["finite"]:
         refusals.append("The model gives scores that are not numbers.")
-    if lists.shape[1] < LIST_LENGTH or len(np.unique(lists[0])) < LIST_LENGTH:
-        refusals.append(f"The model ranks fewer than {LIST_LENGTH} tracks.")
+    if judged["fewest_ranked"] < LIST_LENGTH or lists.shape[1] < LIST_LENGTH:
+        refusals.append(f"The model ranks only {judged['fewest_ranked']} tracks for some user; lists have {LIST_LENGTH}.")
+    if (np.diff(np.sort(lists, axis=1), axis=1) == 0).any():
+        refusals.append("The model's lists hold a track twice.")
     sentence = (
         f"NDCG@100 on the held-out date is {models['dae']['ndcg_100']:.4f}, "
         f"that of popularity {models['popularity']['ndcg_100']:.4f} (gain {low:+.4f} to {high:+.4f}, 95 %)"

@@ -67,6 +67,7 @@ def test_sessions_sum_their_plays(store: Storage) -> None:
         "{]\n", "[1]\n", '"text"\n',
         record(3, 0, 1, 1.5), record(-3, 0, 1, 1.0), record(3, 0, -1, 1.0), record(3, 0, 1, 1.0, "stop"),
         '{"user": null, "message": "next"}\n', record(3, 0, 1, 1.0, session="x"), record(3, 0, 1, 1.0)[:-20],
+        record(3, 0, 1, 1.0)[:-1],
     ],
 )  # fmt: skip
 def test_malformed_lines_are_dropped_and_counted(store: Storage, line: str) -> None:
@@ -88,3 +89,16 @@ def test_a_date_without_logs_is_named(store: Storage) -> None:
     with pytest.raises(MissingDataError, match="logs/date=2026-01-04"):
         collect_interactions(store, date(2026, 1, 4), SETTINGS)
     assert not store.is_complete("interactions/date=2026-01-04")
+
+
+def test_logs_without_a_valid_record_are_an_error(tmp_path: Path) -> None:
+    store = Storage(f"file://{tmp_path}/store")
+    publish(store, "2026-01-05", "garbage\n")
+    with pytest.raises(MissingDataError, match="none of the 1 lines"):
+        collect_interactions(store, DAY, SETTINGS)
+    assert not store.is_complete(f"interactions/date={DAY}")
+
+
+def test_two_tries_of_a_shard_count_once(store: Storage) -> None:
+    publish(store, "2026-01-05", record(1, 0, 5, 1.0) + record(1, 0, 5, 1.0, run="traffic.0.b"))
+    assert collect_interactions(store, DAY, SETTINGS)["repeated"] == 1

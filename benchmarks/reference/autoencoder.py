@@ -1,4 +1,4 @@
-"""The original's recommender: a dense denoising autoencoder over the users' whole rows, 300-50-300, 64 users a batch.
+"""The original's recommender: a dense denoising autoencoder over whole rows, layers of 50 and 300, 64 users a batch.
 
 In goes a binary users x tracks matrix; out come scores for rows and the lists of 50.
 """
@@ -12,7 +12,7 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import nn
 
-HIDDEN, CODE = 300, 50
+LAYERS = (50, 300)
 BATCH = 64
 EPOCHS = 30
 DROPOUT = 0.5
@@ -25,12 +25,14 @@ class Autoencoder(nn.Module):
     def __init__(self, tracks: int) -> None:
         super().__init__()
         self.dropout = nn.Dropout(DROPOUT)
-        self.encoder = nn.Sequential(nn.Linear(tracks, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, CODE), nn.Tanh())
-        self.decoder = nn.Sequential(nn.Linear(CODE, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, tracks))
+        first, second = LAYERS
+        self.layers = nn.Sequential(
+            nn.Linear(tracks, first), nn.Tanh(), nn.Linear(first, second), nn.Tanh(), nn.Linear(second, tracks)
+        )
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """Logits for every track."""
-        return self.decoder(self.encoder(self.dropout(nn.functional.normalize(rows))))
+        return self.layers(self.dropout(nn.functional.normalize(rows)))
 
 
 class Training:
@@ -68,12 +70,15 @@ def score(model: Autoencoder, history: csr_matrix) -> np.ndarray:
 
 
 def recommend(model: Autoencoder, history: csr_matrix, users: np.ndarray, path: Path, length: int = 50) -> None:
-    """Write each user's best tracks, a line a user."""
+    """Write each user's best tracks by descending score, a line a user."""
     model.eval()
     lists: list[list[int]] = []
     with torch.no_grad():
         for rows in dense_batches(history, np.arange(history.shape[0])):
-            lists.extend(torch.topk(model(rows), length, dim=1).indices.tolist())
+            scores = -model(rows).numpy()
+            best = np.argpartition(scores, length, axis=1)[:, :length]
+            order = np.argsort(np.take_along_axis(scores, best, axis=1), axis=1)
+            lists.extend(np.take_along_axis(best, order, axis=1).tolist())
     with path.open("w") as file:
         for user, tracks in zip(users.tolist(), lists, strict=True):
             file.write(json.dumps({"user": user, "tracks": tracks}) + "\n")

@@ -66,6 +66,7 @@ class Dae:
         if history.nnz == 0:
             raise MissingDataError("there are no positives to train on; collect more traffic or widen the window")
         torch.manual_seed(seed)
+        torch.use_deterministic_algorithms(True)
         self._tracks = history.shape[1]
         self._items = np.flatnonzero(np.asarray(history.sum(axis=0)).ravel())
         data = history[:, self._items].tocsr()
@@ -82,8 +83,8 @@ class Dae:
             ndcg = self._validate(fold_in, held_out)
             state.finish_epoch(self._net, optimizer, ndcg)
             log.info(
-                "epoch %d of %d: loss %.2f, held-out NDCG@100 %.4f, %.1f s",
-                state.epoch, self._config["epochs"], loss, ndcg, time.monotonic() - started,
+                "epoch %d of %d: loss %.2f, held-out NDCG@100 %s, %.1f s",
+                state.epoch, self._config["epochs"], loss, f"{ndcg:.4f}" if ndcg is not None else "-", time.monotonic() - started,
             )  # fmt: skip
         self._net.load_state_dict(state.best)
         return {"trained_epochs": state.epoch, "best_epoch": state.best_epoch, "ndcg_100": round(state.best_ndcg, 6)}
@@ -146,11 +147,11 @@ class Dae:
             total += loss.item() * len(batch)
         return total / len(users)
 
-    def _validate(self, fold_in: "csr_matrix", held_out: "csr_matrix") -> float:
+    def _validate(self, fold_in: "csr_matrix", held_out: "csr_matrix") -> float | None:
         import torch
 
         if fold_in.shape[0] == 0:
-            return 0.0
+            return None
         self._net.eval()
         with torch.inference_mode():
             logits = _logits(self._net, fold_in, np.repeat(_unit(fold_in), np.diff(fold_in.indptr))).numpy()
@@ -185,13 +186,14 @@ class _Progress:
         self.best_ndcg, self.best = saved["best_ndcg"], saved["best"]
         log.info("resuming after epoch %d", self.epoch)
 
-    def finish_epoch(self, net: Any, optimizer: Any, ndcg: float) -> None:
+    def finish_epoch(self, net: Any, optimizer: Any, ndcg: float | None) -> None:
+        """Note an epoch; without users to validate on (None) the last epoch is the best."""
         import torch
 
         self.epoch += 1
         self.stale += 1
-        if ndcg > self.best_ndcg:
-            self.best_ndcg, self.best_epoch, self.stale = ndcg, self.epoch, 0
+        if ndcg is None or ndcg > self.best_ndcg:
+            self.best_ndcg, self.best_epoch, self.stale = ndcg or 0.0, self.epoch, 0
             self.best = {name: tensor.clone() for name, tensor in net.state_dict().items()}
         self._path.parent.mkdir(parents=True, exist_ok=True)
         partial = self._path.with_suffix(".partial")

@@ -33,7 +33,7 @@ class Neighbours:
         tracks: int64 [liked], ids of tracks that somebody liked. vectors: float32 [liked, factors].
     """
 
-    def __init__(self, factors: int = 32, damping: float = 0.35, prior: float = 5.0) -> None:
+    def __init__(self, factors: int = 32, damping: float = 0.5, prior: float = 5.0) -> None:
         self.factors, self.damping, self.prior = factors, damping, prior
         self.size = 0
         self.tracks: npt.NDArray[np.int64] = np.zeros(0, np.int64)
