@@ -106,9 +106,13 @@ def test_an_empty_history_is_scored(tmp_path: Path) -> None:
     assert np.isfinite(model.score(csr_matrix((1, 120), dtype=np.float32))[0, :100]).all()
 
 
-@pytest.mark.parametrize("shape", [(1, 5), (5, 1), (1, 1)])
-def test_one_user_or_one_track(tmp_path: Path, shape: tuple[int, int]) -> None:
-    matrix = csr_matrix(np.ones(shape, np.float32))
+@pytest.mark.parametrize(
+    "dense",
+    [np.ones((1, 5)), np.ones((5, 1)), np.ones((1, 1)), np.vstack([np.ones((1, 30)), np.eye(30)])],
+    ids=["one user", "one track", "one pair", "a user with everything"],
+)
+def test_odd_histories_give_sane_scores(tmp_path: Path, dense: np.ndarray) -> None:
+    matrix = csr_matrix(dense.astype(np.float32))
     model = small(epochs=1)
     model.fit(matrix, seed=1, work=tmp_path)
     assert np.isfinite(model.score(matrix)).all()
