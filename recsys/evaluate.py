@@ -22,11 +22,11 @@ def top_k(scores: npt.NDArray[np.float32], k: int) -> Lists:
 
     k = min(k, scores.shape[1])
     tensor = torch.from_numpy(np.ascontiguousarray(scores))
-    values, indices = torch.topk(tensor, k, dim=1)
-    best, tracks = values.numpy(), indices.numpy().astype(np.int64)
-    # Where equal scores straddle the end of the list, torch's choice among them is arbitrary.
-    at_least = (tensor >= values[:, -1:]).sum(dim=1).numpy()
-    for row in np.flatnonzero(at_least > k):
+    # One more than wanted: where it equals the last wanted score, torch's choice among equals is arbitrary.
+    values, indices = torch.topk(tensor, min(k + 1, scores.shape[1]), dim=1)
+    straddled = (values[:, k:] == values[:, k - 1 : k]).any(dim=1).numpy()
+    best, tracks = values[:, :k].numpy().copy(), indices[:, :k].numpy().astype(np.int64)
+    for row in np.flatnonzero(straddled):
         candidates = np.flatnonzero(scores[row] >= best[row, -1])
         tracks[row] = candidates[np.argsort(-scores[row, candidates], kind="stable")[:k]]
         best[row] = scores[row, tracks[row]]

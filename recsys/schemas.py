@@ -6,6 +6,7 @@ Times that a listener spends on a track are fractions of it, 0 to 1, kept as int
 import re
 from dataclasses import asdict, dataclass, field
 from datetime import date
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import mmh3
@@ -30,6 +31,11 @@ Recommender = Literal["dae", "contextual", "top100"]
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}\.[0-9]{1,4}\.[A-Za-z0-9_-]{1,40}")
 
 
+@lru_cache(maxsize=2**17)
+def _slot(user: int, seed: int, slots: int) -> int:
+    return mmh3.hash(str(user), seed=seed, signed=False) % slots
+
+
 @dataclass(frozen=True)
 class Arm:
     """One arm of an experiment: which recommender answers, from which version ("" means none yet)."""
@@ -49,9 +55,13 @@ class Experiment:
 
     def arm_of(self, user: int) -> Arm:
         """The user's arm: ``murmur3_32(str(user), seed=murmur3_32(name + salt)) % len(arms)``, unsigned."""
-        return self.arms[mmh3.hash(str(user), seed=self.hash_seed, signed=False) % len(self.arms)]
+        return self.arms[self.slot_of(user)]
 
-    @property
+    def slot_of(self, user: int) -> int:
+        """The place of the user's arm in ``arms``."""
+        return _slot(user, self.hash_seed, len(self.arms))
+
+    @cached_property
     def hash_seed(self) -> int:
         """The seed of the assignment hash."""
         return mmh3.hash(self.name + self.salt, signed=False)

@@ -60,8 +60,8 @@ class Scope:
         """The user's arm and the version that serves it."""
         if self.experiment is None:
             return None, self.version
-        arm = self.experiment.arm_of(user)
-        return arm, self.arm_versions[self.experiment.arms.index(arm)]
+        slot = self.experiment.slot_of(user)
+        return self.experiment.arms[slot], self.arm_versions[slot]
 
 
 def candidates(arm: Arm | None, version: Version, listed: Sequence[int], track: int, played: AbstractSet[int]) -> Candidates:

@@ -181,7 +181,9 @@ def _cached_table(beside: Path, space: npt.NDArray[np.float32], queries: npt.NDA
     if len(queries) * len(space) > 10**8:
         log.info("computing the first tracks of %d interests among %d tracks, once", len(queries), len(space))
     table = nearest_tracks(space, queries, k)
-    for path in places:
+    # A read-only world stays as it is, even for a user who could write there all the same.
+    writable = bool(beside.stat().st_mode & 0o222)
+    for path in places if writable else places[1:]:
         try:
             _save(path, table)
         except OSError as error:
