@@ -40,7 +40,7 @@ class Dae:
 
     def __init__(
         self, layers: tuple[int, ...] = (200,), *, dropout: float = 0.5, learning_rate: float = 4e-3, batch: int = 128,
-        epochs: int = 12, patience: int = 2,
+        epochs: int = 12, patience: int = 4,
     ) -> None:  # fmt: skip
         self._config: dict[str, Any] = {
             "layers": list(layers), "dropout": dropout, "learning_rate": learning_rate, "batch": batch, "epochs": epochs,
