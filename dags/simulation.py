@@ -62,8 +62,11 @@ def simulate(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def results(found: Any) -> list[dict[str, Any]]:
-    """Results of all shards; a container's is its last line of output."""
-    return [json.loads(result) if isinstance(result, str) else dict(result) for result in found]
+    """Results of all shards; a container's is the last line of its output.
+
+    The operator hands over the last piece of output that the engine sent, which may be several lines.
+    """
+    return [json.loads(result.splitlines()[-1]) if isinstance(result, str) else dict(result) for result in found]
 
 
 def _containers(planned: Any, settings: Settings) -> XComArg:

@@ -48,7 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{result.episodes} episodes: session time {result.mean_time:.3f} +- {result.se_time:.3f}, "
         f"steps {result.mean_steps:.3f} +- {result.se_steps:.3f}"
     )
-    print(json.dumps(asdict(result)), flush=True)
+    # One write, so that whoever reads the output piece by piece gets the line whole.
+    sys.stdout.write(json.dumps(asdict(result)) + "\n")
+    sys.stdout.flush()
     return 0
 
 

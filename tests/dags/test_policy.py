@@ -97,3 +97,12 @@ print(seconds, *sorted(new & {{"torch", "pandas", "ibis", "duckdb", "scipy", "ma
     seconds, *heavy = answer.stdout.splitlines()[-1].split()
     assert float(seconds) < PARSE_SECONDS
     assert heavy == []
+
+
+def test_results_come_from_dictionaries_and_from_the_last_line_of_a_container(dag_bag: Any) -> None:
+    from simulation import results
+
+    assert dag_bag.dags  # puts the folder of the DAGs on the path
+    expected = {"run": "base.0.a", "episodes": 3}
+    piece = '3 episodes: session time 1.0 +- 0.1, steps 6.0 +- 0.2\n{"run": "base.0.a", "episodes": 3}'
+    assert results([expected, piece, piece.splitlines()[1]]) == [expected] * 3
