@@ -1,0 +1,45 @@
+"""The command line: ``recsys COMMAND``. Errors are one line on standard error and an exit status, never a traceback.
+
+A module here holds the commands of one subject; each is a thin call into the package.
+"""
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from recsys import __version__
+from recsys.cli import abtest, night, online, platform, world
+from recsys.exceptions import RecsysError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Nightshift: retrain, ship and A/B-test a recommender.")
+app.add_typer(night.app)
+app.add_typer(online.app)
+app.command()(platform.doctor)
+app.add_typer(world.app, name="world")
+app.add_typer(abtest.app, name="abtest")
+app.add_typer(platform.app, name="platform")
+
+
+def main() -> None:
+    """Entry point of the ``recsys`` program."""
+    try:
+        app(standalone_mode=True)
+    except RecsysError as error:
+        print(f"recsys: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+) -> None:
+    """Nightshift."""
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True
+    )
+    if version:
+        print(__version__)
+        raise typer.Exit

@@ -1,0 +1,127 @@
+"""Commands about nights: run one, play its traffic, check it, explain what it logged."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recsys.cli.options import DateOption, JsonOption, WorldOption, past, redis_of_platform, run_id
+from recsys.settings import load_settings
+
+app = typer.Typer()
+
+
+@app.command()
+def nightly(
+    day: DateOption,
+    world: WorldOption = None,
+    episodes: Annotated[int | None, typer.Option(help="Simulated sessions.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Base seed.")] = None,
+    promote: Annotated[bool | None, typer.Option(help="Force or forbid promotion.")] = None,
+) -> None:
+    """Run the night of one log date without Airflow (Redis and the service must be up)."""
+    from recsys import nightly as night
+
+    settings = load_settings(world=world, episodes=episodes, seed=seed)
+    verdict = night.run(settings, past(day), run_id=run_id(), promote_it=promote)
+    print(f"{day}: {verdict['verdict']}")
+    for reason in verdict["reasons"]:
+        print(f"  {reason}")
+
+
+@app.command()
+def traffic(
+    day: DateOption,
+    sessions: Annotated[int, typer.Option(min=1, help="Sessions to play.")] = 20_000,
+    world: WorldOption = None,
+) -> None:
+    """Play listeners of one log date against what is live; their logs become logs/date=D."""
+    from recsys import nightly as night
+
+    counts = night.traffic(load_settings(world=world), past(day), sessions, run_id=run_id())
+    print(f"{day}: {counts['episodes']} sessions, {counts['next'] + counts['last']} events")
+
+
+@app.command()
+def verify(day: DateOption, as_json: JsonOption = False) -> None:
+    """Check a finished night against its manifests, counts and Redis, and print its digest."""
+    from recsys.verify import require_finished
+    from recsys.verify import verify as check
+
+    log_date = past(day)
+    require_finished(load_settings(), log_date)
+    with redis_of_platform(load_settings()) as settings:
+        result = check(settings, log_date)
+    if as_json:
+        print(json.dumps({"log_date": day, "ok": not result.failures, "digest": result.digest, "failures": result.failures}))
+    else:
+        for line in result.checks:
+            print(f"ok    {line}")
+        for line in result.failures:
+            print(f"FAIL  {line}")
+        print(f"digest {result.digest}")
+    if result.failures:
+        raise typer.Exit(4)
+
+
+@app.command()
+def explain(
+    user: Annotated[int, typer.Argument(min=0, help="User id.")],
+    session: Annotated[int, typer.Argument(min=0, help="Session, as in the log.")],
+    step: Annotated[int, typer.Argument(min=0, help="Step in the session, from 0.")],
+    day: Annotated[str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="Look in the experiment of this date.")] = None,
+    directory: Annotated[Path | None, typer.Option("--logs", help="Or in this directory; default: live requests.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say from the log why a track was served."""
+    from recsys.explain import explain as look
+    from recsys.storage import Storage
+
+    settings = load_settings()
+    store = Storage(settings.storage_url)
+    if day:
+        directory = store.local(f"experiments/date={past(day)}")
+    found = look(store, directory or settings.log_dir / "live", user, session, step)
+    print(json.dumps(asdict(found)) if as_json else "\n".join(found.lines()))
+
+
+@app.command()
+def drift(
+    day: DateOption,
+    sessions: Annotated[int, typer.Option(min=100, help="Sessions to play now.")] = 10_000,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the sessions of a log date with what the simulator produces now (exit status 1: they have drifted apart)."""
+    from recsys.drift import check
+
+    found = check(load_settings(), past(day), sessions, run_id=run_id())
+    if as_json:
+        print(json.dumps(asdict(found) | {"drifted": found.drifted}))
+    else:
+        print(f"{found.logged_sessions} logged sessions of {day}, {found.simulated_sessions} simulated ones")
+        for c in found.comparisons:
+            print(
+                f"{c.name:<6} mean {c.logged_mean:.3f} logged, {c.simulated_mean:.3f} simulated; distance {c.distance:.4f} "
+                f"(p = {c.p_value:.3g}): {'DRIFTED' if c.drifted else 'alike'}"
+            )
+    if found.drifted:
+        raise typer.Exit(1)
+
+
+@app.command()
+def nights(as_json: JsonOption = False) -> None:
+    """List every night so far."""
+    from recsys.verify import nights as list_nights
+
+    rows = list_nights(load_settings())
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    print(f"{'date':<12}{'verdict':<14}{'sessions':>9}  {'effect, 95 % interval':<30}live")
+    for row in rows:
+        effect = "-"
+        if row["effect_percent"] is not None:
+            effect = f"{row['effect_percent']:+.1f} % [{row['ci_low_percent']:+.1f}, {row['ci_high_percent']:+.1f}]"
+        print(f"{row['log_date']:<12}{row['verdict']:<14}{row['sessions'] or '-':>9}  {effect:<30}{row['live'] or '-'}")

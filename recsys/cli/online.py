@@ -1,0 +1,55 @@
+"""Commands of the online half: run the service, publish lists to it."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recsys.cli.options import EmbeddedOption, WorldOption, past, redis_of, run_id
+from recsys.exceptions import ConflictError
+from recsys.settings import load_settings
+
+app = typer.Typer()
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 5000,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
+    world: WorldOption = None,
+    embedded: EmbeddedOption = False,
+) -> None:
+    """Run the recommendation service."""
+    from recsys.service.server import serve as run_service
+
+    with redis_of(load_settings(world=world), embedded) as settings:
+        run_service(settings, host, port, workers)
+
+
+@app.command("publish")
+def publish_files(
+    recommendations: Annotated[Path, typer.Option(help='A line a user: {"user", "tracks"}.')],
+    top: Annotated[Path, typer.Option(help="JSON list: the TOP 100.")],
+    neighbours: Annotated[Path | None, typer.Option(help="uint32 [tracks, 20] as .npy; without it C serves the TOP 100.")] = None,
+    day: Annotated[str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="Log date; default today (UTC).")] = None,
+    world: WorldOption = None,
+    embedded: EmbeddedOption = False,
+    promote: Annotated[bool, typer.Option(help="Make the version live.")] = True,
+) -> None:
+    """Publish lists from files as a version, and make it live."""
+    from recsys import catalog, keyspace, publish
+
+    log_date = past(day) if day else datetime.now(UTC).date()
+    with redis_of(load_settings(world=world), embedded) as settings:
+        tracks = catalog.load_tracks(settings.world).size
+        content = publish.read_content(recommendations, top, neighbours, tracks)
+        client = keyspace.connect(settings)
+        version = publish.publish_version(client, content, log_date)
+        print(f"published {version}: {len(content.lists)} users")
+        if promote:
+            moved, sentence = publish.promote(client, version, log_date, who=run_id(), why="recsys publish")
+            print(sentence)
+            if not moved:
+                raise typer.Exit(ConflictError.exit_code)

@@ -1,0 +1,68 @@
+"""Options and checks that commands share."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import SecretStr
+
+from recsys.exceptions import InvalidInputError, UnavailableError
+from recsys.schemas import parse_date
+from recsys.settings import Settings
+
+DateOption = Annotated[str, typer.Option("--date", metavar="YYYY-MM-DD", help="Log date.")]
+WorldOption = Annotated[Path | None, typer.Option("--world", help="World directory; default RECSYS_WORLD.")]
+EmbeddedOption = Annotated[bool, typer.Option("--embedded", help="With a Valkey of its own below RECSYS_VAR.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@contextmanager
+def redis_of(settings: Settings, embedded: bool) -> Iterator[Settings]:
+    """The settings, with an embedded Valkey behind them while the block runs if asked for."""
+    if not embedded:
+        yield settings
+        return
+    from recsys.embedded import embedded_valkey
+
+    with embedded_valkey(settings.var / "embedded-valkey") as url:
+        # Workers of the service read their settings from the environment.
+        os.environ["RECSYS_REDIS_URL"] = url
+        yield settings.model_copy(update={"redis_url": SecretStr(url)})
+
+
+@contextmanager
+def redis_of_platform(settings: Settings) -> Iterator[Settings]:
+    """The settings; if Redis is away because the embedded platform is stopped, its Valkey runs while the block does."""
+    from recsys import keyspace
+    from recsys.embedded import embedded_valkey
+    from recsys.platform.processes import read_state
+
+    var = settings.var.resolve()
+    try:
+        keyspace.connect(settings).close()
+    except UnavailableError:
+        if not (var / "valkey" / "appendonlydir").exists() or read_state(var):
+            raise
+    else:
+        yield settings
+        return
+    with embedded_valkey(var / "valkey") as url:
+        yield settings.model_copy(update={"redis_url": SecretStr(url)})
+
+
+def past(text: str) -> date:
+    """A log date that is not in the future."""
+    day = parse_date(text)
+    if day > datetime.now(UTC).date():
+        raise InvalidInputError(f"log date {text} lies in the future; a log date is over before its night")
+    return day
+
+
+def run_id() -> str:
+    """Names this invocation in leases and audit trails."""
+    return f"cli-{os.getpid()}-{uuid.uuid4().hex[:8]}"
