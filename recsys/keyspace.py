@@ -14,7 +14,8 @@ from recsys.exceptions import UnavailableError
 from recsys.settings import Settings
 
 PREFIX = "recsys:"
-BUCKETS = 512
+#: A call to Redis records events of one bucket: few buckets make a batch cheap. A Redis Cluster spreads over at most as many.
+BUCKETS = 32
 
 LIVE = f"{PREFIX}{{pointer}}:live"
 BLOCKED = f"{PREFIX}{{pointer}}:blocked"
