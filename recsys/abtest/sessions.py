@@ -114,7 +114,7 @@ def read_log(
         if design is not None:
             counts["misassigned"] = _misassigned(users, arms, design)
         sessions = _session_columns(db, users)
-        guardrails = {arm: _guardrails(db, arm, catalogue) for arm in arms}
+        guardrails = _guardrails(db, arms, catalogue)
     return ExperimentLog(experiment, arms, users, sessions, guardrails, counts, tuple(_warnings(counts)))
 
 
@@ -152,15 +152,15 @@ _VALID = """coalesce(message IN ('next', 'last') AND "user" = floor("user") AND 
 
 
 def _load(db: Any, files: list[str], experiment: str) -> dict[str, int]:
-    """Table ``events``: distinct, valid records with base, user, session and step; ``arm`` is null outside the experiment."""
+    """View or table ``events``: distinct, valid records with base, user, session and step; ``arm`` is null outside the experiment.
+
+    Rows are copied only where they must be: in the original's format, or when records are repeated.
+    """
     columns = ", ".join(f"\"{name}\": '{kind}'" for name, kind in _COLUMNS.items())
     source = f"read_json(?, format='newline_delimited', ignore_errors=true, columns={{{columns}}})"
     if not files:
-        source = (
-            "(SELECT "
-            + ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in _COLUMNS.items())
-            + " WHERE ?::VARCHAR[] IS NULL)"
-        )
+        nothing = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in _COLUMNS.items())
+        source = f"(SELECT {nothing} WHERE ?::VARCHAR[] IS NULL)"
     db.execute(
         f"""CREATE TEMP TABLE raw AS SELECT {_VALID} AS valid, message = 'last' AS is_last, timestamp,
             CASE WHEN valid THEN "user"::BIGINT END AS "user", CASE WHEN valid THEN track::BIGINT END AS track,
@@ -176,78 +176,98 @@ def _load(db: Any, files: list[str], experiment: str) -> dict[str, int]:
               ORDER BY regexp_replace(run, '\.[0-9]{1,4}\.[A-Za-z0-9_-]{1,40}$', ''))::INTEGER AS base
             FROM (SELECT DISTINCT run FROM raw)"""
     )
-    fields = 'is_last, timestamp, "user", track, time, latency, recommendation, arm, source, degraded'
+    total, valid, lean, bases = db.execute(
+        """SELECT count(*), count(*) FILTER (valid), count(*) FILTER (valid AND (session IS NULL OR step IS NULL)),
+             (SELECT count(DISTINCT base) FROM runs) FROM raw"""
+    ).fetchone()
+    based = "(SELECT *, rowid AS line, 1::INTEGER AS base FROM raw)"
+    if bases > 1:
+        based = "(SELECT raw.*, raw.rowid AS line, runs.base FROM raw JOIN runs USING (run))"
     db.execute(
-        f"""CREATE TEMP TABLE events AS SELECT base, session, step, {fields}, raw.rowid AS line
-            FROM raw JOIN runs USING (run) WHERE valid AND session IS NOT NULL AND step IS NOT NULL"""
+        f"""CREATE TEMP {"TABLE" if lean else "VIEW"} lines AS SELECT base, session, step, {_FIELDS}, line
+            FROM {based} WHERE valid AND session IS NOT NULL AND step IS NOT NULL"""
     )
-    total, valid, lean = db.execute(
-        "SELECT count(*), count(*) FILTER (valid), count(*) FILTER (valid AND (session IS NULL OR step IS NULL)) FROM raw"
-    ).fetchone()
     if lean:
-        _add_lean_records(db, fields)
-    _drop_repeats(db)
+        _add_lean_records(db)
+    if _parts(db, "lines"):
+        _without_repeats(db)
+        _parts(db, "events")
+    else:
+        db.execute("CREATE TEMP VIEW events AS SELECT * FROM lines")
     events, last, outside = db.execute(
-        "SELECT count(*), count(*) FILTER (is_last), count(*) FILTER (arm IS NULL) FROM events"
+        "SELECT sum(steps)::BIGINT, sum(lasts)::BIGINT, sum(steps - armed)::BIGINT FROM parts"
     ).fetchone()
+    events, last, outside = events or 0, last or 0, outside or 0
     return {
         "events": events, "next": events - last, "last": last, "malformed": total - valid, "repeated": valid - events,
         "outside": outside,
     }  # fmt: skip
 
 
-def _add_lean_records(db: Any, fields: str) -> None:
+_FIELDS = 'is_last, timestamp, "user", track, time, latency, recommendation, arm, source, degraded'
+
+
+def _add_lean_records(db: Any) -> None:
     """Records of the original's format: a session ends with the user's ``last``; equal lines are one event."""
     db.execute(
-        f"""INSERT INTO events
+        f"""INSERT INTO lines
             WITH lean AS (
-                SELECT base, {fields}, min(raw.rowid) AS line FROM raw JOIN runs USING (run)
+                SELECT base, {_FIELDS}, min(raw.rowid) AS line FROM raw JOIN runs USING (run)
                 WHERE valid AND (session IS NULL OR step IS NULL) GROUP BY ALL
             ), numbered AS (
                 SELECT *, coalesce(sum(is_last::INTEGER) OVER (PARTITION BY base, "user" ORDER BY timestamp, line
                     ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)::INTEGER AS session FROM lean
             )
             SELECT base, session, row_number() OVER (PARTITION BY base, "user", session ORDER BY timestamp, line)::INTEGER - 1,
-                {fields}, line FROM numbered"""
+                {_FIELDS}, line FROM numbered"""
     )
 
 
-def _drop_repeats(db: Any) -> None:
+def _parts(db: Any, source: str) -> bool:
+    """Table ``parts``, a row a session, whole or not; returns whether a session may hold a step more than once.
+
+    Steps are counted as bits of a number; a session too long for that is looked at again.
+    """
+    db.execute(
+        f"""CREATE OR REPLACE TEMP TABLE parts AS SELECT base, "user", session, min(arm) AS arm, max(arm) <> min(arm) AS mixed,
+             count(*) AS steps, count(arm) AS armed, count(*) FILTER (is_last) AS lasts,
+             sum(time)::BIGINT AS time, count(*) FILTER (time > 800000) AS finished,
+             count(*) FILTER (NOT is_last AND latency IS NOT NULL) AS requests,
+             coalesce(sum(latency) FILTER (NOT is_last), 0)::BIGINT AS latency,
+             lasts = 1 AND max(step) FILTER (is_last) = max(step) AND count(*) = max(step) + 1
+               AND armed IN (0, count(*)) AS whole,
+             max(timestamp) > arg_max(timestamp, step) OR min(timestamp) < arg_min(timestamp, step) AS backwards,
+             bit_count(bit_or(1::BIGINT << least(step, 62)::BIGINT)) <> count(*) AS doubtful
+           FROM {source} GROUP BY base, "user", session"""
+    )
+    return bool(db.execute("SELECT coalesce(bool_or(doubtful), false) FROM parts").fetchone()[0])
+
+
+def _without_repeats(db: Any) -> None:
     """Keep the first line of each (run, user, session, step)."""
     db.execute(
-        """CREATE TEMP TABLE repeated AS SELECT base, "user", session, step, min(line) AS line FROM events
+        """CREATE TEMP TABLE repeated AS SELECT unnest(list_sort(list(line))[2:]) AS line FROM lines
+           SEMI JOIN (SELECT * FROM parts WHERE doubtful) p ON lines.base = p.base AND lines."user" = p."user"
+             AND lines.session = p.session
            GROUP BY base, "user", session, step HAVING count(*) > 1"""
     )
-    db.execute(
-        """DELETE FROM events USING repeated r WHERE events.base = r.base AND events."user" = r."user"
-           AND events.session = r.session AND events.step = r.step AND events.line > r.line"""
-    )
+    db.execute("CREATE TEMP TABLE events AS SELECT * FROM lines ANTI JOIN repeated USING (line)")
 
 
 def _sessions(db: Any) -> dict[str, int]:
     """Table ``sessions`` of whole sessions of users in one arm, and ``people`` (user, arm)."""
     db.execute(
-        """CREATE TEMP TABLE parts AS SELECT base, "user", session, min(arm) AS arm, max(arm) <> min(arm) AS mixed,
-             count(*) AS steps,
-             sum(time)::BIGINT AS time, count(*) FILTER (time > 800000) AS finished,
-             count(*) FILTER (NOT is_last AND latency IS NOT NULL) AS requests,
-             coalesce(sum(latency) FILTER (NOT is_last), 0)::BIGINT AS latency,
-             count(*) FILTER (is_last) = 1 AND max(step) FILTER (is_last) = max(step) AND count(*) = max(step) + 1 AS whole,
-             max(timestamp) > arg_max(timestamp, step) OR min(timestamp) < arg_min(timestamp, step) AS backwards
-           FROM events WHERE arm IS NOT NULL GROUP BY base, "user", session"""
-    )
-    db.execute(
-        """CREATE TEMP TABLE people AS SELECT "user", min(arm) AS arm FROM parts GROUP BY "user"
+        """CREATE TEMP TABLE people AS SELECT "user", min(arm) AS arm FROM parts WHERE arm IS NOT NULL GROUP BY "user"
            HAVING min(arm) = max(arm) AND NOT bool_or(mixed)"""
     )
     db.execute(
         """CREATE TEMP TABLE sessions AS SELECT parts.*,
              row_number() OVER (PARTITION BY "user" ORDER BY base, session) - 1 AS ordinal
-           FROM parts JOIN people USING ("user") WHERE whole"""
+           FROM parts JOIN people USING ("user") WHERE whole AND parts.arm IS NOT NULL"""
     )
     sessions, unfinished, backwards, users = db.execute(
         """SELECT (SELECT count(*) FROM sessions), count(*) FILTER (NOT whole), count(*) FILTER (backwards),
-             count(DISTINCT "user") FROM parts"""
+             count(DISTINCT "user") FROM parts WHERE arm IS NOT NULL"""
     ).fetchone()
     single = db.execute("SELECT count(*) FROM people").fetchone()[0]
     return {
@@ -285,33 +305,38 @@ def _misassigned(users: dict[str, npt.NDArray[Any]], arms: tuple[str, ...], desi
     return sum(design.arm_of(user).name != arms[arm] for user, arm in zip(users["user"].tolist(), logged, strict=True))
 
 
-def _guardrails(db: Any, arm: str, catalogue: int) -> dict[str, float | None]:
-    mine = 'events JOIN people USING ("user") WHERE people.arm = ?'
-    plays, answers, sourced, fallback, random, known, degraded, tracks, p50, p99 = db.execute(
-        f"""SELECT count(*), count(*) FILTER (NOT is_last), count(source) FILTER (NOT is_last),
+def _guardrails(db: Any, arms: tuple[str, ...], catalogue: int) -> dict[str, dict[str, float | None]]:
+    """Values by arm and name."""
+    mine = 'events JOIN people USING ("user")'
+    found = db.execute(
+        f"""SELECT people.arm, count(*), count(*) FILTER (NOT is_last), count(source) FILTER (NOT is_last),
               count(*) FILTER (NOT is_last AND source = 'top100'), count(*) FILTER (NOT is_last AND source = 'exploration'),
               count(degraded) FILTER (NOT is_last), count(*) FILTER (NOT is_last AND degraded), count(DISTINCT recommendation),
-              quantile_cont(latency, 0.5) FILTER (NOT is_last), quantile_cont(latency, 0.99) FILTER (NOT is_last)
-            FROM {mine}""",
-        [arm],
-    ).fetchone()
-    different = db.execute(f'SELECT count(*) FROM (SELECT DISTINCT base, "user", session, track FROM {mine})', [arm]).fetchone()[
-        0
-    ]
+              quantile_cont(latency, [0.5, 0.99]) FILTER (NOT is_last)
+            FROM {mine} GROUP BY people.arm"""
+    ).fetchall()
+    different = dict(
+        db.execute(
+            f'SELECT arm, count(*) FROM (SELECT DISTINCT people.arm AS arm, base, "user", session, track FROM {mine}) GROUP BY arm'
+        ).fetchall()
+    )
 
     def share(part: int, whole: int) -> float | None:
         return part / whole if whole else None
 
-    return {
-        "repeat_share": share(plays - different, plays),
-        "fallback_share": share(fallback, sourced),
-        "degraded_share": share(degraded, known),
-        "exploration_share": share(random, sourced),
-        "coverage_tracks": float(tracks) if answers else None,
-        "coverage_share": share(tracks, catalogue),
-        "latency_p50": None if p50 is None else p50 / 1e6,
-        "latency_p99": None if p99 is None else p99 / 1e6,
-    }
+    values: dict[str, dict[str, float | None]] = {arm: {} for arm in arms}
+    for arm, plays, answers, sourced, fallback, random, known, degraded, tracks, latency in found:
+        values[arm] = {
+            "repeat_share": share(plays - different[arm], plays),
+            "fallback_share": share(fallback, sourced),
+            "degraded_share": share(degraded, known),
+            "exploration_share": share(random, sourced),
+            "coverage_tracks": float(tracks) if answers else None,
+            "coverage_share": share(tracks, catalogue),
+            "latency_p50": latency[0] / 1e6 if latency else None,
+            "latency_p99": latency[1] / 1e6 if latency else None,
+        }
+    return values
 
 
 def _no_such_experiment(db: Any, experiment: str, counts: dict[str, int]) -> str:
