@@ -18,6 +18,7 @@ BUCKETS = 512
 
 LIVE = f"{PREFIX}{{pointer}}:live"
 BLOCKED = f"{PREFIX}{{pointer}}:blocked"
+AUDIT = f"{PREFIX}{{pointer}}:audit"
 VERSIONS = f"{PREFIX}versions"
 LIBRARY = Path(__file__).with_name("functions.lua")
 

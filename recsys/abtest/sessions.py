@@ -152,7 +152,7 @@ _VALID = """coalesce(message IN ('next', 'last') AND "user" = floor("user") AND 
 
 
 def _load(db: Any, files: list[str], experiment: str) -> dict[str, int]:
-    """View or table ``events``: distinct, valid records with base, user, session and step; ``arm`` is null outside the experiment.
+    """``events``: distinct, valid records with base, user, session and step; ``arm`` is null outside the experiment.
 
     Rows are copied only where they must be: in the original's format, or when records are repeated.
     """
@@ -317,7 +317,8 @@ def _guardrails(db: Any, arms: tuple[str, ...], catalogue: int) -> dict[str, dic
     ).fetchall()
     different = dict(
         db.execute(
-            f'SELECT arm, count(*) FROM (SELECT DISTINCT people.arm AS arm, base, "user", session, track FROM {mine}) GROUP BY arm'
+            f"""SELECT arm, count(*) FROM (SELECT DISTINCT people.arm AS arm, base, "user", session, track FROM {mine})
+                GROUP BY arm"""
         ).fetchall()
     )
 
