@@ -188,6 +188,8 @@ def promote(
     Args:
         promote: None follows the report (a backfill then holds); False holds; True lets a backfill promote too.
     """
+    from recsys.abtest.report import finish_report
+
     store = Storage(settings.storage_url)
     client = keyspace.connect(settings)
     decision = store.read_json(f"reports/date={log_date}", "report.json")["decision"]
@@ -196,6 +198,7 @@ def promote(
     done = _recorded(store, log_date)
     if done and done["version"] == version and done["verdict"] == "promoted" and pointer.version != version:
         log.info("log date %s was promoted before; live has moved on to %s", log_date, pointer.version)
+        finish_report(store, log_date, done)
         publish.drop_lease(client, log_date, run)
         return done
     wanted = promote if promote is not None else not backfill
@@ -215,6 +218,7 @@ def promote(
     serving = version if moved else pointer.version
     verdict = {"verdict": "promoted" if moved else "held", "reasons": reasons, "version": version, "live": serving}
     _record(store, log_date, verdict)
+    finish_report(store, log_date, verdict)
     if moved:
         live.save(client, store)
     publish.drop_lease(client, log_date, run)

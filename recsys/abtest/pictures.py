@@ -32,7 +32,7 @@ DARK = Theme("-dark", "#e6ebf0", "#97a3af", "#2b3540", ("#9aa7b4", "#3cc4bb", "#
 
 
 #: Width and height in inches; the two in the middle stand side by side.
-SIZES = {"_effects": (8.8, 3.7), "_times": (4.7, 3.5), "_survival": (4.7, 3.5), "_cumulative": (8.8, 2.9)}
+SIZES = {"_effects": (8.8, 3.7), "_times": (4.7, 3.5), "_survival": (4.7, 3.5), "_cumulative": (8.8, 2.9), "_history": (8.8, 2.9)}
 
 
 #: zlib's level: smaller files than 1, much faster than its usual 6.
@@ -52,7 +52,7 @@ class Picture:
 def draw_all(report: Mapping[str, Any], log: ExperimentLog, directory: Path) -> list[Picture]:
     """Write every picture that the data allow as ``<name>.png`` and ``<name>-dark.png``."""
     pictures = []
-    for draw in (_effects, _times, _survival, _cumulative):
+    for draw in (_effects, _times, _survival, _cumulative, _history):
         picture = layout = None
         for theme in (LIGHT, DARK):
             figure, axes = _canvas(theme, *SIZES[draw.__name__])
@@ -229,4 +229,40 @@ def _cumulative(axes: Any, report: Mapping[str, Any], log: ExperimentLog, theme:
         "cumulative", "Does the effect last",
         "The main effect with its 95 % interval when only each user's first sessions are counted.",
         f"Effect by number of sessions counted: {told}.",
+    )  # fmt: skip
+
+
+MAX_HISTORY = 60
+_WORDS = {"promoted": "promoted", "held": "held", "tested": "this night"}
+
+
+def _history(axes: Any, report: Mapping[str, Any], log: ExperimentLog, theme: Theme) -> Picture | None:
+    """The primary effect of every night up to this one."""
+    del log
+    primary = next((m for m in report["metrics"] if m["role"] == "primary" and m["arm"] == report["candidate"]), None)
+    rows = [row for row in report["history"] if row["ci_low_percent"] is not None]
+    if not rows or primary is None or primary["ci_low_percent"] is None:
+        return None
+    rows = [*rows, {**primary, "log_date": report["log_date"], "verdict": "tested"}][-MAX_HISTORY:]
+    colours = {"promoted": theme.good, "held": theme.arms[2], "tested": theme.ink}
+    axes.axhline(0, color=theme.faint, linewidth=1)
+    for verdict, word in _WORDS.items():
+        mine = [(x, row) for x, row in enumerate(rows) if row["verdict"] == verdict]
+        if mine:
+            x = [place for place, _ in mine]
+            colour = colours[verdict]
+            axes.vlines(
+                x, [r["ci_low_percent"] for _, r in mine], [r["ci_high_percent"] for _, r in mine], color=colour, linewidth=2
+            )
+            axes.plot(x, [r["effect_percent"] for _, r in mine], "o", color=colour, markersize=6, label=word)
+    every = max(1, len(rows) // 8)
+    axes.set_xticks(range(0, len(rows), every), [row["log_date"] for row in rows[::every]])
+    axes.margins(x=0.06)
+    axes.set_ylabel("effect in percent")
+    axes.legend(frameon=False, fontsize=9, labelcolor=theme.ink, loc="best", ncols=3)
+    told = "; ".join(f"{row['log_date']}: {row['effect_percent']:+.1f} %, {_WORDS[row['verdict']]}" for row in rows[-8:])
+    return Picture(
+        "history", "Night after night",
+        "The main effect of each night's candidate against the control, with its 95 % interval.",
+        f"Effects of the last nights. {told}.",
     )  # fmt: skip
