@@ -35,7 +35,8 @@ class PairedComparison:
     """The primary metric of one arm against another, on the same users.
 
     ``gain`` is how many times more sessions an unpaired comparison of independent listeners would need for an interval as short:
-    the variance of its effect over that of the paired one, at an equal number of sessions; None if the two arms gave every user the same.
+    the variance of its effect over that of the paired one, at an equal number of sessions; None if the
+    two arms gave every user the same.
     """
 
     arm: str

@@ -69,11 +69,15 @@ def calibrate(
     else:
         print(f"{repetitions} splits of {document['users']} users of arm {arm}, {source}")
         for row in document["metrics"]:
-            print(f"{_mark(row)}  {row['label']}: {row['false_positive_percent']:.2f} % false positives "
-                  f"({row['low_percent']:.2f} to {row['high_percent']:.2f}), p-values even with p = {row['uniform_p']:.3f}")  # fmt: skip
+            allowed = f"({row['low_percent']:.2f} to {row['high_percent']:.2f})"
+            print(
+                f"{_mark(row)}  {row['label']}: {row['false_positive_percent']:.2f} % false positives {allowed}, "
+                f"p-values even with p = {row['uniform_p']:.3f}"
+            )
         for row in document["coverage"]:
-            print(f"{_mark(row)}  planted {row['effect_percent']:+g} %: {row['covered_percent']:.2f} % of the intervals hold it "
-                  f"({row['low_percent']:.2f} to {row['high_percent']:.2f})")  # fmt: skip
+            allowed = f"({row['low_percent']:.2f} to {row['high_percent']:.2f})"
+            planted = f"planted {row['effect_percent']:+g} %"
+            print(f"{_mark(row)}  {planted}: {row['covered_percent']:.2f} % of the intervals hold it {allowed}")
     if not document["ok"]:
         raise typer.Exit(1)
 
