@@ -123,4 +123,6 @@ def _lists(store: Storage, days: tuple[date, date]) -> list[Row]:
 def _text(value: Any) -> str:
     if value is None:
         return "-"
+    if isinstance(value, str) and len(value) == 64 and not set(value) - set("0123456789abcdef"):
+        return value[:12]  # a checksum
     return f"{value:.6g}" if isinstance(value, float) else str(value)

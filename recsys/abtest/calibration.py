@@ -43,6 +43,7 @@ def calibrate(found: ExperimentLog, arm: str, *, repetitions: int, seed: int, so
     if repetitions < 100:
         raise InvalidInputError(f"{repetitions} repetitions say nothing; at least 100 are needed")
     rng = np.random.default_rng(seed)
+    mean = float(PRIMARY.values(users).mean())
     metrics = [metric for metric in METRICS if metric.role in ("primary", "secondary")]
     p_values: dict[str, list[float]] = {metric.name: [] for metric in metrics}
     covered = np.zeros(len(LIFTS), dtype=int)
@@ -55,7 +56,7 @@ def calibrate(found: ExperimentLog, arm: str, *, repetitions: int, seed: int, so
             if p_value is not None:
                 p_values[metric.name].append(p_value)
         for i, lift in enumerate(LIFTS):
-            held = _held(arms[0], arms[1], lift)
+            held = _held(arms[0], arms[1], mean, lift)
             covered[i] += held is True
             answered[i] += held is not None
         if (number + 1) % 500 == 0:
@@ -74,9 +75,9 @@ def store_calibration(store: Storage, document: dict[str, Any]) -> None:
         (staging / "calibration.json").write_text(json.dumps(document, indent=1, sort_keys=True, allow_nan=False))
 
 
-def _held(control: Columns, treatment: Columns, lift: float) -> bool | None:
-    """Whether the interval holds an effect that was planted by multiplication; None without an interval."""
-    planted = {**treatment, PRIMARY.numerator: treatment[PRIMARY.numerator] * (1 + lift)}
+def _held(control: Columns, treatment: Columns, mean: float, lift: float) -> bool | None:
+    """Whether the interval holds an effect of ``lift`` times ``mean``, added to every session; None without an interval."""
+    planted = {**treatment, PRIMARY.numerator: treatment[PRIMARY.numerator] + lift * mean * treatment["sessions"]}
     result = asdict(welch(PRIMARY, control, planted))
     if result["ci_low_percent"] is None:
         return None

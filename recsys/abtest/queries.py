@@ -103,7 +103,7 @@ def _parts(db: Any, source: str) -> bool:
     db.execute(
         f"""CREATE OR REPLACE TEMP TABLE parts AS SELECT base, "user", session, min(arm) AS arm, max(arm) <> min(arm) AS mixed,
              count(*) AS steps, count(arm) AS armed, count(*) FILTER (is_last) AS lasts,
-             min(timestamp) AS began, max(timestamp) AS ended,
+             min(timestamp) AS began,
              sum(time)::BIGINT AS time, count(*) FILTER (time > 800000) AS finished,
              count(*) FILTER (NOT is_last AND latency IS NOT NULL) AS requests,
              coalesce(sum(latency) FILTER (NOT is_last), 0)::BIGINT AS latency,
@@ -182,7 +182,7 @@ def earlier_means(db: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any], int]:
     found = db.execute(
         'SELECT "user", avg(time) / 1e6 AS time FROM parts WHERE whole GROUP BY "user" ORDER BY "user"'
     ).fetchnumpy()
-    last = db.execute("SELECT coalesce(max(ended), 0) FROM parts").fetchone()[0]
+    last = db.execute("SELECT coalesce(max(timestamp) FILTER (valid), 0) FROM raw").fetchone()[0]
     return np.asarray(found["user"]), np.asarray(found["time"]), last
 
 

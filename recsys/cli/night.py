@@ -124,12 +124,12 @@ def diff_nights(
     if as_json:
         print(json.dumps([asdict(row) for row in found], indent=1))
         return
-    subject = ""
+    subject, width = "", max(len(row.name) for row in found)
     for row in found:
         if row.subject != subject:
             subject = row.subject
             print(f"{subject}")
-        print(f"  {' ' if row.same else '*'} {row.name:<34}{row.text()}")
+        print(f"  {' ' if row.same else '*'} {row.name:<{width}}  {row.text()}")
 
 
 @app.command()
