@@ -45,8 +45,7 @@ def list_nights() -> Response:
         rows = nights(load_settings())
     except RecsysError as error:
         return _notice("Nights", f"The nights cannot be read: {error}.", 503)
-    live = next((row["live"] for row in reversed(rows) if row["live"]), "")
-    return _html(pages.nights_page(rows, live, PREFIX + "/night/{}/report.html"))
+    return _html(pages.nights_page(rows, PREFIX + "/night/{}/report.html"))
 
 
 @app.get("/night/{log_date}/{name}", dependencies=READERS)
@@ -103,5 +102,5 @@ class NightshiftPages(AirflowPlugin):
             "name": "A/B report", "href": PREFIX + "/run/{DAG_ID}/{RUN_ID}", "destination": "dag_run",
             "url_route": "ab_report",
         },
-        {"name": "Nights", "href": PREFIX + "/nights", "destination": "nav", "url_route": "nights", "category": "browse"},
+        {"name": "Nights", "href": PREFIX + "/nights", "destination": "nav", "url_route": "nights", "nav_top_level": True},
     ]  # fmt: skip

@@ -15,23 +15,22 @@ VERDICTS = {"promoted": "Promoted", "held": "Held", "gate_refused": "Refused by 
 FILES = {"report.html": "text/html", "report.json": "application/json"}
 
 
-def nights_page(nights: Sequence[Mapping[str, Any]], live: str, link: str) -> str:
+def nights_page(nights: Sequence[Mapping[str, Any]], link: str) -> str:
     """All nights, the newest first.
 
     Args:
-        live: the version that serves listeners now; empty if there is none or it is unknown.
         link: where a night's report is; ``{}`` stands for its date.
     """
     rows = [
         {**night, "said": VERDICTS[night["verdict"]], "href": link.format(night["log_date"]) if night["report"] else None}
         for night in reversed(nights)
     ]
-    return _render(title="Nights", nights=rows, live=live, notice=None)
+    return _render(title="Nights", nights=rows, notice=None)
 
 
 def notice_page(title: str, notice: str) -> str:
     """One heading and one sentence."""
-    return _render(title=title, nights=None, live="", notice=notice)
+    return _render(title=title, nights=None, notice=notice)
 
 
 def report_file(store: Storage, log_date: date, name: str) -> bytes:

@@ -20,7 +20,7 @@ VERDICTS = {
 STYLES = {"promote": "promote", "promoted": "promote", "hold": "hold", "held": "hold", "gate_refused": "gate_refused"}
 ROLES = {
     "primary": "decides", "secondary": "secondary", "validity": "validity check", "cost": "cost", "context": "for comparison",
-    "non_inferiority": "not worse than live", "adjusted": "less noise, by earlier sessions",
+    "non_inferiority": "not worse than live", "adjusted": "adjusted (CUPED)",
 }  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def came_of_it(report: Mapping[str, Any]) -> str:
             broken + failed[0] if failed else "Every rule for a promotion holds; the pointer has not been moved by this report."
         )
     if outcome["verdict"] == "promoted":
-        return f"It was promoted, because every rule holds: version {outcome['version']} serves the listeners now."
+        return f"It was promoted, because every rule holds: version {outcome['version']} serves the listeners from then on."
     stays = f"{outcome['live']} stays live." if outcome["live"] else "Nothing is live."
     why = broken + failed[0] if failed else str(outcome["reasons"][-1])
     return f"It was held; {stays} {why}"

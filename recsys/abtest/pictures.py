@@ -59,7 +59,9 @@ def draw_all(report: Mapping[str, Any], log: ExperimentLog, directory: Path) -> 
             picture = draw(axes, report, log, theme)
             if picture is None:
                 break
-            if layout is None:
+            if draw is not _effects:
+                axes.set_position(_room(*SIZES[draw.__name__]))
+            elif layout is None:
                 figure.set_layout_engine("constrained")
             else:  # The same words in other colours take the same room.
                 axes.set_position(layout)
@@ -70,6 +72,12 @@ def draw_all(report: Mapping[str, Any], log: ExperimentLog, directory: Path) -> 
         if picture is not None:
             pictures.append(picture)
     return pictures
+
+
+def _room(width: float, height: float) -> tuple[float, float, float, float]:
+    """Where the axes stand (left, bottom, width, height as shares): room for tick labels and a label on two sides."""
+    left, bottom, right, top = 0.62, 0.5, 0.12, 0.1  # inches
+    return left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height
 
 
 def _canvas(theme: Theme, width: float, height: float) -> tuple[Any, Any]:
@@ -173,7 +181,7 @@ def _times(axes: Any, report: Mapping[str, Any], log: ExperimentLog, theme: Them
         axes.axvline(min(mean, top), color=colour, linewidth=1.2, linestyle=(0, (4, 3)))
         told.append(f"{arm}: mean {mean:.2f}, median {np.median(sessions['time']):.2f}")
     axes.set_xlim(0, top)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.3 * axes.get_ylim()[1])  # room for the legend
     axes.set_xlabel("session time in tracks heard; last bin: and longer")
     axes.set_ylabel("% of sessions")
     _legend(axes, theme)
