@@ -68,7 +68,9 @@ def _step(name: str, *words: str) -> float:
     """Run one side of a measure in this process; its seconds without loading libraries."""
     reference = name.startswith("reference_")
     for library in (
-        ("pandas", "scipy.stats") if reference else ("ibis", "duckdb", "pandas", "pyarrow", "scipy.stats", "matplotlib.pyplot")
+        ("pandas", "scipy.stats")
+        if reference
+        else ("ibis", "duckdb", "pandas", "pyarrow", "scipy.stats", "matplotlib.pyplot", "tea_tasting", "jinja2")
     ):
         import_module(library)
     if not reference:

@@ -19,6 +19,7 @@ BUCKETS = 32
 
 LIVE = f"{PREFIX}{{pointer}}:live"
 BLOCKED = f"{PREFIX}{{pointer}}:blocked"
+AUDIT = f"{PREFIX}{{pointer}}:audit"
 VERSIONS = f"{PREFIX}versions"
 LIBRARY = Path(__file__).with_name("functions.lua")
 

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import IO, Any, cast
 
-from recsys import catalog, keyspace, logs, publish
+from recsys import catalog, keyspace, live, logs, publish
 from recsys.exceptions import MissingDataError, SimulationError
 from recsys.schemas import EXPERIMENT, Arm, Experiment, RunSpec, ShardResult, night_seed
 from recsys.settings import Settings
@@ -84,7 +84,7 @@ def publish_candidate(settings: Settings, log_date: date) -> Summary:
     baseline = _baseline(store, log_date)
     arms = [Arm("C", "contextual", version), Arm("T1", "dae", version)]
     if baseline and baseline != version:
-        _restore_version(store, client, baseline)
+        live.publish_again(client, store, baseline)
         arms.append(Arm("L", "dae", baseline))
     seed = night_seed(settings.seed, log_date)
     spec = _spec(version, version, 0.0, seed, Experiment(EXPERIMENT, tuple(arms), str(log_date)), settings)
@@ -174,8 +174,8 @@ def refuse(settings: Settings, log_date: date, *, run: str) -> Summary:
     gate = store.read_json(f"gates/date={log_date}", "gate.json")
     build_refused_report(store, log_date, gate)
     client = keyspace.connect(settings)
-    live = publish.live(client).version
-    verdict = _record(store, log_date, {"verdict": "gate_refused", "reasons": gate["reasons"], "version": "", "live": live})
+    serving = publish.live(client).version
+    verdict = _record(store, log_date, {"verdict": "gate_refused", "reasons": gate["reasons"], "version": "", "live": serving})
     publish.drop_lease(client, log_date, run)
     return verdict
 
@@ -188,6 +188,8 @@ def promote(
     Args:
         promote: None follows the report (a backfill then holds); False holds; True lets a backfill promote too.
     """
+    from recsys.abtest.report import finish_report
+
     store = Storage(settings.storage_url)
     client = keyspace.connect(settings)
     decision = store.read_json(f"reports/date={log_date}", "report.json")["decision"]
@@ -196,6 +198,7 @@ def promote(
     done = _recorded(store, log_date)
     if done and done["version"] == version and done["verdict"] == "promoted" and pointer.version != version:
         log.info("log date %s was promoted before; live has moved on to %s", log_date, pointer.version)
+        finish_report(store, log_date, done)
         publish.drop_lease(client, log_date, run)
         return done
     wanted = promote if promote is not None else not backfill
@@ -212,9 +215,12 @@ def promote(
         )
         if not moved:
             reasons.append(f"Not promoted: {sentence}.")
-    live = version if moved else pointer.version
-    verdict = {"verdict": "promoted" if moved else "held", "reasons": reasons, "version": version, "live": live}
+    serving = version if moved else pointer.version
+    verdict = {"verdict": "promoted" if moved else "held", "reasons": reasons, "version": version, "live": serving}
     _record(store, log_date, verdict)
+    finish_report(store, log_date, verdict)
+    if moved:
+        live.save(client, store)
     publish.drop_lease(client, log_date, run)
     return verdict
 
@@ -306,17 +312,6 @@ def _baseline(store: Storage, log_date: date) -> str:
 
 def _version_date(version: str) -> date | None:
     return date.fromisoformat(version[:10]) if version else None
-
-
-def _restore_version(store: Storage, client: Any, version: str) -> None:
-    """Put a version that Redis has lost or collected back from its files."""
-    if client.hget(keyspace.version_key(version), "state") == b"complete":
-        return
-    when = date.fromisoformat(version[:10])
-    content = publish.read_directory(store.local(f"recommendations/date={when}"))
-    found = publish.publish_version(client, content, when)
-    if found != version:
-        raise MissingDataError(f"version {version} is neither in Redis nor in the files of {when}, which hold {found}")
 
 
 def _recorded(store: Storage, log_date: date) -> Summary | None:

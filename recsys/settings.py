@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     )
     live_exploration: float = Field(0.0, ge=0, le=1, description="Share of random answers to requests without a run id.")
     experiments: Path | None = Field(None, description="YAML file of the live experiment; empty: the original's.")
-    margin: float = Field(0.02, ge=0, lt=1, description="How much worse than the live version is still not worse.")
+    promotion: Path | None = Field(None, description="YAML file of the promotion rule; empty: config/promotion.yml's values.")
     history_ttl: int = Field(86_400, ge=60, description="Seconds that an idle session's history is kept.")
 
     @cached_property

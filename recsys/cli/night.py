@@ -110,6 +110,28 @@ def drift(
         raise typer.Exit(1)
 
 
+@app.command("diff")
+def diff_nights(
+    first: Annotated[str, typer.Argument(metavar="DATE", help="One night.")],
+    second: Annotated[str, typer.Argument(metavar="DATE", help="Another.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two nights: data, settings, lists and metrics."""
+    from recsys.diff import compare
+    from recsys.storage import Storage
+
+    found = compare(Storage(load_settings().storage_url), past(first), past(second))
+    if as_json:
+        print(json.dumps([asdict(row) for row in found], indent=1))
+        return
+    subject, width = "", max(len(row.name) for row in found)
+    for row in found:
+        if row.subject != subject:
+            subject = row.subject
+            print(f"{subject}")
+        print(f"  {' ' if row.same else '*'} {row.name:<{width}}  {row.text()}")
+
+
 @app.command()
 def nights(as_json: JsonOption = False) -> None:
     """List every night so far."""
