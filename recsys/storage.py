@@ -125,7 +125,7 @@ class Storage:
             finally:
                 shutil.rmtree(local, ignore_errors=True)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
             raise UnavailableError(
                 f"no space is left below {beside} to write {name}; free some, or run 'recsys storage clean' ({error})"

@@ -10,6 +10,7 @@ nest, takes any error for "does not exist", reads without looking at the status,
 
 import getpass
 import logging
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,16 +31,9 @@ T = TypeVar("T")
 
 READ_BLOCK = 16 * 2**20
 BINARY = {"Content-Type": "application/octet-stream"}
-#: Exceptions of the server that pass, and parts of messages of its plain IOException that tell of such a state.
-PASSING = {
-    "StandbyException", "RetriableException", "SafeModeException", "ConnectException", "SocketTimeoutException",
-    "NoRouteToHostException", "AlreadyBeingCreatedException", "BlockMissingException", "LeaseExpiredException",
-    "RecoveryInProgressException", "ServerNotActiveException", "ConnectTimeoutException", "EOFException",
-}  # fmt: skip
-PASSING_WORDS = (
-    "could only be written to", "could only be replicated to", "Failed to find datanode", "safe mode", "All datanodes",
-    "Could not obtain block", "Unable to create new block", "Failed on local exception", "Connection refused",
-)  # fmt: skip
+#: Names of exceptions that will be the same next time; the server's others (a NameNode in safe mode or restarting, a DataNode
+#: lost in the middle of a block) come under too many names to list, and pass.
+_LASTING = re.compile("Illegal|Invalid|Unsupported|Limit|NotEmpty|Security|AccessControl|Authentication|Authorization")
 TRIED_AGAIN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 
@@ -114,15 +108,15 @@ class StrictWebHdfs(WebHDFS):
         what = f"{op} {path or ''} on {self.url}: {name or 'HTTP'}: {message}"
         if "Quota" in name or "quota" in message:
             raise UnavailableError(f"{what}; raise the quota or run 'recsys storage clean'")
-        if name in PASSING or any(words in message for words in PASSING_WORDS) or (not name and answer.status_code >= 500):
-            raise PassingError(what)
         if name == "FileNotFoundException" or (not name and answer.status_code == 404):
             raise FileNotFoundError(what)
         if name in ("FileAlreadyExistsException", "ParentNotDirectoryException"):
             raise FileExistsError(what)
         if name in ("AccessControlException", "SecurityException"):
             raise InvalidInputError(f"{what}; user {self.user!r} may not do that (RECSYS_HDFS_USER names another)")
-        raise UnavailableError(what)
+        if _LASTING.search(name) or (not name and answer.status_code < 500):
+            raise UnavailableError(what)
+        raise PassingError(what)
 
     def _patiently(self, act: Callable[[], T], what: str) -> T:
         """Act again, with growing pauses, while it fails by something that passes."""

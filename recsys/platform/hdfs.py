@@ -187,6 +187,8 @@ class Hdfs:
             "dfs.namenode.datanode.registration.ip-hostname-check": "false",
             "dfs.heartbeat.interval": "1",
             "dfs.namenode.heartbeat.recheck-interval": "1000",
+            # How long a writer waits before it asks again whether its last block has arrived.
+            "dfs.client.block.write.locateFollowingBlock.initial.delay.ms": "20",
             # Safe mode ends as soon as every block is known, but not before there is a DataNode to write to.
             "dfs.namenode.safemode.extension": "0",
             "dfs.namenode.safemode.min.datanodes": "1",
