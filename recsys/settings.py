@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     episodes: int = Field(20_000, ge=1, description="Simulated sessions of a night.")
     shards: int = Field(2, ge=1, le=64, description="Simulation shards of a night.")
     batch: int = Field(0, ge=0, le=4096, description="Events a call to /batch in a night's simulation; 0: single requests.")
+    engine: Literal["duckdb", "spark"] = Field("duckdb", description="Query engine of collection.")
+    malformed: float = Field(0.01, ge=0, le=1, description="Share of malformed log lines beyond which collection fails.")
     exploration: float = Field(
         0.1, ge=0, le=1, description="Share of random answers in simulated traffic once a version is live."
     )
