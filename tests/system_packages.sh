@@ -1,22 +1,28 @@
-#!/usr/bin/env bash
-# Programs that tests need beside Python: each missing one is installed from the system's packages, if that is allowed.
-# Nothing happens where all are there.
-set -euo pipefail
+#!/bin/sh
+# Installs the system's parts that tests start for real, where they are missing and this may be done: as root, with apt-get.
+set -eu
 
-missing=()
-
-need() { # need COMMAND PACKAGE: the package that brings a command
-    command -v "$1" >/dev/null || missing+=("$2")
+packages=""
+need() { # COMMAND PACKAGE...
+    command -v "$1" >/dev/null 2>&1 && return
+    shift
+    packages="$packages $*"
 }
 
+need java openjdk-17-jre-headless
+need mvn maven
 need chromium chromium
 need chromedriver chromium-driver
-
-[ ${#missing[@]} -eq 0 ] && exit 0
-if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
-    echo "tests need ${missing[*]}; install them as root with your system's package manager" >&2
-    exit 1
+need dockerd docker.io iptables
+need debootstrap debootstrap
+need /usr/lib/postgresql/15/bin/postgres postgresql-15
+[ -z "$packages" ] && exit 0
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "make: tests of real components need$packages; install them (here only root with apt-get could)" >&2
+    exit 0
 fi
-echo "installing ${missing[*]}"
+echo "make: installing$packages for the tests" >&2
+export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
-DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+# shellcheck disable=SC2086 -- a list
+apt-get install -y -qq --no-install-recommends $packages >/dev/null

@@ -14,7 +14,7 @@ from recsys.settings import load_settings
 from recsys.storage import Storage
 
 DAY = date(2026, 1, 5)
-SETTINGS = load_settings(window=3)
+SETTINGS = load_settings(window=3, malformed=1.0)
 
 
 def record(user: int, step: int, track: int, time: float, message: str = "next", **more: Any) -> str:
