@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     live_exploration: float = Field(0.0, ge=0, le=1, description="Share of random answers to requests without a run id.")
     experiments: Path | None = Field(None, description="YAML file of the live experiment; empty: the original's.")
     margin: float = Field(0.02, ge=0, lt=1, description="How much worse than the live version is still not worse.")
+    deadline_hours: float = Field(4.0, gt=0, description="Hours after which a night that has not ended is reported as late.")
     history_ttl: int = Field(86_400, ge=60, description="Seconds that an idle session's history is kept.")
 
     @cached_property

@@ -20,12 +20,20 @@ def nightly(
     episodes: Annotated[int | None, typer.Option(help="Simulated sessions.")] = None,
     seed: Annotated[int | None, typer.Option(help="Base seed.")] = None,
     promote: Annotated[bool | None, typer.Option(help="Force or forbid promotion.")] = None,
+    backfill: Annotated[bool, typer.Option("--backfill", help="Play C and T1 only, and hold.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what the night would do.")] = False,
 ) -> None:
     """Run the night of one log date without Airflow (Redis and the service must be up)."""
     from recsys import nightly as night
 
     settings = load_settings(world=world, episodes=episodes, seed=seed)
-    verdict = night.run(settings, past(day), run_id=run_id(), promote_it=promote)
+    if dry_run:
+        from recsys.outlook import outlook
+
+        for name, value in outlook(settings, past(day), backfill=backfill).items():
+            print(f"{name}: {value}")
+        return
+    verdict = night.run(settings, past(day), run_id=run_id(), promote_it=promote, backfill=backfill)
     print(f"{day}: {verdict['verdict']}")
     for reason in verdict["reasons"]:
         print(f"  {reason}")
