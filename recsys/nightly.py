@@ -225,15 +225,19 @@ def promote(
     return verdict
 
 
-def run(settings: Settings, log_date: date, *, run_id: str, promote_it: bool | None = None) -> Summary:
-    """The whole night for one log date, in this process; returns the verdict."""
+def run(settings: Settings, log_date: date, *, run_id: str, promote_it: bool | None = None, backfill: bool = False) -> Summary:
+    """The whole night for one log date, in this process; returns the verdict.
+
+    Args:
+        backfill: play C and T1 only, and hold unless ``promote_it`` is true.
+    """
     if not wait_for_logs(settings, log_date):
         raise MissingDataError(
             f"logs/date={log_date} is not in {settings.storage_url}; collect it with 'recsys traffic --date {log_date}'"
         )
     client = keyspace.connect(settings)
     with publish.lease(client, log_date, run_id):
-        collect(settings, log_date, run=run_id)
+        collect(settings, log_date, run=run_id, backfill=backfill)
         train(settings, log_date)
         if not gate(settings, log_date)["passed"]:
             return refuse(settings, log_date, run=run_id)
@@ -242,7 +246,7 @@ def run(settings: Settings, log_date: date, *, run_id: str, promote_it: bool | N
         results = simulate_all(settings, candidate["base"], settings.episodes, candidate["seed"], run_id)
         upload(settings, log_date, candidate["base"], results)
         report(settings, log_date)
-        return promote(settings, log_date, run=run_id, version=candidate["version"], promote=promote_it)
+        return promote(settings, log_date, run=run_id, version=candidate["version"], promote=promote_it, backfill=backfill)
 
 
 def simulate_all(

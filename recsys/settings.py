@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     live_exploration: float = Field(0.0, ge=0, le=1, description="Share of random answers to requests without a run id.")
     experiments: Path | None = Field(None, description="YAML file of the live experiment; empty: the original's.")
     promotion: Path | None = Field(None, description="YAML file of the promotion rule; empty: config/promotion.yml's values.")
+    deadline_hours: float = Field(4.0, gt=0, description="Hours after which a night that has not ended is reported as late.")
     history_ttl: int = Field(86_400, ge=60, description="Seconds that an idle session's history is kept.")
 
     @cached_property
