@@ -1,6 +1,6 @@
 """The live version, moved by a person from the web UI; the same as ``recsys promote``, ``rollback``, ``hold`` and ``release``."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import run_context
 from airflow.sdk import Param, dag, get_current_context, task
@@ -22,13 +22,13 @@ Moves or holds the version that serves listeners, once, because a person says so
 | release | ends a hold, of `version` or of all |
 
 ### Triage
-A failed run has changed nothing: its message says why (blocked, held, nothing to go back to, version not in Redis).
+A failed `change` has changed nothing: its message says why (blocked, held, nothing to go back to, version not in Redis).
 
 Owner: recommendations.
 """
 
 
-@task(retries=0)
+@task
 @step
 def change() -> str:
     """Do it, and copy the outcome to the storage."""
@@ -55,10 +55,15 @@ def change() -> str:
     schedule=None,
     start_date=datetime(2024, 1, 1),
     max_active_runs=1,
+    dagrun_timeout=timedelta(minutes=30),
+    is_paused_upon_creation=False,  # nothing but a person starts it
     default_args=run_context.DEFAULT_ARGS,
     tags=["recommender"],
     params={
-        "action": Param("rollback", enum=["promote", "rollback", "hold", "release"], title="Action"),
+        "action": Param(
+            "rollback", enum=["promote", "rollback", "hold", "release"], title="Action",
+            description="What to do with the live version.",
+        ),
         "version": Param(
             None, type=["null", "string"], pattern=r"^\d{4}-\d{2}-\d{2}-[0-9a-f]{8}$", title="Version",
             description="As 'recsys nights' lists it. Not used by a rollback; empty: all versions, for hold and release.",
