@@ -100,10 +100,19 @@ print(seconds, *sorted(new & {{"torch", "pandas", "ibis", "duckdb", "scipy", "ma
     assert heavy == []
 
 
-def test_results_come_from_dictionaries_and_from_the_last_line_of_a_container(dag_bag: Any) -> None:
+def test_results_come_from_dictionaries_and_from_what_containers_printed(dag_bag: Any) -> None:
     from simulation import results
+
+    from recsys.exceptions import SimulationError
 
     assert dag_bag.dags  # puts the folder of the DAGs on the path
     expected = {"run": "base.0.a", "episodes": 3}
-    piece = '3 episodes: session time 1.0 +- 0.1, steps 6.0 +- 0.2\n{"run": "base.0.a", "episodes": 3}'
-    assert results([expected, piece, piece.splitlines()[1]]) == [expected] * 3
+    summary, line, progress = (
+        "3 episodes: session time 1.0 +- 0.1",
+        '{"run": "base.0.a", "episodes": 3}',
+        "3 of 3 episodes (100 %)",
+    )
+    pieces = [[progress, f"{summary}\n{line}"], [summary, line, progress], [f"{summary}\n{line}\n{progress}"]]
+    assert results([expected, *pieces]) == [expected] * 4
+    with pytest.raises(SimulationError, match="told no result"):
+        results([[progress]])
