@@ -193,16 +193,14 @@ def interactions(plays: "ir.Table") -> "ir.Table":
 
     liked = plays.filter(plays.time > POSITIVE_TIME)
     return (
-        liked.select("log_date", "user", "track")
-        .distinct()
-        .order_by(["log_date", "user", "track"])
+        liked.group_by(["log_date", "user", "track"])
+        .aggregate(plays=lambda t: t.count())
         .select(
-            user=lambda t: t.user.cast("int32"),
-            track=lambda t: t.track.cast("int32"),
-            weight=ibis.literal(1.0).cast("float32"),
+            user=lambda t: t.user.cast("int32"), track=lambda t: t.track.cast("int32"), weight=ibis.literal(1.0).cast("float32"),
             log_date=lambda t: t.log_date,
         )
-    )
+        .order_by(["log_date", "user", "track"])
+    )  # fmt: skip
 
 
 def sessions_of(plays: "ir.Table") -> "ir.Table":
@@ -215,12 +213,12 @@ def sessions_of(plays: "ir.Table") -> "ir.Table":
             hundredths=lambda t: (t.time * 100).round().cast("int64").sum(),
             first_track=lambda t: t.track.argmin(t.step).cast("int32"),
         )
-        .order_by(["log_date", "user", "run", "session"])
         .select(
             user=lambda t: t.user.cast("int32"), run=lambda t: t.run, session=lambda t: t.session.cast("int64"),
             log_date=lambda t: t.log_date,
             steps=lambda t: t.steps, time=lambda t: t.hundredths.cast("float64") / 100, first_track=lambda t: t.first_track,
         )
+        .order_by(["log_date", "user", "run", "session"])
     )  # fmt: skip
 
 

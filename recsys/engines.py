@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from recsys.exceptions import UnavailableError
+from recsys.sieve import RUN
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -86,24 +87,19 @@ class _DuckDb:
         expression.to_parquet(path, compression="zstd", row_group_size=ROW_GROUP)
 
 
-def _natural(name: str, kind: str) -> str:
-    text = f'CAST("{name}" AS VARCHAR)'
-    whole = f"NOT contains({text}, '.') AND NOT contains({text}, 'e') AND NOT contains({text}, 'E')"
-    return f'CASE WHEN {whole} THEN TRY_CAST({text} AS {kind}) END AS "{name}"'
-
-
-# Values come as JSON text, because readers of typed columns take "5", 1.5 and true for integers.
+# Values come as JSON text, because readers of typed columns take "5", 1.5 and true for integers; a cast of text still takes 1.5.
+_NATURALS = {"timestamp": "BIGINT", "user": "INTEGER", "track": "INTEGER", "session": "INTEGER", "step": "INTEGER"}
 _DUCKDB_RECORDS = f"""
-SELECT * EXCLUDE has_run FROM (
-  SELECT CASE CAST(message AS VARCHAR) WHEN '"next"' THEN 'next' WHEN '"last"' THEN 'last' END AS message,
-    {_natural("timestamp", "BIGINT")}, {_natural("user", "INTEGER")}, {_natural("track", "INTEGER")},
-    TRY_CAST(CAST("time" AS VARCHAR) AS DOUBLE) AS "time", trim(CAST(run AS VARCHAR), '"') AS run,
-    {_natural("session", "INTEGER")}, {_natural("step", "INTEGER")}, $log_date AS log_date,
-    starts_with(CAST(run AS VARCHAR), '"') AS has_run
+SELECT CASE message WHEN '"next"' THEN 'next' ELSE 'last' END AS message, * EXCLUDE message FROM (
+  SELECT CAST(message AS VARCHAR) AS message, TRY_CAST(CAST("time" AS VARCHAR) AS DOUBLE) AS "time",
+    CAST(run AS VARCHAR)[2:-2] AS run,
+    {", ".join(f'TRY_CAST(CAST("{name}" AS VARCHAR) AS {kind}) AS "{name}"' for name, kind in _NATURALS.items())},
+    $log_date AS log_date
   FROM read_json([$files], format = 'newline_delimited', ignore_errors = true, hive_partitioning = false,
     columns = {{{", ".join(f"'{name}': 'JSON'" for name in COLUMNS)}}})
-) WHERE message IS NOT NULL AND "timestamp" >= 0 AND "user" >= 0 AND track >= 0 AND "time" BETWEEN 0 AND 1
-  AND has_run AND run <> '' AND NOT contains(run, '\\') AND NOT contains(run, '"') AND session >= 0 AND step >= 0
+  WHERE NOT regexp_matches(concat({", ".join(f'"{name}"' for name in _NATURALS)}), '[.eE"]') AND starts_with(run, '"')
+) WHERE message IN ('"next"', '"last"') AND "time" BETWEEN 0 AND 1 AND regexp_full_match(run, '{RUN}')
+  AND {" AND ".join(f'"{name}" >= 0' for name in _NATURALS)}
 """  # noqa: S608 - only names of this module
 
 
@@ -130,15 +126,15 @@ class _Spark:
 
         kinds = {"string": "string", "int64": "long", "int32": "int", "float64": "double"}
         schema = ", ".join(f"{name} {kinds[kind]}" for name, kind in COLUMNS.items())
-        lines = self._session.read.option("lineSep", "\n").text([path.resolve().as_uri() for path in files])
+        lines = self._session.read.option("lineSep", "\n").text([f"file://{path.resolve()}" for path in files])
         options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": "_corrupt", "allowNonNumericNumbers": "false"}
         records = lines.select("value", functions.from_json("value", f"{schema}, _corrupt string", options).alias("r"))
         # The parser stops at the end of the first object, takes numbers for strings, and bytes that are no text for a sign.
-        sure = ~functions.col("value").rlike(r"\}\s*[^,\s}]|\}\s+\}|�|^\s*$") & functions.col("value").rlike(r'"run"\s*:\s*"')
+        sure = ~functions.col("value").rlike(r"\}\s*[^,\s]|�|^\s*$") & functions.col("value").rlike(r'"run"\s*:\s*"')
         records = records.where(sure & functions.col("r._corrupt").isNull()).select("r.*").drop("_corrupt")
         naturals = [functions.coalesce(name, functions.lit(-1)) for name in ("timestamp", "user", "track", "session", "step")]
-        records = records.where("message IN ('next', 'last') AND time BETWEEN 0 AND 1 AND length(run) > 0")
-        records = records.where((functions.least(*naturals) >= 0) & ~functions.col("run").contains("\\"))
+        records = records.where("message IN ('next', 'last') AND time BETWEEN 0 AND 1")
+        records = records.where((functions.least(*naturals) >= 0) & functions.col("run").rlike(f"^{RUN}$"))
         return self._table(records.withColumn("log_date", functions.lit(log_date).cast("date")))
 
     def keep(self, expression: "ir.Table") -> "ir.Table":

@@ -15,18 +15,15 @@ import orjson
 
 #: Reasons, in the order in which they are looked for.
 UNTERMINATED, NO_JSON, NO_OBJECT = "unterminated", "not JSON", "not an object"
-MESSAGE, IDENTIFIER, TIME, RUN = (
-    "unknown message",
-    "identifier missing or not a natural number",
-    "time out of range",
-    "no run, or not a plain name",
-)
+MESSAGE, IDENTIFIER = "unknown message", "identifier missing or not a natural number"
+TIME, NO_RUN = "time out of range", "no run, or not a plain name"
 
 FIELDS = ("message", "timestamp", "user", "track", "time", "run", "session", "step")
 IDENTIFIERS = ("user", "track", "session", "step")
 #: Identifiers are stored as 32-bit integers, timestamps (milliseconds) as 64-bit ones.
-_RUN = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 IDENTIFIER_END, TIMESTAMP_END = 2**31, 2**63
+#: What a run id looks like.
+RUN = "[A-Za-z0-9_.-]{1,200}"
 
 
 def reason(line: bytes) -> str | None:
@@ -51,7 +48,7 @@ def reason(line: bytes) -> str | None:
     if not isinstance(time, int | float) or isinstance(time, bool) or not 0 <= time <= 1:
         return TIME
     run = record.get("run")
-    return None if isinstance(run, str) and _RUN.fullmatch(run) else RUN
+    return None if isinstance(run, str) and re.fullmatch(RUN, run) else NO_RUN
 
 
 def _is_natural(value: object, end: int) -> bool:
