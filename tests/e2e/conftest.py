@@ -21,10 +21,10 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def platform(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Airflow on PostgreSQL, simulating in containers; eight dates of traffic, nothing live."""
+    """Airflow on PostgreSQL, simulating in containers; three dates of traffic, nothing live."""
     directory = tmp_path_factory.mktemp("platform")
     more = {"RECSYS_SIMULATION": "docker", "DOCKER_HOST": engine.host, "RECSYS_SIMULATOR_IMAGE": IMAGE}
     with postgres() as database, stack(directory, database.url, **more) as running:
-        for day in days(LAST, 8):
+        for day in days(LAST, 3):
             running.cli("traffic", "--date", str(day), "--sessions", str(SESSIONS))
         yield running
