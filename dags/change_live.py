@@ -55,6 +55,7 @@ def change() -> str:
     schedule=None,
     start_date=datetime(2024, 1, 1),
     max_active_runs=1,
+    on_failure_callback=run_context.FAILED,
     dagrun_timeout=timedelta(minutes=30),
     is_paused_upon_creation=False,  # nothing but a person starts it
     default_args=run_context.DEFAULT_ARGS,
