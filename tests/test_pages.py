@@ -1,7 +1,7 @@
 """The pages' documents: nights in order, words escaped, reports from any storage."""
 
-import uuid
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,15 +31,11 @@ def test_nights_are_listed_newest_first_with_links_where_there_is_a_report() -> 
     assert "&lt;b&gt;" in notice_page("t", "<b>")
 
 
-@pytest.mark.parametrize("scheme", ["file", "memory"])
-def test_a_report_is_read_from_any_storage(tmp_path: Any, scheme: str) -> None:
-    store = Storage(f"file://{tmp_path}")
+@pytest.mark.parametrize("scheme", ["file", pytest.param("webhdfs", marks=pytest.mark.real)])
+def test_a_report_is_read_from_any_storage(tmp_path: Path, scheme: str, request: pytest.FixtureRequest) -> None:
+    store = Storage(f"file://{tmp_path}" if scheme == "file" else request.getfixturevalue("hdfs_root"))
     with store.stage(f"reports/date={DAY}") as staging:
         (staging / "report.html").write_text("<p>hello</p>")
-    if scheme == "memory":
-        url = f"memory://reports-{uuid.uuid4().hex}"
-        store = Storage(url)
-        store.fs.put(f"{tmp_path}/reports", f"{store.root}/reports", recursive=True)
     assert report_file(store, DAY, "report.html") == b"<p>hello</p>"
     with pytest.raises(MissingDataError, match="no file of a report"):
         report_file(store, DAY, "../manifest.json")
