@@ -24,7 +24,7 @@ from recsys.schemas import Arm, Experiment, RunSpec, ShardResult
 from recsys.settings import load_settings
 from recsys.verify import log_digest
 from recsys.world import generate
-from tests.components import Service, Valkey, running
+from tests.components import Service, Valkey, free_port, running
 
 pytestmark = pytest.mark.real
 
@@ -326,3 +326,26 @@ def test_sigterm_finishes_what_was_asked(ground: Ground) -> None:
     files = sorted((ground.logs / "live").glob("*.jsonl"))
     answered = {json.loads(line)["event"] for path in files for line in path.read_text().splitlines()}
     assert {f"t{i}" for i in range(len(outcomes))} <= answered
+
+
+def test_an_embedded_service_takes_its_valkey_with_it(ground: Ground, tmp_path: Path) -> None:
+    port = free_port()
+    words = [sys.executable, "-m", "recsys.cli", "serve", "--embedded", "--port", str(port)]
+    environment = os.environ | {"RECSYS_WORLD": str(ground.world), "RECSYS_VAR": str(tmp_path)}
+    with subprocess.Popen(words, env=environment) as process:
+        deadline = time.monotonic() + 30
+        while not (found := psutil.Process(process.pid).children()):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        (server,) = found
+        service = Service({}, port=port)
+        while True:
+            try:
+                assert service.get("/readyz")[0] == 200
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        process.terminate()
+        assert process.wait(20) == 128 + signal.SIGTERM
+    assert not server.is_running()
