@@ -19,6 +19,8 @@ Plays listeners of `log_date` against what is live and stores their logs as `log
 version is live every answer is an unplayed track drawn at random; afterwards a tenth of them is, and the propensity is logged.
 A date that is there already is left alone: its later tasks are skipped and the run is green.
 
+With `RECSYS_EXPERIMENT_SOURCE=live` nobody is played: what real listeners asked for on that day is stored instead.
+
 The log date is the Param `log_date`, else the begin of the data interval, else yesterday (UTC).
 
 ### Triage

@@ -20,6 +20,7 @@ Retrains the recommender on the logs of `log_date` and the days before it, publi
 simulated sessions against the running service, and promotes the candidate if the A/B report says that it is better.
 A run is for one log date: the Param `log_date`, else the begin of the data interval, else yesterday (UTC).
 Running a date again rebuilds exactly that date.
+With `RECSYS_EXPERIMENT_SOURCE=live` nothing is simulated: the report reads the logs of real listeners of the last days.
 
 ### Verdicts
 `promoted`; `held` (the run is green, the live version stays, the report says why); `gate_refused` (the run is green, later steps
@@ -171,9 +172,11 @@ def nightly_recommender() -> None:
     lease = collect().as_setup()
     candidate = publish()
     wait_for_logs() >> lease >> train() >> evaluate_gate() >> recommend() >> candidate
-    uploaded = upload_logs(candidate, simulate_shards(candidate, DEFAULTS))
+    # With real listeners there is nothing to simulate: the report reads their logs.
+    live = DEFAULTS.experiment_source == "live"
+    measured = candidate if live else upload_logs(candidate, simulate_shards(candidate, DEFAULTS))
     verdict = promote_or_hold(candidate)
-    uploaded >> abtest_report() >> verdict >> release_date().as_teardown(setups=lease)
+    measured >> abtest_report() >> verdict >> release_date().as_teardown(setups=lease)
 
 
 nightly_recommender()

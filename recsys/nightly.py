@@ -16,6 +16,7 @@ from datetime import date
 from typing import IO, Any, cast
 
 from recsys import catalog, keyspace, logs, publish
+from recsys import live as live_requests
 from recsys.exceptions import MissingDataError, SimulationError
 from recsys.schemas import EXPERIMENT, Arm, Experiment, RunSpec, ShardResult, night_seed
 from recsys.settings import Settings
@@ -157,12 +158,17 @@ def report(settings: Settings, log_date: date) -> Summary:
     from recsys.abtest.report import build_report
 
     store = Storage(settings.storage_url)
-    spec = RunSpec.from_json(store.read_json(f"experiments/date={log_date}", "run.json"))
-    if spec.experiment is None:
+    if settings.experiment_source == "live":
+        experiment: Experiment | None = live_requests.experiment(settings)
+        sources = live_requests.sources(store, log_date, settings.live_days)
+    else:
+        sources = [f"experiments/date={log_date}"]
+        experiment = RunSpec.from_json(store.read_json(sources[0], "run.json")).experiment
+    if experiment is None:
         raise MissingDataError(f"experiments/date={log_date} was not an experiment; run the night again")
     gate = store.read_json(f"gates/date={log_date}", "gate.json")
     model = store.read_json(f"models/date={log_date}", "card.json")
-    built = build_report(store, log_date, settings, spec.experiment, gate=gate, model=model)
+    built = build_report(store, log_date, settings, experiment, gate=gate, model=model, sources=sources)
     return {"decision": built["decision"], "sessions": built["sessions"]}
 
 
@@ -200,6 +206,10 @@ def promote(
         return done
     wanted = promote if promote is not None else not backfill
     moved = False
+    if settings.experiment_source == "live" and not pointer.version:
+        # Real listeners cannot compare what nobody has been served yet.
+        reasons.append("Nothing was live yet, and the candidate has passed the gate.")
+        decision["verdict"] = "promote"
     if decision["verdict"] != "promote":
         pass
     elif not wanted:
@@ -233,8 +243,9 @@ def run(settings: Settings, log_date: date, *, run_id: str, promote_it: bool | N
             return refuse(settings, log_date, run=run_id)
         recommend(settings, log_date)
         candidate = publish_candidate(settings, log_date)
-        results = simulate_all(settings, candidate["base"], settings.episodes, candidate["seed"], run_id)
-        upload(settings, log_date, candidate["base"], results)
+        if settings.experiment_source == "simulate":
+            results = simulate_all(settings, candidate["base"], settings.episodes, candidate["seed"], run_id)
+            upload(settings, log_date, candidate["base"], results)
         report(settings, log_date)
         return promote(settings, log_date, run=run_id, version=candidate["version"], promote=promote_it)
 
@@ -252,8 +263,14 @@ def simulate_all(
 
 
 def traffic_plan(settings: Settings, log_date: date, sessions: int) -> Summary:
-    """Register a run of simulated traffic, served by what is live: ``base``, ``shards``, ``seed``, ``done`` if there."""
+    """Register a run of simulated traffic, served by what is live: ``base``, ``shards``, ``seed``, ``done`` if there.
+
+    With real listeners nothing is simulated: their requests are stored, and the date is done.
+    """
     done = wait_for_logs(settings, log_date)
+    if settings.experiment_source == "live" and not done:
+        live_requests.upload(settings, log_date)
+        done = True
     client = keyspace.connect(settings)
     version = publish.live(client).version
     seed = night_seed(settings.seed + 1, log_date)

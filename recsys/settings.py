@@ -48,6 +48,10 @@ class Settings(BaseSettings):
     )
     live_exploration: float = Field(0.0, ge=0, le=1, description="Share of random answers to requests without a run id.")
     experiments: Path | None = Field(None, description="YAML file of the live experiment; empty: the original's.")
+    experiment_source: Literal["simulate", "live"] = Field(
+        "simulate", description="simulate: a night plays sessions; live: its report reads the requests of real listeners."
+    )
+    live_days: int = Field(7, ge=1, description="Log dates, ending with the night's, that a report of live requests reads.")
     margin: float = Field(0.02, ge=0, lt=1, description="How much worse than the live version is still not worse.")
     history_ttl: int = Field(86_400, ge=60, description="Seconds that an idle session's history is kept.")
 
