@@ -43,7 +43,8 @@ def write_requests(settings: Settings, day: date, sessions: int, seed: int) -> i
             record = {
                 "message": "last" if last else "next", "timestamp": 1_000_000 + number * 1000 + step, "user": user,
                 "track": tracks[step], "time": float(rng.integers(60, 101) / 100), "latency": 0.001,
-                "recommendation": None if last else tracks[step + 1], "experiments": {ORIGINAL.name: arm.name}, "run": "live", "version": "",
+                "recommendation": None if last else tracks[step + 1],
+                "experiments": {ORIGINAL.name: arm.name}, "run": "live", "version": "",
                 "session": seed * 1000 + number, "step": step, "event": None, "source": None if last else arm.recommender,
                 "degraded": False, "propensity": None if last else 1.0,
             }  # fmt: skip
