@@ -28,6 +28,8 @@ Summary = dict[str, Any]
 
 #: Events a call when traffic is played; a night uses single requests unless told otherwise.
 TRAFFIC_BATCH = 256
+#: Sessions of a log date's traffic unless told otherwise.
+TRAFFIC_SESSIONS = 20_000
 
 
 def wait_for_logs(settings: Settings, log_date: date) -> bool:
