@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import run_context
-from airflow.sdk import CronDataIntervalTimetable, Param, PokeReturnValue, dag, task
+from airflow.sdk import BaseOperator, CronDataIntervalTimetable, Param, PokeReturnValue, dag, task
 from run_context import step
 from simulation import plan, results, simulate_shards
 
@@ -42,7 +42,12 @@ Owner: recommendations.
 """
 
 
-@task.sensor(mode="reschedule", poke_interval=60, timeout=6 * 3600, execution_timeout=timedelta(minutes=5))
+WAITING: dict[str, Any] = {
+    "mode": "reschedule", "poke_interval": 60, "timeout": 6 * 3600, "execution_timeout": timedelta(minutes=5),
+}  # fmt: skip
+
+
+@task.sensor(**WAITING)
 @step
 def wait_for_logs() -> PokeReturnValue:
     """Wait until the log date's logs are complete."""
@@ -51,6 +56,14 @@ def wait_for_logs() -> PokeReturnValue:
     if not there:
         print(f"Waiting for logs/date={log_date}/_SUCCESS; the DAG collect_traffic writes it.")
     return PokeReturnValue(is_done=there)
+
+
+def wait_for_logs_on_hdfs() -> BaseOperator:
+    """The same where the storage is HDFS, by the provider's sensor."""
+    from airflow.providers.apache.hdfs.sensors.web_hdfs import WebHdfsSensor
+
+    file = "{{ success_file(dag_run, params) }}"
+    return WebHdfsSensor(task_id="wait_for_logs", filepath=file, webhdfs_conn_id=run_context.WEBHDFS, **WAITING)
 
 
 @task
@@ -139,7 +152,7 @@ def release_date() -> None:
     dagrun_timeout=timedelta(hours=6),
     default_args=run_context.DEFAULT_ARGS,
     tags=["recommender", "nightly"],
-    user_defined_macros={"try_id": run_context.try_id},
+    user_defined_macros={"try_id": run_context.try_id, "success_file": run_context.success_file},
     params={
         "log_date": Param(
             None, type=["null", "string"], format="date", title="Log date",
@@ -171,7 +184,8 @@ def nightly_recommender() -> None:
     """Wire the ten tasks."""
     lease = collect().as_setup()
     candidate = publish()
-    wait_for_logs() >> lease >> train() >> evaluate_gate() >> recommend() >> candidate
+    logs = wait_for_logs_on_hdfs() if run_context.on_hdfs(DEFAULTS) else wait_for_logs()
+    logs >> lease >> train() >> evaluate_gate() >> recommend() >> candidate
     # With real listeners there is nothing to simulate: the report reads their logs.
     live = DEFAULTS.experiment_source == "live"
     measured = candidate if live else upload_logs(candidate, simulate_shards(candidate, DEFAULTS))
