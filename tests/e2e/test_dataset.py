@@ -44,6 +44,7 @@ def finished(environment: dict[str, str]) -> dict:
     return dict(json.loads(output[output.index("{") :]))
 
 
+@pytest.mark.drill("data set", "killed between parts", "the next run plays what is missing; same digest")
 def test_a_killed_collection_continues_to_the_same_digest(tmp_path: Path, valkey: Valkey) -> None:
     world = tmp_path / "world"
     generate(world, tracks=2000, artists=400, users=300, seed=5)
