@@ -30,10 +30,10 @@ def load_live_experiment(path: Path | None) -> Experiment | None:
     if path is None:
         return ORIGINAL
     try:
-        data = yaml.safe_load(path.read_text())
+        data = yaml.safe_load(path.read_bytes())
     except OSError as error:
         raise InvalidInputError(f"experiments file {path} cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise InvalidInputError(f"experiments file {path} is not YAML: {error}") from None
     if not isinstance(data, dict) or "experiment" not in data:
         raise InvalidInputError(f"experiments file {path} must have the key 'experiment' (a name or null)")

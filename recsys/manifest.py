@@ -56,8 +56,20 @@ class Manifest:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Manifest":
-        """Read what :meth:`to_json` wrote, parsed."""
-        return cls(tuple(StoredFile(**f) for f in data["files"]), data["counts"], data["checksum"], data["schema"])
+        """Read what :meth:`to_json` wrote, parsed.
+
+        Raises:
+            ValueError: a file is not plainly named, or a value has another type. KeyError, TypeError: something is absent.
+        """
+        found = cls(tuple(StoredFile(**f) for f in data["files"]), dict(data["counts"]), data["checksum"], data["schema"])
+        for file in found.files:
+            if not isinstance(file.name, str) or file.name != Path(file.name).name or file.name in ("", ".."):
+                raise ValueError(f"file name {file.name!r} must be plain")
+            if type(file.bytes) is not int or not isinstance(file.sha256, str):
+                raise ValueError(f"size {file.bytes!r} or hash {file.sha256!r} of {file.name} has another type")
+        if not isinstance(found.checksum, str):
+            raise ValueError(f"checksum {found.checksum!r} must be text")
+        return found
 
 
 def sha256(path: Path) -> str:

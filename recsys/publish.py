@@ -71,6 +71,8 @@ def read_content(recommendations: Path, top: Path, neighbours: Path | None, trac
             try:
                 record = orjson.loads(line)
                 user, listed = record["user"], record["tracks"]
+                if type(user) is not int or not 0 <= user < 2**32:
+                    raise ValueError(f"user {user!r} must be an integer from 0 to {2**32 - 1}")
                 _check_list(listed, tracks, LIST_LENGTH)
                 lists[user] = keyspace.pack(listed)
             except (orjson.JSONDecodeError, KeyError, TypeError, OverflowError, ValueError) as error:
@@ -82,7 +84,10 @@ def read_content(recommendations: Path, top: Path, neighbours: Path | None, trac
         raise InvalidInputError(f"{top} is not a list of tracks: {error}") from None
     rows = b""
     if neighbours is not None:
-        table = np.load(neighbours, allow_pickle=False)
+        try:
+            table = np.load(neighbours, allow_pickle=False)
+        except Exception as error:  # NumPy raises what its parser of headers raises, a SyntaxError too
+            raise InvalidInputError(f"{neighbours} is not an array in NumPy's format: {error}") from None
         if table.ndim != 2 or table.shape[1] != NEIGHBOURS:
             raise InvalidInputError(f"{neighbours} has shape {table.shape}; it must be [tracks, {NEIGHBOURS}]")
         rows = np.ascontiguousarray(table, dtype="<u4").tobytes()

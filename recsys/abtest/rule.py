@@ -61,10 +61,10 @@ def load_rule(path: Path | None) -> PromotionRule:
     if path is None:
         return PromotionRule.model_validate({})
     try:
-        data = yaml.safe_load(path.read_text())
+        data = yaml.safe_load(path.read_bytes())
     except OSError as error:
         raise InvalidInputError(f"promotion rule {path} cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise InvalidInputError(f"promotion rule {path} is not YAML: {error}") from None
     try:
         return PromotionRule.model_validate(data or {})
