@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli.options import DateOption, JsonOption, WorldOption, past, redis_of_platform, run_id
+from recsys.cli.options import (
+    DateOption,
+    EmbeddedOption,
+    JsonOption,
+    WorldOption,
+    online,
+    past,
+    redis_of,
+    redis_of_platform,
+    run_id,
+)
 from recsys.settings import load_settings
 
 app = typer.Typer()
@@ -22,21 +32,26 @@ def nightly(
     promote: Annotated[bool | None, typer.Option(help="Force or forbid promotion.")] = None,
     backfill: Annotated[bool, typer.Option("--backfill", help="Play C and T1 only, and hold.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what the night would do.")] = False,
+    embedded: EmbeddedOption = False,
 ) -> None:
-    """Run the night of one log date without Airflow (Redis and the service must be up)."""
+    """Run the night of one log date without Airflow (Redis and the service must be up, or --embedded)."""
     from recsys import nightly as night
+    from recsys.storage import Storage
 
     settings = load_settings(world=world, episodes=episodes, seed=seed)
     if dry_run:
         from recsys.outlook import outlook
 
-        for name, value in outlook(settings, past(day), backfill=backfill).items():
-            print(f"{name}: {value}")
+        with redis_of(settings, embedded) as settings:
+            for name, value in outlook(settings, past(day), backfill=backfill).items():
+                print(f"{name}: {value}")
         return
-    verdict = night.run(settings, past(day), run_id=run_id(), promote_it=promote, backfill=backfill)
+    with online(settings, embedded) as settings:
+        verdict = night.run(settings, past(day), run_id=run_id(), promote_it=promote, backfill=backfill)
     print(f"{day}: {verdict['verdict']}")
     for reason in verdict["reasons"]:
         print(f"  {reason}")
+    print(f"report: {Storage(settings.storage_url).path(f'reports/date={day}')}/report.html")
 
 
 @app.command()
@@ -45,17 +60,18 @@ def traffic(
     sessions: Annotated[int | None, typer.Option(min=1, help="Sessions; default 20,000, or 1,000,000 for a data set.")] = None,
     world: WorldOption = None,
     dataset: Annotated[bool, typer.Option("--dataset", help="Over D-1 and D, exported to datasets/date=D.")] = False,
+    embedded: EmbeddedOption = False,
 ) -> None:
     """Play listeners of one log date against what is live; their logs become logs/date=D."""
     from recsys import dataset as datasets
     from recsys import nightly as night
 
-    if dataset:
-        card = datasets.collect(load_settings(world=world), past(day), sessions or datasets.SESSIONS, run_id=run_id())
-        print(json.dumps(card, indent=1, sort_keys=True))
-        return
-    sessions = sessions or night.TRAFFIC_SESSIONS
-    counts = night.traffic(load_settings(world=world), past(day), sessions, run_id=run_id())
+    with online(load_settings(world=world), embedded) as settings:
+        if dataset:
+            card = datasets.collect(settings, past(day), sessions or datasets.SESSIONS, run_id=run_id())
+            print(json.dumps(card, indent=1, sort_keys=True))
+            return
+        counts = night.traffic(settings, past(day), sessions or night.TRAFFIC_SESSIONS, run_id=run_id())
     print(f"{day}: {counts['episodes']} sessions, {counts['next'] + counts['last']} events")
 
 

@@ -39,7 +39,8 @@ def publish_files(
     promote: Annotated[bool, typer.Option(help="Make the version live.")] = True,
 ) -> None:
     """Publish lists from files as a version, and make it live."""
-    from recsys import catalog, keyspace, publish
+    from recsys import catalog, keyspace, live, publish
+    from recsys.storage import Storage
 
     log_date = past(day) if day else datetime.now(UTC).date()
     with redis_of(load_settings(world=world), embedded) as settings:
@@ -53,3 +54,4 @@ def publish_files(
             print(sentence)
             if not moved:
                 raise typer.Exit(ConflictError.exit_code)
+            live.save(client, Storage(settings.storage_url))

@@ -11,28 +11,48 @@ from typing import Annotated
 import typer
 from pydantic import SecretStr
 
-from recsys.exceptions import InvalidInputError, UnavailableError
+from recsys.exceptions import ConflictError, InvalidInputError, UnavailableError
 from recsys.schemas import parse_date
 from recsys.settings import Settings
 
 DateOption = Annotated[str, typer.Option("--date", metavar="YYYY-MM-DD", help="Log date.")]
 WorldOption = Annotated[Path | None, typer.Option("--world", help="World directory; default RECSYS_WORLD.")]
-EmbeddedOption = Annotated[bool, typer.Option("--embedded", help="With a Valkey of its own below RECSYS_VAR.")]
+EmbeddedOption = Annotated[bool, typer.Option("--embedded", help="With what it needs of its own, on the data below RECSYS_VAR.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @contextmanager
 def redis_of(settings: Settings, embedded: bool) -> Iterator[Settings]:
-    """The settings, with an embedded Valkey behind them while the block runs if asked for."""
+    """The settings, with a Valkey of their own behind them, on the platform's data, while the block runs if asked for.
+
+    Raises:
+        ConflictError: the platform runs.
+    """
     if not embedded:
         yield settings
         return
     from recsys.embedded import embedded_valkey
+    from recsys.platform.processes import read_state
 
-    with embedded_valkey(settings.var / "embedded-valkey") as url:
+    if read_state(settings.var.resolve()):
+        raise ConflictError(f"the platform of {settings.var} runs; leave --embedded out, or end it with 'make down'")
+    with embedded_valkey(settings.var / "valkey") as url:
         # Workers of the service read their settings from the environment.
         os.environ["RECSYS_REDIS_URL"] = url
         yield settings.model_copy(update={"redis_url": SecretStr(url)})
+
+
+@contextmanager
+def online(settings: Settings, embedded: bool) -> Iterator[Settings]:
+    """The settings, with a Valkey and a service of their own behind them while the block runs if asked for."""
+    with redis_of(settings, embedded) as found:
+        if not embedded:
+            yield found
+            return
+        from recsys.embedded import embedded_service
+
+        with embedded_service(found) as url:
+            yield found.model_copy(update={"service_url": url})
 
 
 @contextmanager

@@ -92,7 +92,7 @@ def load_embeddings(path: Path, tracks: int) -> npt.NDArray[np.float32]:
         array = np.load(path, allow_pickle=False)
     except OSError as error:
         raise WorldError(f"{path} cannot be read ({error.strerror or error})") from None
-    except ValueError as error:
+    except Exception as error:  # NumPy raises what its parser of headers raises, a SyntaxError too
         raise WorldError(f"{path} is not a NumPy array file: {error}") from None
     if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f" or array.shape[1] == 0:
         what = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else "several arrays"
