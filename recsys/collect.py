@@ -7,6 +7,9 @@ In go the logs of the dates (D - window, D]; out comes ``interactions/date=D``:
   choice and counts like any other play.
 * ``sessions.parquet``: user int32, run string, session int64, log_date date32, steps int32, time float64, first_track int32;
   sorted by log date, user, run, session.
+* ``plays.parquet``: user int32, run string, session int64, step int32, track int32, hundredths int16 (how much of the track
+  was heard), propensity float64 (with which the service chose the track; null if it did not), log_date date32; one row a play,
+  sorted by log date, user, run, session, step.
 * ``inputs.json``: every directory that was read with its manifest's checksum, the live version, the settings, the night's
   seed.
 
@@ -36,7 +39,7 @@ log = logging.getLogger(__name__)
 #: Columns of a log line that are read, with their types in DuckDB.
 COLUMNS = {
     "message": "VARCHAR", "user": "BIGINT", "track": "BIGINT", "time": "DOUBLE", "run": "VARCHAR", "session": "BIGINT",
-    "step": "BIGINT", "timestamp": "BIGINT",
+    "step": "BIGINT", "timestamp": "BIGINT", "recommendation": "BIGINT", "propensity": "DOUBLE",
 }  # fmt: skip
 
 ROW_GROUP = 1_000_000
@@ -74,6 +77,7 @@ def collect_interactions(store: Storage, log_date: date, settings: Settings, liv
     plays = connection.create_table("plays", distinct_plays(valid), temp=True)
     positives = interactions(plays).to_pyarrow()
     sessions = sessions_of(plays).to_pyarrow()
+    chosen = answered_plays(plays).to_pyarrow()
     records = int(valid.count().execute())
     events = int(plays.count().execute())
     if not events:
@@ -93,6 +97,7 @@ def collect_interactions(store: Storage, log_date: date, settings: Settings, liv
     with store.stage(f"interactions/date={log_date}", counts) as staging:
         _write(positives, staging / "interactions.parquet")
         _write(sessions, staging / "sessions.parquet")
+        _write(chosen, staging / "plays.parquet")
         (staging / "inputs.json").write_text(json.dumps(inputs, indent=1, sort_keys=True))
     connection.disconnect()
     log.info("collected %s", counts)
@@ -166,6 +171,21 @@ def sessions_of(plays: "ir.Table") -> "ir.Table":
             user=lambda t: t.user.cast("int32"), run=lambda t: t.run, session=lambda t: t.session, log_date=lambda t: t.log_date,
             steps=lambda t: t.steps, time=lambda t: t.hundredths.cast("float64") / 100, first_track=lambda t: t.first_track,
         )
+    )  # fmt: skip
+
+
+def answered_plays(plays: "ir.Table") -> "ir.Table":
+    """Every play with the propensity of the answer that led to it, in the order of log date, user, run, session and step."""
+    import ibis
+
+    keys = ["log_date", "user", "run", "session"]
+    window = ibis.window(group_by=keys, order_by="step")
+    told = plays.mutate(answer=plays.recommendation.lag().over(window), chance=plays.propensity.lag().over(window))
+    return told.order_by([*keys, "step"]).select(
+        user=lambda t: t.user.cast("int32"), run=lambda t: t.run, session=lambda t: t.session,
+        step=lambda t: t.step.cast("int32"), track=lambda t: t.track.cast("int32"),
+        hundredths=lambda t: (t.time * 100).round().cast("int16"),
+        propensity=lambda t: (t.answer == t.track).ifelse(t.chance, ibis.null("float64")), log_date=lambda t: t.log_date,
     )  # fmt: skip
 
 

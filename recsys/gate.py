@@ -17,7 +17,7 @@ import orjson
 from recsys.evaluate import bootstrap_interval, coverage, hits, ndcg_at_k, recall_at_k, top_k
 from recsys.exceptions import RecsysError
 from recsys.interactions import Interactions, load_interactions
-from recsys.models.dae import Dae
+from recsys.models.base import create, label
 from recsys.models.ease import Ease
 from recsys.models.popularity import Popularity
 from recsys.schemas import LIST_LENGTH, night_seed
@@ -47,14 +47,14 @@ def decide(store: Storage, log_date: date, world: Path, settings: Settings, live
     if len(users) < FEWEST_USERS:
         outcome["reasons"] = [f"Only {len(users)} users liked something new on {log_date}; {FEWEST_USERS} are needed to judge."]
     else:
-        model = Dae()
+        model = create(settings.model)
         try:
             model.load(store.local(f"models/date={log_date}"))
             scores = model.score(past)
         except RecsysError as error:
             outcome["reasons"] = [f"The model cannot be used: {error}."]
         else:
-            judged = _judge(data, log_date, past, held_out, scores, seed)
+            judged = _judge(data, log_date, past, held_out, scores, seed, label(settings.model))
             lists = top_k(scores, LIST_LENGTH)
             live = _live_lists(store, live_log_date, data.users[users])
             if live is not None:
@@ -80,35 +80,36 @@ def _held_out(data: Interactions, log_date: date, seed: int) -> tuple[Ids, Any, 
 
 
 def _judge(
-    data: Interactions, log_date: date, past: Any, held_out: list[Ids], scores: npt.NDArray[np.float32], seed: int
+    data: Interactions, log_date: date, past: Any, held_out: list[Ids], scores: npt.NDArray[np.float32], seed: int, name: str
 ) -> dict[str, Any]:
     """NDCG@100, Recall@20 and Recall@50 of the candidate and its baselines, and the interval of the gain over popularity."""
     history = data.matrix(data.before(log_date))
     baselines: dict[str, Popularity | Ease] = {"popularity": Popularity(), "ease": Ease()}
-    scored = {"dae": scores}
-    for name, model in baselines.items():
+    scored = {}
+    for baseline, model in baselines.items():
         model.fit(history, seed=seed)
-        scored[name] = model.score(past)
+        scored[baseline] = model.score(past)
+    scored[name] = scores
     rows = np.repeat(np.arange(past.shape[0]), np.diff(past.indptr))
     sizes = np.array([len(wanted) for wanted in held_out])
     metrics: dict[str, Any] = {}
     ndcg: dict[str, npt.NDArray[np.float64]] = {}
-    for name, values in scored.items():
+    for key, values in scored.items():
         fresh = values.copy()
         fresh[rows, past.indices] = -np.inf
         ranked = top_k(fresh, 100)
         found = hits(ranked, held_out, fresh.shape[1])
-        ndcg[name] = ndcg_at_k(found, sizes, 100)
-        metrics[name] = {
-            "ndcg_100": round(float(ndcg[name].mean()), 6),
+        ndcg[key] = ndcg_at_k(found, sizes, 100)
+        metrics[key] = {
+            "ndcg_100": round(float(ndcg[key].mean()), 6),
             "recall_20": round(float(recall_at_k(found, sizes, 20).mean()), 6),
             "recall_50": round(float(recall_at_k(found, sizes, 50).mean()), 6),
             "coverage_100": round(coverage(ranked, fresh.shape[1]), 6),
         }
-    gain = bootstrap_interval(ndcg["dae"] - ndcg["popularity"], seed)
+    gain = bootstrap_interval(ndcg[name] - ndcg["popularity"], seed)
     finite = bool(np.isfinite(scores).any(axis=1).all() and not np.isnan(scores).any())
     fewest = int(np.isfinite(scores).sum(axis=1).min())
-    return {"models": metrics, "finite": finite, "fewest_ranked": fewest, "gain": gain}
+    return {"candidate": name, "models": metrics, "finite": finite, "fewest_ranked": fewest, "gain": gain}
 
 
 def _live_lists(store: Storage, live_log_date: date | None, users: Ids) -> Ids | None:
@@ -152,7 +153,7 @@ def _verdict(judged: dict[str, Any], lists: Ids) -> dict[str, Any]:
     if (np.diff(np.sort(lists, axis=1), axis=1) == 0).any():
         refusals.append("The model's lists hold a track twice.")
     sentence = (
-        f"NDCG@100 on the held-out date is {models['dae']['ndcg_100']:.4f}, "
+        f"NDCG@100 on the held-out date is {models[judged['candidate']]['ndcg_100']:.4f}, "
         f"that of popularity {models['popularity']['ndcg_100']:.4f} (gain {low:+.4f} to {high:+.4f}, 95 %)"
     )
     if low > 0:

@@ -38,7 +38,7 @@ def lists_key(version: str, user_bucket: int) -> str:
 
 
 def version_key(version: str, part: str = "") -> str:
-    """Description ("") of a version, or its "top" or "neighbours" part."""
+    """Description ("") of a version, or its "top", "neighbours" or "sessions" part."""
     return f"{PREFIX}version:{version}{':' + part if part else ''}"
 
 

@@ -83,6 +83,8 @@ def publish_candidate(settings: Settings, log_date: date) -> Summary:
     version = publish.publish_version(client, content, log_date)
     baseline = _baseline(store, log_date)
     arms = [Arm("C", "contextual", version), Arm("T1", "dae", version)]
+    if content.sessions:
+        arms.append(Arm("T2", "session", version))
     if baseline and baseline != version:
         _restore_version(store, client, baseline)
         arms.append(Arm("L", "dae", baseline))

@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from recsys.evaluate import top_k
 from recsys.interactions import load_interactions
-from recsys.models.dae import Dae
+from recsys.models.base import Recommender, create
+from recsys.models.response import LISTS
 from recsys.schemas import LIST_LENGTH, TOP_LENGTH
 from recsys.settings import Settings
 from recsys.storage import Storage
@@ -31,12 +32,12 @@ log = logging.getLogger(__name__)
 ROWS = 512
 
 
-def recommend(store: Storage, log_date: date, world: Path, settings: Settings) -> dict[str, Any]:  # noqa: ARG001
+def recommend(store: Storage, log_date: date, world: Path, settings: Settings) -> dict[str, Any]:
     """Write ``recommendations/date=D`` and return its counts."""
     data = load_interactions(store, log_date, world)
     history = data.matrix()
     directory = store.local(f"models/date={log_date}")
-    model = Dae()
+    model = create(settings.model)
     model.load(directory)
     top = top_tracks(history)
     has_history = np.diff(history.indptr) > 0
@@ -48,7 +49,9 @@ def recommend(store: Storage, log_date: date, world: Path, settings: Settings) -
                 for user, tracks in zip(data.users[start : start + len(lists)].tolist(), lists.tolist(), strict=True):
                     file.write(orjson.dumps({"user": user, "tracks": tracks}, option=orjson.OPT_APPEND_NEWLINE))
         (staging / "top_tracks.json").write_text(json.dumps(top.tolist()))
-        shutil.copyfile(directory / "neighbours.npy", staging / "neighbours.npy")
+        for name in ("neighbours.npy", LISTS):
+            if (directory / name).exists():
+                shutil.copyfile(directory / name, staging / name)
     log.info("recommended: %s", counts)
     return counts
 
@@ -59,6 +62,6 @@ def top_tracks(history: Any) -> npt.NDArray[np.int64]:
     return np.lexsort((np.arange(len(liked)), -liked))[:TOP_LENGTH]
 
 
-def _ranked(model: Dae, history: Any) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+def _ranked(model: Recommender, history: Any) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
     for start in tqdm(range(0, history.shape[0], ROWS), desc="recommend", unit="chunk", disable=None):
         yield start, top_k(model.score(history[start : start + ROWS]), LIST_LENGTH)

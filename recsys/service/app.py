@@ -186,7 +186,7 @@ class App:
     def _words(self, scope: Scope, event: Event, live: bool) -> tuple[Any, ...]:
         arm, version = scope.arm_of(event.user)
         b = event.user % keyspace.BUCKETS
-        listed = not event.last and (arm is None or arm.recommender == "dae")
+        listed = not event.last and (arm is None or arm.recommender in ("dae", "session"))
         return (
             "FCALL", "recsys_event", 2, f"{scope.history[b]}{event.user}", version.lists[b],
             "last" if event.last else "next", event.user, _PLAY(event.track, round(event.time * 10_000)), event.digest,
@@ -216,9 +216,10 @@ class App:
             version = self._catalogue.loaded(held.decode()) or version
         choice: Choice | None = None
         if not event.last:
-            played = set(keyspace.unpack(plays)[::2])
+            heard = keyspace.unpack(plays)
+            played = set(heard[::2])
             draw = request_hash(scope.seed, event.user, session, step, event.track)
-            greedy = candidates(arm, version, keyspace.unpack(listed), event.track, played)
+            greedy = candidates(arm, version, keyspace.unpack(listed), heard, played)
             if not greedy.tracks:
                 greedy = Candidates((unplayed(self._tracks.size, played, draw),), "top100")
             choice = explore(greedy, scope.exploration, self._tracks.size, played, draw)
