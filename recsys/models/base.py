@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
+from recsys.evaluate import top_k
 from recsys.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
@@ -76,6 +77,15 @@ def create(name: str, **arguments: Any) -> Recommender:
         return cast(Recommender, found(**arguments))
     except TypeError as error:
         raise InvalidInputError(f"model {name!r} cannot be made: {error}") from None
+
+
+def best(model: Recommender, history: "csr_matrix", k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Ids and scores of each row's k best tracks, ties by id; by the model's own ``best(history, k)`` if it has one."""
+    if hasattr(model, "best"):
+        return cast(tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]], model.best(history, k))
+    scores = model.score(history)
+    tracks = top_k(scores, k)
+    return tracks, np.take_along_axis(scores, tracks, axis=1)
 
 
 def label(name: str) -> str:

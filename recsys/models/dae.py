@@ -17,6 +17,7 @@ import numpy.typing as npt
 from recsys.evaluate import hits, ndcg_at_k, top_k
 from recsys.exceptions import CorruptDataError, InvalidInputError, MissingDataError
 from recsys.models import dae_net
+from recsys.ranking import LinearRanking
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +54,7 @@ class Dae:
         self._items = np.zeros(0, dtype=np.int64)
         self._tracks = 0
         self._net: Any = None
+        self._ranking: LinearRanking | None = None
 
     @property
     def config(self) -> dict[str, Any]:
@@ -71,7 +73,7 @@ class Dae:
             raise MissingDataError("there are no positives to train on; collect more traffic or widen the window")
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(True)
-        self._tracks = history.shape[1]
+        self._tracks, self._ranking = history.shape[1], None
         self._items = np.flatnonzero(np.asarray(history.sum(axis=0)).ravel())
         data = history[:, self._items].tocsr()
         data.sort_indices()
@@ -108,6 +110,24 @@ class Dae:
                 scores[start : start + SCORED_ROWS, self._items] = self._net.out(units).cpu().numpy()
         return scores
 
+    def best(self, history: "csr_matrix", k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Ids and scores of the k best tracks of each row; tracks that nobody liked come last."""
+        import torch
+
+        if len(self._items) < k or _device() == "cuda":
+            scores = self.score(history)
+            tracks = top_k(scores, k)
+            return tracks, np.take_along_axis(scores, tracks, axis=1)
+        if self._ranking is None:
+            out = self._net.out
+            self._ranking = LinearRanking(out.weight.detach().numpy(), out.bias.detach().numpy())
+        rows = history[:, self._items].tocsr()
+        self._net.eval()
+        with torch.inference_mode():
+            units = dae_net.code(self._net, rows, np.repeat(_unit(rows), np.diff(rows.indptr))).numpy()
+            found, values = self._ranking.best(units, k)
+        return self._items[found], values
+
     def save(self, directory: Path) -> None:
         """Write weights and configuration."""
         import torch
@@ -126,7 +146,7 @@ class Dae:
         from safetensors.torch import load_file
 
         config = json.loads((directory / CONFIG).read_text())
-        self._tracks = config.pop("tracks")
+        self._tracks, self._ranking = config.pop("tracks"), None
         self._config = config
         tensors = load_file(directory / WEIGHTS)
         for name, tensor in tensors.items():
