@@ -16,18 +16,13 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import orjson
-
 from benchmarks.measure import surroundings
 from benchmarks.sessions import Explorer, Logged, Served, publish_interactions, record, session_times
-from recsys import keyspace
+from recsys import keyspace, publish
 from recsys.exceptions import RecsysError
 from recsys.recommend import recommend
 from recsys.schemas import Arm
-from recsys.service.session import SessionChooser
 from recsys.service.state import Version
-from recsys.session_lists import SessionLists
 from recsys.settings import load_settings
 from recsys.simulate.listeners import load_listeners
 from recsys.storage import Storage
@@ -43,12 +38,10 @@ class Live:
     """A version as a worker holds it, and each user's list, read from ``recommendations/date=D``."""
 
     def __init__(self, directory: Path) -> None:
-        top = tuple(json.loads((directory / "top_tracks.json").read_text()))
-        near = keyspace.unpack(np.load(directory / "neighbours.npy").astype("<u4").tobytes())
-        chooser = SessionChooser(SessionLists.from_bytes((directory / "sessions.npz").read_bytes()))
-        self.version = Version("quality", top, near, sessions=chooser)
-        lines = (directory / "recommendations.json").read_bytes().splitlines()
-        self.lists: dict[int, Sequence[int]] = {row["user"]: row["tracks"] for row in map(orjson.loads, lines)}
+        content = publish.read_directory(directory)
+        top, near = tuple(keyspace.unpack(content.top)), keyspace.unpack(content.neighbours)
+        self.version = Version.named("quality", top, near, content.sessions)
+        self.lists = {user: keyspace.unpack(packed) for user, packed in content.lists.items()}
 
 
 def learn(world: Path, logged: Sequence[Logged], log_date: date, var: Path, model: str = "dae") -> tuple[Live, dict[str, Any]]:

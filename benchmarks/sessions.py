@@ -3,6 +3,7 @@
 In go listeners and a policy; out come plays as arrays (for training) and session times (for tables).
 """
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -20,6 +21,8 @@ from recsys.simulate.play import Plays, Recommender
 from recsys.simulate.rng import Purpose
 from recsys.simulate.run import run_in_process
 from recsys.storage import Storage
+
+_NONE = array("I")
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Served:
     """
 
     def __init__(
-        self, listeners: Listeners, arm: Arm | None, version: Version, lists: dict[int, Sequence[int]], seed: int,
+        self, listeners: Listeners, arm: Arm | None, version: Version, lists: dict[int, array], seed: int,
         exploration: float = 0.0,
     ) -> None:  # fmt: skip
         self._tracks, self._arm, self._version, self._lists = listeners.catalogue.size, arm, version, lists
@@ -98,7 +101,7 @@ class Served:
         heard += (track, time * 100)
         played = set(heard[::2])
         draw = request_hash(self._seed, user, self._session[user], step, track)
-        greedy = candidates(self._arm, self._version, self._lists.get(user, ()), heard, played)
+        greedy = candidates(self._arm, self._version, self._lists.get(user, _NONE), heard, played)
         if not greedy.tracks:
             greedy = Candidates((unplayed(self._tracks, played, draw),), "top100")
         return explore(greedy, self._exploration, self._tracks, played, draw)

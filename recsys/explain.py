@@ -13,6 +13,7 @@ import orjson
 
 from recsys.exceptions import MissingDataError
 from recsys.logs import read_records
+from recsys.service.session import SessionChooser
 from recsys.session_lists import SessionLists
 from recsys.storage import Storage
 
@@ -109,7 +110,9 @@ def _entries(store: Storage, version: str, source: str, user: int, previous: int
         return [int(t) for t in table[previous]]
     if source == "session":
         lists = SessionLists.from_bytes((directory / "sessions.npz").read_bytes())
-        return [int(t) for t in lists.tracks[lists.row_of[first]]]
+        groups = np.load(directory / "groups.npy", allow_pickle=False)
+        row = SessionChooser(lists).row(first, groups[groups[:, 0] == user, 1].tolist())
+        return [int(t) for t in lists.tracks[row]]
     with (directory / "recommendations.json").open("rb") as file:
         for line in file:
             row = orjson.loads(line)

@@ -15,6 +15,7 @@ from recsys.settings import Settings
 
 PREFIX = "recsys:"
 BUCKETS = 512
+GROUP = 2**31
 
 LIVE = f"{PREFIX}{{pointer}}:live"
 BLOCKED = f"{PREFIX}{{pointer}}:blocked"
@@ -60,6 +61,19 @@ def pack(tracks: Iterable[int]) -> bytes:
 def unpack(data: bytes) -> array:
     """The inverse of :func:`pack`."""
     return array("I", data)
+
+
+def pack_groups(lists: Iterable[int]) -> bytes:
+    """Numbers of a user's session lists, as they follow the user's tracks: marked by the highest bit, which no track id has."""
+    return pack(GROUP | number for number in lists)
+
+
+def split(listed: array) -> tuple[array, list[int]]:
+    """A user's entry as tracks and numbers of session lists."""
+    end = len(listed)
+    while end and listed[end - 1] & GROUP:
+        end -= 1
+    return listed[:end], [number ^ GROUP for number in listed[end:]]
 
 
 def connect(settings: Settings) -> redis.Redis:

@@ -1,7 +1,7 @@
 """Versions in Redis: publish immutable ones, register runs that preview them, move the live pointer.
 
 In goes a directory with recommendations.json, top_tracks.json, neighbours.npy and, if the session-aware arm was trained,
-sessions.npz; out comes a version ``D-<8 hex of its content>`` that was read back and compared before it counts.
+sessions.npz and groups.npy; out comes a version ``D-<8 hex of its content>`` that was read back and compared before it counts.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ _CHUNK = 200
 
 @dataclass(frozen=True)
 class Content:
-    """A version's content: packed list by user, packed TOP 100, packed neighbours, lists by first track."""
+    """A version's content: packed list (and groups) by user, packed TOP 100, packed neighbours, session lists."""
 
     lists: dict[int, bytes]
     top: bytes
@@ -95,10 +95,16 @@ def read_content(
 def read_directory(directory: Path) -> Content:
     """The content of a recommendations directory."""
     sessions = directory / "sessions.npz"
-    return read_content(
+    content = read_content(
         directory / "recommendations.json", directory / "top_tracks.json", directory / "neighbours.npy",
         sessions=sessions if sessions.exists() else None,
     )  # fmt: skip
+    if sessions.exists():
+        groups = np.load(directory / "groups.npy", allow_pickle=False)
+        users, starts = np.unique(groups[:, 0], return_index=True)
+        for user, numbers in zip(users.tolist(), np.split(groups[:, 1], starts[1:]), strict=True):
+            content.lists[user] += keyspace.pack_groups(numbers.tolist())
+    return content
 
 
 def publish_version(client: redis.Redis, content: Content, log_date: date) -> str:

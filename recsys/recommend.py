@@ -2,7 +2,8 @@
 
 In go ``models/date=D`` and the interactions including D; out comes ``recommendations/date=D``: ``recommendations.json`` (a line a
 user of the world, 50 tracks by descending relevance, ties by track id; a later track of an artist counts less, by a discount that
-D's plays tell), ``top_tracks.json`` (the TOP 100), ``neighbours.npy`` and, if there are any, ``sessions.npz``. Tracks that a user
+D's plays tell), ``top_tracks.json`` (the TOP 100), ``neighbours.npy`` and, if there are any, ``sessions.npz``
+and ``groups.npy``. Tracks that a user
 liked before stay in the list: hearing a favourite again is what listeners come for, and a repeat within a session is excluded
 when the list is served. Users without history get the first 50 of the TOP 100.
 """
@@ -23,7 +24,7 @@ from tqdm import tqdm
 from recsys.artists import Discount, estimate
 from recsys.interactions import Interactions, load_interactions
 from recsys.models.base import Recommender, best, create
-from recsys.models.response import LISTS
+from recsys.models.response import GROUPS, LISTS
 from recsys.plays import load_plays
 from recsys.schemas import LIST_LENGTH, TOP_LENGTH, night_seed
 from recsys.settings import Settings
@@ -54,9 +55,11 @@ def recommend(store: Storage, log_date: date, world: Path, settings: Settings) -
                 for user, tracks in zip(data.users[start : start + len(lists)].tolist(), lists.tolist(), strict=True):
                     file.write(orjson.dumps({"user": user, "tracks": tracks}, option=orjson.OPT_APPEND_NEWLINE))
         (staging / "top_tracks.json").write_text(json.dumps(top.tolist()))
-        for name in ("neighbours.npy", LISTS):
-            if (directory / name).exists():
-                shutil.copyfile(directory / name, staging / name)
+        shutil.copyfile(directory / "neighbours.npy", staging / "neighbours.npy")
+        if (directory / LISTS).exists():
+            shutil.copyfile(directory / LISTS, staging / LISTS)
+            groups = np.load(directory / GROUPS, allow_pickle=False)
+            np.save(staging / GROUPS, np.stack([data.users[groups[:, 0]], groups[:, 1]], axis=1).astype(np.int32))
     log.info("recommended: %s", counts)
     return counts
 

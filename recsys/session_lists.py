@@ -1,7 +1,8 @@
-"""Candidates for a session by its first track: a catalogue-sized part of a version, in integers.
+"""Candidates for a session by its first track and its listener's tastes, in integers.
 
-In go vectors of the response model; out come :class:`SessionLists`, which serialise to one binary file, the same bytes for the
-same content. At most ``ROWS`` first tracks have a list of their own; every other track shares the list of the nearest of them.
+In go vectors of the response model; out come :class:`SessionLists`, a catalogue-sized part of a version that serialises to one
+binary file, the same bytes for the same content, and each user's groups, a few numbers of lists. A list belongs to a taste: a
+group of first tracks of some user. At most ``ROWS`` tastes have a list of their own; others share the list of the nearest.
 """
 
 import io
@@ -16,29 +17,38 @@ from recsys.exceptions import CorruptDataError
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+    from recsys.models.firsts import Tastes
+
 #: Lists, and candidates a list: 6 bytes each, so at most 18 MB a version.
 ROWS, CANDIDATES = 30_000, 100
 #: An expected time of 1, and a discount of 1, in integers.
 WHOLE_SCORE, WHOLE_DISCOUNT = 65_535, 65_536
 #: Earlier plays of an artist beyond which the discount does not fall further.
 DISCOUNTS = 64
+#: Share of the users' own first tracks that lie near one of their groups, by definition of near.
+USUAL = 0.95
 _CHUNK = 1024
 
 
 @dataclass(frozen=True)
 class SessionLists:
-    """Candidates by first track.
+    """Candidates by taste.
 
     Attributes:
-        row_of: uint32 [tracks], the list of a session that begins with the track.
+        row_of: uint32 [tracks], the list of a session that begins with the track, for users without a group near it.
         tracks: uint32 [rows, candidates], by descending score, ties by ascending id.
         scores: uint16 [rows, candidates], expected time of a candidate whose artist has not been played, in 65,535ths.
+        firsts: int8 [tracks, dims], places: int8 [rows, dims]: where tracks and lists are; the nearest group of a user answers,
+            if its squared distance is at most ``near``, uint32 [1].
         artist_of: uint32 [tracks]. discounts: uint32 [64], factor in 65,536ths after that many earlier plays of the artist.
     """
 
     row_of: npt.NDArray[np.uint32]
     tracks: npt.NDArray[np.uint32]
     scores: npt.NDArray[np.uint16]
+    firsts: npt.NDArray[np.int8]
+    places: npt.NDArray[np.int8]
+    near: npt.NDArray[np.uint32]
     artist_of: npt.NDArray[np.uint32]
     discounts: npt.NDArray[np.uint32]
 
@@ -46,7 +56,8 @@ class SessionLists:
     def empty(cls) -> "SessionLists":
         """No lists at all."""
         none = np.zeros(0, np.uint32)
-        return cls(none, none.reshape(0, 0), np.zeros((0, 0), np.uint16), none, none)
+        table = np.zeros((0, 0), np.int8)
+        return cls(none, none.reshape(0, 0), table.astype(np.uint16), table, table, none, none, none)
 
     def to_bytes(self) -> bytes:
         """One NumPy archive."""
@@ -67,7 +78,10 @@ class SessionLists:
         except (ValueError, KeyError, OSError, EOFError) as error:
             raise CorruptDataError(f"lists by first track cannot be read: {error}; train again") from None
         n = len(lists.row_of)
-        fits = lists.tracks.ndim == 2 and lists.tracks.shape == lists.scores.shape and len(lists.artist_of) == n
+        fits = (
+            lists.tracks.ndim == 2 and lists.tracks.shape == lists.scores.shape and len(lists.artist_of) == len(lists.firsts) == n
+        )
+        fits = fits and len(lists.places) == len(lists.tracks) and lists.firsts.shape[1:] == lists.places.shape[1:]
         if not fits or (n and (lists.row_of.max() >= len(lists.tracks) or lists.tracks.max(initial=0) >= n)):
             raise CorruptDataError("lists by first track do not fit together; train again")
         return lists
@@ -83,49 +97,85 @@ class SessionLists:
 
 
 def build(
-    vectors: npt.NDArray[np.float32], about: npt.NDArray[np.float32], sessions: npt.NDArray[np.float64],
-    known: npt.NDArray[np.bool_], slope: float, bias: float, gamma: float, artist_of: npt.NDArray[np.int32],
-) -> SessionLists:  # fmt: skip
-    """Rank every known track for sessions that begin with each first track.
+    vectors: npt.NDArray[np.float32], tastes: "Tastes", known: npt.NDArray[np.bool_], slope: float, bias: float, gamma: float,
+    artist_of: npt.NDArray[np.int32], begun: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]], seed: int,
+) -> tuple[SessionLists, npt.NDArray[np.int32]]:  # fmt: skip
+    """Rank every known track for every taste.
 
     Args:
-        vectors: [tracks, dims], of answers. about: [tracks, dims], of what sessions that begin with a track are about.
-        sessions: [tracks], how many sessions began with each. known: bool [tracks], tracks that the logs say anything about.
-        slope, bias: of a typical user; gamma: the artist discount.
+        vectors: [tracks, dims], of answers. known: bool [tracks], tracks that the logs say anything about.
+        slope, bias: of a typical user; gamma: the artist discount. seed: draws tastes if there are too many.
+        begun: rows of users and tracks with which they began sessions.
+
+    Returns:
+        The lists, and the groups, int32 [groups, 2]: row of a user and number of a list, the user's largest group first.
     """
+    count = len(tastes.row)
+    chosen = np.sort(np.random.default_rng([seed, 5]).permutation(count)[:ROWS])
+    # One scale for tracks and lists, so that distances compare.
+    scale = 127 / max(1e-9, float(np.abs(tastes.about).max()), float(np.abs(tastes.mean).max()))
+    firsts, places = (np.rint(part * scale).astype(np.int8) for part in (tastes.about, tastes.mean[chosen]))
+    row_of = _nearest(firsts, places)
+    group = np.arange(count)
+    own = np.searchsorted(chosen, group)
+    found = chosen[np.minimum(own, len(chosen) - 1)] == group
+    rows = np.where(found, own, 0)
+    if not found.all():
+        rows[~found] = _nearest(np.rint(tastes.mean[~found] * scale).astype(np.int8), places)
+    order = np.lexsort((rows, -tastes.size, tastes.row))
+    groups = np.stack([tastes.row[order], rows[order]], axis=1).astype(np.int32)
+    tracks, scores = _candidates(vectors, tastes.mean[chosen], known, slope, bias)
+    discounts = np.rint(WHOLE_DISCOUNT * gamma ** np.arange(DISCOUNTS)).astype(np.uint32)
+    near = np.array([_usual_distance(firsts, places, groups, begun)], np.uint32)
+    return SessionLists(row_of, tracks, scores, firsts, places, near, artist_of.astype(np.uint32), discounts), groups
+
+
+def _usual_distance(
+    firsts: npt.NDArray[np.int8], places: npt.NDArray[np.int8], groups: npt.NDArray[np.int32],
+    begun: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
+) -> int:  # fmt: skip
+    """The squared distance within which most first tracks of a user have a group of that user."""
+    row, track = begun
+    low, high = np.searchsorted(groups[:, 0], row), np.searchsorted(groups[:, 0], row, side="right")
+    best = np.full(len(row), 2**31 - 1, np.int64)
+    for number in range(int((high - low).max(initial=0))):
+        has = np.flatnonzero(low + number < high)
+        gap = firsts[track[has]].astype(np.int32) - places[groups[low[has] + number, 1]]
+        best[has] = np.minimum(best[has], (gap * gap).sum(axis=1))
+    return int(np.quantile(best, USUAL, method="higher")) if len(best) else 0
+
+
+def _candidates(
+    vectors: npt.NDArray[np.float32], places: npt.NDArray[np.float32], known: npt.NDArray[np.bool_], slope: float, bias: float
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint16]]:
+    """Tracks and scores of each list, by descending score, ties by ascending id."""
     import torch
 
     from recsys.evaluate import top_k
 
-    count = len(vectors)
-    order = np.lexsort((np.arange(count), -sessions))
-    chosen = np.sort(order[: min(ROWS, max(1, int((sessions > 0).sum())))])
     answers = np.flatnonzero(known)
     width = min(CANDIDATES, len(answers))
-    tracks = np.empty((len(chosen), width), np.uint32)
-    scores = np.empty((len(chosen), width), np.uint16)
+    tracks = np.empty((len(places), width), np.uint32)
+    scores = np.empty((len(places), width), np.uint16)
     items = torch.from_numpy(np.ascontiguousarray(vectors[answers].T))
-    for start in range(0, len(chosen), _CHUNK):
-        inner = (torch.from_numpy(about[chosen[start : start + _CHUNK]]) @ items).numpy()
+    for start in range(0, len(places), _CHUNK):
+        inner = (torch.from_numpy(places[start : start + _CHUNK]) @ items).numpy()
         best = top_k(inner, width)
         logit = slope * (np.take_along_axis(inner, best, axis=1).astype(np.float64) - bias)
         score = np.rint(WHOLE_SCORE / (1 + np.exp(-np.clip(logit, -40, 40)))).astype(np.uint16)
         ids = answers[best]
-        by_score = np.lexsort((ids, -score.astype(np.int64)), axis=1)
-        tracks[start : start + _CHUNK] = np.take_along_axis(ids, by_score, axis=1)
-        scores[start : start + _CHUNK] = np.take_along_axis(score, by_score, axis=1)
-    discounts = np.rint(WHOLE_DISCOUNT * gamma ** np.arange(DISCOUNTS)).astype(np.uint32)
-    return SessionLists(_nearest(about, chosen), tracks, scores, artist_of.astype(np.uint32), discounts)
+        order = np.lexsort((ids, -score.astype(np.int64)), axis=1)
+        tracks[start : start + _CHUNK] = np.take_along_axis(ids, order, axis=1)
+        scores[start : start + _CHUNK] = np.take_along_axis(score, order, axis=1)
+    return tracks, scores
 
 
-def _nearest(about: npt.NDArray[np.float32], chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
-    """The row of each track: its own, or that of the nearest chosen track (Euclidean), ties by row."""
-    rows = np.zeros(len(about), np.uint32)
-    rows[chosen] = np.arange(len(chosen))
-    others = np.setdiff1d(np.arange(len(about)), chosen)
-    centres = about[chosen]
-    half_norms = (centres * centres).sum(axis=1) / 2
-    for start in range(0, len(others), _CHUNK):
-        part = others[start : start + _CHUNK]
-        rows[part] = (about[part] @ centres.T - half_norms).argmax(axis=1)
+def _nearest(queries: npt.NDArray[np.int8], places: npt.NDArray[np.int8]) -> npt.NDArray[np.uint32]:
+    """The nearest place of each query (Euclidean, exact: the integers fit a float32), ties by place."""
+    wide = places.astype(np.float32)
+    half_norms = (wide * wide).sum(axis=1) / 2
+    rows = np.empty(len(queries), np.uint32)
+    for start in range(0, len(queries), _CHUNK):
+        part = queries[start : start + _CHUNK].astype(np.float32)
+        rows[start : start + _CHUNK] = (part @ wide.T - half_norms).argmax(axis=1)
     return rows

@@ -5,6 +5,7 @@ other first track of that user comes from the same taste. Nothing is assumed abo
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,11 @@ Ints = npt.NDArray[np.int64]
 MOST = 64
 #: Users whose tracks are compared together.
 CHUNK = 1000
+#: What scores are divided by before they become shares of a group; above 1 groups are softer.
+TEMPERATURE = 1.5
+#: Two first tracks are of one group if their shares overlap by this much; groups a user, the largest ones.
+HARD = True
+SAME, GROUPS = 0.5, 6
 
 
 class FirstTracks:
@@ -52,7 +58,7 @@ class FirstTracks:
     def groups(self, vectors: "torch.Tensor", firsts: "torch.Tensor", *, itself: bool) -> "Iterator[tuple[int, torch.Tensor]]":
         """Chunks of users: the first row, and float32 [rows, most, most], P(column | row): the share of each group.
 
-        The share of g given f is proportional to sessions(g) * exp(firsts[f] . vectors[g]).
+        The share of g given f is proportional to sessions(g) * exp(firsts[f] . vectors[g] / temperature).
 
         Args:
             vectors, firsts: float32 [tracks, dims], of tracks as answers and as first tracks.
@@ -63,7 +69,7 @@ class FirstTracks:
         tracks, counts = torch.from_numpy(self.tracks), torch.from_numpy(self.counts)
         for start in range(0, len(tracks), CHUNK):
             ids, weight = tracks[start : start + CHUNK], counts[start : start + CHUNK]
-            scores = torch.bmm(firsts[ids], vectors[ids].transpose(1, 2))
+            scores = torch.bmm(firsts[ids], vectors[ids].transpose(1, 2)) / TEMPERATURE
             scores += torch.where(weight > 0, weight.clamp_min(1e-9).log(), torch.tensor(-1e9))[:, None, :]
             if not itself:
                 scores.diagonal(dim1=1, dim2=2).fill_(-1e9)
@@ -86,25 +92,63 @@ class FirstTracks:
             found.append((self.tracks[row, place], self.tracks[row, other]))
         return np.concatenate([f for f, _ in found]), np.concatenate([g for _, g in found])
 
-    def smoothed(
-        self, vectors: "torch.Tensor", firsts: "torch.Tensor"
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
-        """What a session that begins with a track is about: the mean of its groups over sessions.
-
-        Returns:
-            float32 [tracks, dims] and the number of sessions, float64 [tracks]; tracks that begin no session keep ``firsts``.
-        """
+    def tastes(self, vectors: "torch.Tensor", firsts: "torch.Tensor") -> "Tastes":
+        """Each user's groups of first tracks, and what sessions that begin with a track are about."""
         import torch
 
         total = np.zeros(tuple(firsts.shape), np.float64)
         sessions = np.zeros(len(firsts), np.float64)
+        rows: list[Ints] = []
+        sizes: list[npt.NDArray[np.float32]] = []
+        means: list[npt.NDArray[np.float32]] = []
         for start, shares in self.groups(vectors, firsts, itself=True):
             ids, weight = self.tracks[start : start + CHUNK], self.counts[start : start + CHUNK]
-            means = torch.bmm(shares, firsts[torch.from_numpy(ids)]).numpy()
+            about = torch.bmm(shares, firsts[torch.from_numpy(ids)]).numpy()
             real = weight > 0
-            np.add.at(total, ids[real], means[real] * weight[real][:, None])
+            np.add.at(total, ids[real], about[real] * weight[real][:, None])
             np.add.at(sessions, ids[real], weight[real])
+            for taken, size, mean in _leaders(shares.numpy(), weight, firsts[torch.from_numpy(ids)].numpy() if HARD else about):
+                rows.append(start + taken)
+                sizes.append(size)
+                means.append(mean)
+        about = firsts.numpy().copy()
         began = sessions > 0
-        result = firsts.numpy().copy()
-        result[began] = (total[began] / sessions[began][:, None]).astype(np.float32)
-        return result, sessions
+        about[began] = (total[began] / sessions[began][:, None]).astype(np.float32)
+        return Tastes(about, sessions, np.concatenate(rows), np.concatenate(sizes), np.concatenate(means))
+
+
+@dataclass(frozen=True)
+class Tastes:
+    """What sessions are about.
+
+    Attributes:
+        about: float32 [tracks, dims], of sessions that begin with a track; tracks that begin none keep their own vector.
+        sessions: float64 [tracks], how many sessions began with each.
+        row, size, mean: a line for each group of a user: int64 row of the user, sessions in it, float32 [groups, dims].
+    """
+
+    about: npt.NDArray[np.float32]
+    sessions: npt.NDArray[np.float64]
+    row: Ints
+    size: npt.NDArray[np.float32]
+    mean: npt.NDArray[np.float32]
+
+
+def _leaders(
+    shares: npt.NDArray[np.float32], weight: npt.NDArray[np.float32], about: npt.NDArray[np.float32]
+) -> Iterator[tuple[Ints, npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+    """Groups of a chunk of users, a round at a time: the most frequent first track left leads those that share its group."""
+    left = weight.copy()
+    user = np.arange(len(weight))
+    for _ in range(GROUPS):
+        leader = left.argmax(axis=1)
+        overlap = np.minimum(shares, shares[user, leader][:, None, :]).sum(axis=2)
+        inside = np.where(overlap > SAME, left, 0)
+        inside[user, leader] = left[user, leader]
+        size = inside.sum(axis=1)
+        taken = np.flatnonzero(size)
+        if not len(taken):
+            return
+        mean = np.einsum("um,umd->ud", inside[taken], about[taken]) / size[taken][:, None]
+        yield taken, size[taken], mean.astype(np.float32)
+        left[inside > 0] = 0

@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PARAMETERS, CONFIG, LISTS = "response.safetensors", "response.json", "sessions.npz"
+CONFIG, LISTS, GROUPS = "response.json", "sessions.npz", "groups.npy"
 #: A first track's contrast: shuffled tracks a pair, and the score at which the two are equally likely.
 NEGATIVES, OFFSET = 2, 3.0
+#: What a pair of first tracks counts, against an answered play.
+WEIGHT = 0.3
 CHECKPOINT = "response.pt"
 
 
@@ -43,10 +45,11 @@ class Response:
 
     uses_plays: ClassVar[bool] = True
 
-    def __init__(self, dims: int = 32, *, epochs: int = 6, batch: int = 8192, rate: float = 0.1) -> None:
+    def __init__(self, dims: int = 32, *, epochs: int = 6, batch: int = 8192, rate: float = 0.06) -> None:
         self._config: dict[str, Any] = {"dims": dims, "epochs": epochs, "batch": batch, "rate": rate}
         self.gamma = 1.0
         self.lists = SessionLists.empty()
+        self.groups = np.zeros((0, 2), np.int32)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -81,11 +84,14 @@ class Response:
                 state.epoch, self._config["epochs"], losses[-1], state.gamma, time.monotonic() - started,
             )  # fmt: skip
         self.gamma = state.gamma
-        about, sessions = firsts.smoothed(state.vectors, state.vectors + state.shifts)
+        tastes = firsts.tastes(state.vectors, state.vectors + state.shifts)
         slope, bias = float(state.slopes.exp().mean()), float(state.biases.mean())
         known = np.zeros(history.shape[1], dtype=bool)
         known[answered.track] = known[firsts.tracks[firsts.counts > 0]] = True
-        self.lists = build(state.vectors.numpy(), about, sessions, known, slope, bias, self.gamma, plays.artist_of)
+        begun = (np.nonzero(firsts.counts > 0)[0], firsts.tracks[firsts.counts > 0])
+        self.lists, self.groups = build(
+            state.vectors.numpy(), tastes, known, slope, bias, self.gamma, plays.artist_of, begun, seed
+        )  # fmt: skip
         return {"plays": len(answered.row), "gamma": round(self.gamma, 4), "slope": round(slope, 4), "bias": round(bias, 4)}
 
     def score(self, history: "csr_matrix") -> npt.NDArray[np.float32]:
@@ -93,12 +99,13 @@ class Response:
         return np.asarray((history @ self.lists.matrix()).toarray(), dtype=np.float32)
 
     def save(self, directory: Path) -> None:
-        """Write the candidate lists and the configuration."""
+        """Write candidate lists, the users' groups and the configuration."""
         (directory / LISTS).write_bytes(self.lists.to_bytes())
+        np.save(directory / GROUPS, self.groups)
         (directory / CONFIG).write_text(json.dumps({**self._config, "gamma": self.gamma}, sort_keys=True))
 
     def load(self, directory: Path) -> None:
-        """Read candidate lists and configuration.
+        """Read what :meth:`save` wrote.
 
         Raises:
             CorruptDataError: the artist discount is not between 0 and 1.
@@ -109,6 +116,7 @@ class Response:
             raise CorruptDataError(f"{directory / CONFIG} has gamma {self.gamma}; it must be from 0 to 1: train again")
         self._config = config
         self.lists = SessionLists.from_bytes((directory / LISTS).read_bytes())
+        self.groups = np.load(directory / GROUPS, allow_pickle=False)
 
     def _epoch(self, state: "_State", plays: Plays, firsts: FirstTracks, rng: np.random.Generator) -> float:
         """One pass over the answered plays in random order, a share of the pairs of first tracks with every batch."""
@@ -143,7 +151,7 @@ class _State:
         import torch
 
         generator = torch.Generator().manual_seed(seed)
-        self.vectors = torch.randn(tracks, dims, generator=generator) * 0.05
+        self.vectors = torch.randn(tracks, dims, generator=generator) * 0.02
         self.shifts = torch.zeros(tracks, dims)
         self.slopes, self.biases = torch.zeros(users), torch.full((users,), 2.0)
         self.squares = {
@@ -187,7 +195,7 @@ class _State:
         for number in range(1 + NEGATIVES):
             other = right if number == 0 else right[torch.from_numpy(rng.permutation(len(right)))]
             x = self.vectors[other]
-            step = (torch.sigmoid((x * w).sum(1) - OFFSET) - float(number == 0))[:, None]
+            step = WEIGHT * (torch.sigmoid((x * w).sum(1) - OFFSET) - float(number == 0))[:, None]
             self._descend("vectors", other, step * w, rate)
             self._descend("vectors", left, step * x, rate)
             self._descend("shifts", left, step * x, rate)

@@ -1,6 +1,6 @@
-"""The session-aware answer: candidates of the session's first track, discounted by how often their artist has been played.
+"""The session-aware answer: candidates of the session's taste, discounted by how often their artist has been played.
 
-In go a version's lists by first track and the plays of a session; out comes the best unplayed candidate. Everything is an integer
+In go a version's session lists, the numbers of the user's own and the plays of a session; out comes the best unplayed candidate. Everything is an integer
 and ties go to the lower track id, so that batch size, worker and machine cannot change an answer.
 """
 
@@ -15,7 +15,7 @@ from recsys.session_lists import SessionLists
 
 
 class SessionChooser:
-    """Lists by first track as plain arrays, which answer faster than NumPy's one element at a time."""
+    """Session lists as plain arrays, which answer faster than NumPy's one element at a time."""
 
     def __init__(self, lists: SessionLists) -> None:
         self._width = lists.tracks.shape[1]
@@ -24,14 +24,27 @@ class SessionChooser:
         self._scores = array("H", np.ascontiguousarray(lists.scores).tobytes())
         self._artist_of = array("I", lists.artist_of.tobytes())
         self._discounts = lists.discounts.tolist()
+        self._firsts, self._places = ([row.tobytes() for row in part] for part in (lists.firsts, lists.places))
+        self._near = int(lists.near[0])
 
-    def best(self, plays: Sequence[int], played: AbstractSet[int]) -> Candidates | None:
+    def row(self, first: int, groups: Sequence[int]) -> int:
+        """The list of a session: of the user's groups the nearest to its first track, unless that track is far from all of them."""
+        nearest, row = self._near + 1, self._row_of[first]
+        here = self._firsts[first]
+        for number in groups:
+            distance = _squared_distance(here, self._places[number])
+            if distance < nearest:
+                nearest, row = distance, number
+        return row
+
+    def best(self, plays: Sequence[int], played: AbstractSet[int], groups: Sequence[int] = ()) -> Candidates | None:
         """The unplayed candidate with the largest score after its artist's discount, or None.
 
         Args:
             plays: track and time of each play of the session, one after another. played: its tracks.
+            groups: numbers of the lists of the user's own groups.
         """
-        start = self._row_of[plays[0]] * self._width
+        start = self.row(plays[0], groups) * self._width
         artist_of, discounts, last = self._artist_of, self._discounts, len(self._discounts) - 1
         count: dict[int, int] = {}
         for track in plays[::2]:
@@ -47,3 +60,8 @@ class SessionChooser:
                 if value > best or (value == best and track < chosen):
                     best, chosen = value, track
         return Candidates((chosen,), "session") if chosen >= 0 else None
+
+
+def _squared_distance(left: bytes, right: bytes) -> int:
+    """Of two points with coordinates stored as signed bytes."""
+    return sum((a - b) ** 2 for a, b in zip(memoryview(left).cast("b"), memoryview(right).cast("b"), strict=True))

@@ -68,21 +68,21 @@ class Scope:
         return self.experiment.arms[slot], self.arm_versions[slot]
 
 
-def candidates(
-    arm: Arm | None, version: Version, listed: Sequence[int], plays: Sequence[int], played: AbstractSet[int]
-) -> Candidates:
+def candidates(arm: Arm | None, version: Version, listed: array, plays: Sequence[int], played: AbstractSet[int]) -> Candidates:
     """What the arm would answer now: its recommender's candidates, else an unplayed track of the TOP 100, else none.
 
     Without an arm, a version that has lists by first track answers by them.
 
     Args:
+        listed: the user's tracks and numbers of session lists, as published.
         plays: track and time of each play of the session, one after another. played: its tracks.
     """
     recommender = arm.recommender if arm else "session"
     track = plays[-2]
+    listed, groups = keyspace.split(listed)
     found: Candidates | None = None
     if recommender == "session" and version.sessions:
-        found = version.sessions.best(plays, played)
+        found = version.sessions.best(plays, played, groups)
     if recommender in ("dae", "session"):
         found = found or from_list(listed, played, "dae")
     elif recommender == "contextual":
