@@ -110,8 +110,9 @@ def _entries(store: Storage, version: str, source: str, user: int, previous: int
         return [int(t) for t in table[previous]]
     if source == "session":
         lists = SessionLists.from_bytes((directory / "sessions.npz").read_bytes())
-        groups = np.load(directory / "groups.npy", allow_pickle=False)
-        row = SessionChooser(lists).row(first, groups[groups[:, 0] == user, 1].tolist())
+        tastes = np.load(directory / "tastes.npy", allow_pickle=False)
+        own = tastes[tastes[:, 0] == user, 2:].ravel()
+        row = SessionChooser(lists).row(first, own[own >= 0].tolist())
         return [int(t) for t in lists.tracks[row]]
     with (directory / "recommendations.json").open("rb") as file:
         for line in file:

@@ -15,7 +15,7 @@ from recsys.settings import Settings
 
 PREFIX = "recsys:"
 BUCKETS = 512
-GROUP = 2**31
+TASTE = 2**31
 
 LIVE = f"{PREFIX}{{pointer}}:live"
 BLOCKED = f"{PREFIX}{{pointer}}:blocked"
@@ -63,17 +63,17 @@ def unpack(data: bytes) -> array:
     return array("I", data)
 
 
-def pack_groups(lists: Iterable[int]) -> bytes:
-    """Numbers of a user's session lists, as they follow the user's tracks: marked by the highest bit, which no track id has."""
-    return pack(GROUP | number for number in lists)
+def pack_taste(numbers: Iterable[int]) -> bytes:
+    """A user's level and session lists, as they follow the user's tracks: marked by the highest bit, which no track id has."""
+    return pack(TASTE | number for number in numbers)
 
 
 def split(listed: array) -> tuple[array, list[int]]:
-    """A user's entry as tracks and numbers of session lists."""
+    """A user's entry as tracks, and level and numbers of session lists."""
     end = len(listed)
-    while end and listed[end - 1] & GROUP:
+    while end and listed[end - 1] & TASTE:
         end -= 1
-    return listed[:end], [number ^ GROUP for number in listed[end:]]
+    return listed[:end], [number ^ TASTE for number in listed[end:]]
 
 
 def connect(settings: Settings) -> redis.Redis:

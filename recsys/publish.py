@@ -1,7 +1,7 @@
 """Versions in Redis: publish immutable ones, register runs that preview them, move the live pointer.
 
 In goes a directory with recommendations.json, top_tracks.json, neighbours.npy and, if the session-aware arm was trained,
-sessions.npz and groups.npy; out comes a version ``D-<8 hex of its content>`` that was read back and compared before it counts.
+sessions.npz and tastes.npy; out comes a version ``D-<8 hex of its content>`` that was read back and compared before it counts.
 """
 
 import hashlib
@@ -100,10 +100,8 @@ def read_directory(directory: Path) -> Content:
         sessions=sessions if sessions.exists() else None,
     )  # fmt: skip
     if sessions.exists():
-        groups = np.load(directory / "groups.npy", allow_pickle=False)
-        users, starts = np.unique(groups[:, 0], return_index=True)
-        for user, numbers in zip(users.tolist(), np.split(groups[:, 1], starts[1:]), strict=True):
-            content.lists[user] += keyspace.pack_groups(numbers.tolist())
+        for user, *numbers in np.load(directory / "tastes.npy", allow_pickle=False).tolist():
+            content.lists[user] += keyspace.pack_taste(number for number in numbers if number >= 0)
     return content
 
 

@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 
     from recsys.models.firsts import Tastes
 
-#: Lists, and candidates a list: 6 bytes each, so at most 18 MB a version.
-ROWS, CANDIDATES = 30_000, 100
-#: An expected time of 1, and a discount of 1, in integers.
-WHOLE_SCORE, WHOLE_DISCOUNT = 65_535, 65_536
+#: Lists, and candidates a list: 6 bytes each, so at most 48 MB a version.
+ROWS, CANDIDATES = 40_000, 200
+#: An expected time of 1 and a discount of 1 in integers, and the number of scores.
+WHOLE_TIME, WHOLE_DISCOUNT, SCORES = 65_535, 65_536, 1024
+#: Levels of listeners: bias in so many parts, slope in two.
+BIASES, SLOPES = 8, 2
 #: Earlier plays of an artist beyond which the discount does not fall further.
 DISCOUNTS = 64
 #: Share of the users' own first tracks that lie near one of their groups, by definition of near.
-USUAL = 0.95
+USUAL = 0.99
 _CHUNK = 1024
 
 
@@ -37,7 +39,9 @@ class SessionLists:
     Attributes:
         row_of: uint32 [tracks], the list of a session that begins with the track, for users without a group near it.
         tracks: uint32 [rows, candidates], by descending score, ties by ascending id.
-        scores: uint16 [rows, candidates], expected time of a candidate whose artist has not been played, in 65,535ths.
+        scores: uint16 [rows, candidates], 0 to 1,023: how close a candidate is to the taste.
+        times: uint16 [levels, 1,024], expected time by score in 65,535ths for listeners of a level (how easily they are pleased);
+            level 0 is the typical one, for users that the logs do not know.
         firsts: int8 [tracks, dims], places: int8 [rows, dims]: where tracks and lists are; the nearest group of a user answers,
             if its squared distance is at most ``near``, uint32 [1].
         artist_of: uint32 [tracks]. discounts: uint32 [64], factor in 65,536ths after that many earlier plays of the artist.
@@ -46,6 +50,7 @@ class SessionLists:
     row_of: npt.NDArray[np.uint32]
     tracks: npt.NDArray[np.uint32]
     scores: npt.NDArray[np.uint16]
+    times: npt.NDArray[np.uint16]
     firsts: npt.NDArray[np.int8]
     places: npt.NDArray[np.int8]
     near: npt.NDArray[np.uint32]
@@ -57,7 +62,8 @@ class SessionLists:
         """No lists at all."""
         none = np.zeros(0, np.uint32)
         table = np.zeros((0, 0), np.int8)
-        return cls(none, none.reshape(0, 0), table.astype(np.uint16), table, table, none, none, none)
+        wide = table.astype(np.uint16)
+        return cls(none, none.reshape(0, 0), wide, wide, table, table, none, none, none)
 
     def to_bytes(self) -> bytes:
         """One NumPy archive."""
@@ -76,14 +82,14 @@ class SessionLists:
             with np.load(io.BytesIO(data), allow_pickle=False) as saved:
                 lists = cls(**{f.name: saved[f.name] for f in fields(cls)})
         except (ValueError, KeyError, OSError, EOFError) as error:
-            raise CorruptDataError(f"lists by first track cannot be read: {error}; train again") from None
+            raise CorruptDataError(f"session lists cannot be read: {error}; train again") from None
         n = len(lists.row_of)
         fits = (
             lists.tracks.ndim == 2 and lists.tracks.shape == lists.scores.shape and len(lists.artist_of) == len(lists.firsts) == n
         )
         fits = fits and len(lists.places) == len(lists.tracks) and lists.firsts.shape[1:] == lists.places.shape[1:]
         if not fits or (n and (lists.row_of.max() >= len(lists.tracks) or lists.tracks.max(initial=0) >= n)):
-            raise CorruptDataError("lists by first track do not fit together; train again")
+            raise CorruptDataError("session lists do not fit together; train again")
         return lists
 
     def matrix(self) -> "csr_matrix":
@@ -91,24 +97,56 @@ class SessionLists:
         from scipy.sparse import csr_matrix
 
         rows, width = self.tracks.shape
-        times = (self.scores.astype(np.float32) / WHOLE_SCORE).ravel()
+        times = (self.times[0][self.scores].astype(np.float32) / WHOLE_TIME).ravel()
         lists = csr_matrix((times, self.tracks.ravel().astype(np.int64), np.arange(rows + 1) * width), (rows, len(self.row_of)))
         return lists[self.row_of.astype(np.int64)]
 
 
+@dataclass(frozen=True)
+class Levels:
+    """How easily listeners are pleased: expected time is sigmoid(slope * (score - bias)).
+
+    Attributes:
+        level: int32 [users], 0 for users that the logs do not know. slope, bias: float64 [levels], of the typical user of each.
+    """
+
+    level: npt.NDArray[np.int32]
+    slope: npt.NDArray[np.float64]
+    bias: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, slope: npt.NDArray[np.float64], bias: npt.NDArray[np.float64], known: npt.NDArray[np.bool_]) -> "Levels":
+        """Levels from each user's slope and bias, float64 [users]; ``known``: bool [users], users with answered plays."""
+        level = np.zeros(len(slope), np.int32)
+        slopes, biases = [float(slope[known].mean())], [float(bias[known].mean())]
+        order = np.flatnonzero(known)[np.argsort(bias[known], kind="stable")]
+        for part in np.array_split(order, min(BIASES, len(order))):
+            for half in np.array_split(part[np.argsort(slope[part], kind="stable")], min(SLOPES, len(part))):
+                level[half] = len(slopes)
+                slopes.append(float(slope[half].mean()))
+                biases.append(float(bias[half].mean()))
+        return cls(level, np.array(slopes), np.array(biases))
+
+    def times(self, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.uint16]:
+        """Expected times of ascending scores in 65,535ths, uint16 [levels, scores]."""
+        logit = self.slope[:, None] * (scores - self.bias[:, None])
+        return np.rint(WHOLE_TIME / (1 + np.exp(-np.clip(logit, -40, 40)))).astype(np.uint16)
+
+
 def build(
-    vectors: npt.NDArray[np.float32], tastes: "Tastes", known: npt.NDArray[np.bool_], slope: float, bias: float, gamma: float,
+    vectors: npt.NDArray[np.float32], tastes: "Tastes", known: npt.NDArray[np.bool_], listeners: Levels, gamma: float,
     artist_of: npt.NDArray[np.int32], begun: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]], seed: int,
-) -> tuple[SessionLists, npt.NDArray[np.int32]]:  # fmt: skip
+) -> tuple[SessionLists, npt.NDArray[np.int32], npt.NDArray[np.float32]]:  # fmt: skip
     """Rank every known track for every taste.
 
     Args:
         vectors: [tracks, dims], of answers. known: bool [tracks], tracks that the logs say anything about.
-        slope, bias: of a typical user; gamma: the artist discount. seed: draws tastes if there are too many.
+        listeners: how easily users are pleased. gamma: the artist discount. seed: draws tastes if there are too many.
         begun: rows of users and tracks with which they began sessions.
 
     Returns:
-        The lists, and the groups, int32 [groups, 2]: row of a user and number of a list, the user's largest group first.
+        The lists; the users' tastes, int32 [users with groups, 2 + most groups]: row of the user, level, numbers of lists (the
+        largest group's first), -1 where there is none; and the share of the user's sessions in each group, float32, 0 for none.
     """
     count = len(tastes.row)
     chosen = np.sort(np.random.default_rng([seed, 5]).permutation(count)[:ROWS])
@@ -122,12 +160,18 @@ def build(
     rows = np.where(found, own, 0)
     if not found.all():
         rows[~found] = _nearest(np.rint(tastes.mean[~found] * scale).astype(np.int8), places)
-    order = np.lexsort((rows, -tastes.size, tastes.row))
-    groups = np.stack([tastes.row[order], rows[order]], axis=1).astype(np.int32)
-    tracks, scores = _candidates(vectors, tastes.mean[chosen], known, slope, bias)
+    order_of_groups = np.lexsort((rows, -tastes.size, tastes.row))
+    groups = np.stack([tastes.row, rows], axis=1)[order_of_groups].astype(np.int32)
+    tracks, inner = _candidates(vectors, tastes.mean[chosen], known)
+    low, high = float(inner.min()), float(inner.max())
+    scores = np.rint((inner - low) * ((SCORES - 1) / max(high - low, 1e-9))).astype(np.uint16)
+    order = np.lexsort((tracks, -scores.astype(np.int64)), axis=1)
+    tracks, scores = np.take_along_axis(tracks, order, axis=1), np.take_along_axis(scores, order, axis=1)
+    times = listeners.times(np.linspace(low, high, SCORES))
     discounts = np.rint(WHOLE_DISCOUNT * gamma ** np.arange(DISCOUNTS)).astype(np.uint32)
     near = np.array([_usual_distance(firsts, places, groups, begun)], np.uint32)
-    return SessionLists(row_of, tracks, scores, firsts, places, near, artist_of.astype(np.uint32), discounts), groups
+    lists = SessionLists(row_of, tracks, scores, times, firsts, places, near, artist_of.astype(np.uint32), discounts)
+    return lists, *_by_user(groups, tastes.size[order_of_groups], listeners.level)
 
 
 def _usual_distance(
@@ -145,10 +189,23 @@ def _usual_distance(
     return int(np.quantile(best, USUAL, method="higher")) if len(best) else 0
 
 
+def _by_user(
+    groups: npt.NDArray[np.int32], sizes: npt.NDArray[np.float32], level: npt.NDArray[np.int32]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """A line a user: row, level, numbers of lists; and the groups' shares."""
+    users, starts, counts = np.unique(groups[:, 0], return_index=True, return_counts=True)
+    most = int(counts.max(initial=0))
+    lines, shares = np.full((len(users), 2 + most), -1, np.int32), np.zeros((len(users), most), np.float32)
+    lines[:, 0], lines[:, 1] = users, level[users]
+    line, place = np.repeat(np.arange(len(users)), counts), np.arange(len(groups)) - np.repeat(starts, counts)
+    lines[line, 2 + place], shares[line, place] = groups[:, 1], sizes
+    return lines, shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-9)
+
+
 def _candidates(
-    vectors: npt.NDArray[np.float32], places: npt.NDArray[np.float32], known: npt.NDArray[np.bool_], slope: float, bias: float
-) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint16]]:
-    """Tracks and scores of each list, by descending score, ties by ascending id."""
+    vectors: npt.NDArray[np.float32], places: npt.NDArray[np.float32], known: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.float32]]:
+    """The tracks of each list and their inner products with its place, the largest ones."""
     import torch
 
     from recsys.evaluate import top_k
@@ -156,18 +213,14 @@ def _candidates(
     answers = np.flatnonzero(known)
     width = min(CANDIDATES, len(answers))
     tracks = np.empty((len(places), width), np.uint32)
-    scores = np.empty((len(places), width), np.uint16)
+    products = np.empty((len(places), width), np.float32)
     items = torch.from_numpy(np.ascontiguousarray(vectors[answers].T))
     for start in range(0, len(places), _CHUNK):
         inner = (torch.from_numpy(places[start : start + _CHUNK]) @ items).numpy()
         best = top_k(inner, width)
-        logit = slope * (np.take_along_axis(inner, best, axis=1).astype(np.float64) - bias)
-        score = np.rint(WHOLE_SCORE / (1 + np.exp(-np.clip(logit, -40, 40)))).astype(np.uint16)
-        ids = answers[best]
-        order = np.lexsort((ids, -score.astype(np.int64)), axis=1)
-        tracks[start : start + _CHUNK] = np.take_along_axis(ids, order, axis=1)
-        scores[start : start + _CHUNK] = np.take_along_axis(score, order, axis=1)
-    return tracks, scores
+        tracks[start : start + _CHUNK] = answers[best]
+        products[start : start + _CHUNK] = np.take_along_axis(inner, best, axis=1)
+    return tracks, products
 
 
 def _nearest(queries: npt.NDArray[np.int8], places: npt.NDArray[np.int8]) -> npt.NDArray[np.uint32]:

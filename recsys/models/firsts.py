@@ -25,7 +25,6 @@ CHUNK = 1000
 #: What scores are divided by before they become shares of a group; above 1 groups are softer.
 TEMPERATURE = 1.5
 #: Two first tracks are of one group if their shares overlap by this much; groups a user, the largest ones.
-HARD = True
 SAME, GROUPS = 0.5, 6
 
 
@@ -107,7 +106,7 @@ class FirstTracks:
             real = weight > 0
             np.add.at(total, ids[real], about[real] * weight[real][:, None])
             np.add.at(sessions, ids[real], weight[real])
-            for taken, size, mean in _leaders(shares.numpy(), weight, firsts[torch.from_numpy(ids)].numpy() if HARD else about):
+            for taken, size, mean in _leaders(shares.numpy(), weight, about):
                 rows.append(start + taken)
                 sizes.append(size)
                 means.append(mean)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from recsys.exceptions import CorruptDataError, MissingDataError
 from recsys.models.firsts import FirstTracks
 from recsys.plays import Plays
-from recsys.session_lists import SessionLists, build
+from recsys.session_lists import WHOLE_TIME, Levels, SessionLists, build
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CONFIG, LISTS, GROUPS = "response.json", "sessions.npz", "groups.npy"
+CONFIG, LISTS, TASTES, SHARES = "response.json", "sessions.npz", "tastes.npy", "shares.npy"
 #: A first track's contrast: shuffled tracks a pair, and the score at which the two are equally likely.
 NEGATIVES, OFFSET = 2, 3.0
 #: What a pair of first tracks counts, against an answered play.
@@ -49,7 +49,7 @@ class Response:
         self._config: dict[str, Any] = {"dims": dims, "epochs": epochs, "batch": batch, "rate": rate}
         self.gamma = 1.0
         self.lists = SessionLists.empty()
-        self.groups = np.zeros((0, 2), np.int32)
+        self.tastes, self.shares = np.zeros((0, 2), np.int32), np.zeros((0, 0), np.float32)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -85,23 +85,43 @@ class Response:
             )  # fmt: skip
         self.gamma = state.gamma
         tastes = firsts.tastes(state.vectors, state.vectors + state.shifts)
-        slope, bias = float(state.slopes.exp().mean()), float(state.biases.mean())
         known = np.zeros(history.shape[1], dtype=bool)
         known[answered.track] = known[firsts.tracks[firsts.counts > 0]] = True
         begun = (np.nonzero(firsts.counts > 0)[0], firsts.tracks[firsts.counts > 0])
-        self.lists, self.groups = build(
-            state.vectors.numpy(), tastes, known, slope, bias, self.gamma, plays.artist_of, begun, seed
-        )  # fmt: skip
-        return {"plays": len(answered.row), "gamma": round(self.gamma, 4), "slope": round(slope, 4), "bias": round(bias, 4)}
+        heard = np.bincount(answered.row, minlength=plays.users) > 0
+        levels = Levels.of(state.slopes.exp().double().numpy(), state.biases.double().numpy(), heard)
+        vectors = state.vectors.numpy()
+        self.lists, self.tastes, self.shares = build(vectors, tastes, known, levels, self.gamma, plays.artist_of, begun, seed)
+        return {"plays": len(answered.row), "gamma": round(self.gamma, 4), "tastes": len(tastes.row)}
 
     def score(self, history: "csr_matrix") -> npt.NDArray[np.float32]:
         """Expected time, summed over sessions that begin with a liked track; float32 [rows, tracks], 0 for candidates of none."""
         return np.asarray((history @ self.lists.matrix()).toarray(), dtype=np.float32)
 
+    def expected(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Expected time of every track in sessions of users ``start`` to ``stop``: the mean over their tastes.
+
+        Args:
+            start, stop: rows of the training matrix.
+
+        Returns:
+            float32 [users, tracks]; 0 for users without tastes, and for tracks that are no candidate of any of theirs.
+        """
+        times = np.zeros((stop - start, len(self.lists.row_of)), np.float32)
+        low, high = np.searchsorted(self.tastes[:, 0], (start, stop))
+        for line in range(low, high):
+            row, level, *numbers = self.tastes[line].tolist()
+            for number, share in zip(numbers, self.shares[line], strict=True):
+                if number >= 0:
+                    time = self.lists.times[level][self.lists.scores[number]] * (share / WHOLE_TIME)
+                    times[row - start, self.lists.tracks[number]] += time
+        return times
+
     def save(self, directory: Path) -> None:
         """Write candidate lists, the users' groups and the configuration."""
         (directory / LISTS).write_bytes(self.lists.to_bytes())
-        np.save(directory / GROUPS, self.groups)
+        np.save(directory / TASTES, self.tastes)
+        np.save(directory / SHARES, self.shares)
         (directory / CONFIG).write_text(json.dumps({**self._config, "gamma": self.gamma}, sort_keys=True))
 
     def load(self, directory: Path) -> None:
@@ -116,7 +136,7 @@ class Response:
             raise CorruptDataError(f"{directory / CONFIG} has gamma {self.gamma}; it must be from 0 to 1: train again")
         self._config = config
         self.lists = SessionLists.from_bytes((directory / LISTS).read_bytes())
-        self.groups = np.load(directory / GROUPS, allow_pickle=False)
+        self.tastes, self.shares = (np.load(directory / name, allow_pickle=False) for name in (TASTES, SHARES))
 
     def _epoch(self, state: "_State", plays: Plays, firsts: FirstTracks, rng: np.random.Generator) -> float:
         """One pass over the answered plays in random order, a share of the pairs of first tracks with every batch."""

@@ -1,7 +1,7 @@
 """The session-aware answer: candidates of the session's taste, discounted by how often their artist has been played.
 
-In go a version's session lists, the numbers of the user's own and the plays of a session; out comes the best unplayed candidate. Everything is an integer
-and ties go to the lower track id, so that batch size, worker and machine cannot change an answer.
+In go a version's session lists, the user's taste and the plays of a session; out comes the best unplayed candidate. Everything is
+an integer and ties go to the earlier place in the list, so that batch size, worker and machine cannot change an answer.
 """
 
 from array import array
@@ -23,12 +23,13 @@ class SessionChooser:
         self._tracks = array("I", np.ascontiguousarray(lists.tracks).tobytes())
         self._scores = array("H", np.ascontiguousarray(lists.scores).tobytes())
         self._artist_of = array("I", lists.artist_of.tobytes())
+        self._times = [array("H", row.tobytes()) for row in lists.times]
         self._discounts = lists.discounts.tolist()
         self._firsts, self._places = ([row.tobytes() for row in part] for part in (lists.firsts, lists.places))
         self._near = int(lists.near[0])
 
     def row(self, first: int, groups: Sequence[int]) -> int:
-        """The list of a session: of the user's groups the nearest to its first track, unless that track is far from all of them."""
+        """The list of a session: of the user's groups the one nearest to its first track, unless that is far from all."""
         nearest, row = self._near + 1, self._row_of[first]
         here = self._firsts[first]
         for number in groups:
@@ -37,27 +38,29 @@ class SessionChooser:
                 nearest, row = distance, number
         return row
 
-    def best(self, plays: Sequence[int], played: AbstractSet[int], groups: Sequence[int] = ()) -> Candidates | None:
+    def best(self, plays: Sequence[int], played: AbstractSet[int], taste: Sequence[int] = ()) -> Candidates | None:
         """The unplayed candidate with the largest score after its artist's discount, or None.
 
         Args:
             plays: track and time of each play of the session, one after another. played: its tracks.
-            groups: numbers of the lists of the user's own groups.
+            taste: the user's level and the numbers of the lists of the user's groups; empty for an unknown user.
         """
-        start = self.row(plays[0], groups) * self._width
+        start = self.row(plays[0], taste[1:]) * self._width
         artist_of, discounts, last = self._artist_of, self._discounts, len(self._discounts) - 1
         count: dict[int, int] = {}
         for track in plays[::2]:
             artist = artist_of[track]
             count[artist] = count.get(artist, 0) + 1
+        times = self._times[taste[0] if taste else 0]
         best, chosen = -1, -1
         tracks = self._tracks[start : start + self._width]
         for track, score in zip(tracks, self._scores[start : start + self._width], strict=True):
-            if score * discounts[0] < best:
-                break  # scores descend: no later one can win
+            time = times[score]
+            if time * discounts[0] <= best:
+                break  # times descend: no later track can be better
             if track not in played:
-                value = score * discounts[min(count.get(artist_of[track], 0), last)]
-                if value > best or (value == best and track < chosen):
+                value = time * discounts[min(count.get(artist_of[track], 0), last)]
+                if value > best:
                     best, chosen = value, track
         return Candidates((chosen,), "session") if chosen >= 0 else None
 

@@ -74,15 +74,15 @@ def candidates(arm: Arm | None, version: Version, listed: array, plays: Sequence
     Without an arm, a version that has lists by first track answers by them.
 
     Args:
-        listed: the user's tracks and numbers of session lists, as published.
+        listed: the user's tracks and taste, as published.
         plays: track and time of each play of the session, one after another. played: its tracks.
     """
     recommender = arm.recommender if arm else "session"
     track = plays[-2]
-    listed, groups = keyspace.split(listed)
+    listed, taste = keyspace.split(listed)
     found: Candidates | None = None
     if recommender == "session" and version.sessions:
-        found = version.sessions.best(plays, played, groups)
+        found = version.sessions.best(plays, played, taste)
     if recommender in ("dae", "session"):
         found = found or from_list(listed, played, "dae")
     elif recommender == "contextual":
