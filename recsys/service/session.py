@@ -7,8 +7,10 @@ an integer and ties go to the earlier place in the list, so that batch size, wor
 from array import array
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from operator import mul
 
 import numpy as np
+import numpy.typing as npt
 
 from recsys.service.choose import Candidates
 from recsys.session_lists import SessionLists
@@ -25,15 +27,16 @@ class SessionChooser:
         self._artist_of = array("I", lists.artist_of.tobytes())
         self._times = [array("H", row.tobytes()) for row in lists.times]
         self._discounts = lists.discounts.tolist()
-        self._firsts, self._places = ([row.tobytes() for row in part] for part in (lists.firsts, lists.places))
+        self._firsts, self._places = (_points(part) for part in (lists.firsts, lists.places))
         self._near = int(lists.near[0])
 
     def row(self, first: int, groups: Sequence[int]) -> int:
         """The list of a session: of the user's groups the one nearest to its first track, unless that is far from all."""
         nearest, row = self._near + 1, self._row_of[first]
-        here = self._firsts[first]
+        here, length = self._firsts[first]
         for number in groups:
-            distance = _squared_distance(here, self._places[number])
+            there, its_length = self._places[number]
+            distance = length + its_length - 2 * sum(map(mul, here, there))
             if distance < nearest:
                 nearest, row = distance, number
         return row
@@ -65,6 +68,7 @@ class SessionChooser:
         return Candidates((chosen,), "session") if chosen >= 0 else None
 
 
-def _squared_distance(left: bytes, right: bytes) -> int:
-    """Of two points with coordinates stored as signed bytes."""
-    return sum((a - b) ** 2 for a, b in zip(memoryview(left).cast("b"), memoryview(right).cast("b"), strict=True))
+def _points(rows: npt.NDArray[np.int8]) -> list[tuple[array, int]]:
+    """Coordinates and squared length of each row."""
+    lengths = (rows.astype(np.int32) ** 2).sum(axis=1).tolist()
+    return [(array("b", row.tobytes()), length) for row, length in zip(rows, lengths, strict=True)]

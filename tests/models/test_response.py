@@ -88,8 +88,10 @@ def test_odd_logs_give_lists(tmp_path: Path, shape: dict[str, int]) -> None:
 
 
 def test_lists_that_do_not_fit_are_refused() -> None:
-    two = np.array([[0, 1]], np.uint32)
-    broken = SessionLists(np.array([0, 5], np.uint32), two, two.astype(np.uint16), np.zeros(2, np.uint32), np.ones(1, np.uint32))
+    two, one = np.array([[0, 1]], np.uint32), np.ones(1, np.uint32)
+    wide, points = two.astype(np.uint16), np.zeros((2, 3), np.int8)
+    beyond = np.array([0, 5], np.uint32)
+    broken = SessionLists(beyond, two, wide, np.zeros((1, 1024), np.uint16), points, points[:1], one, beyond, one)
     with pytest.raises(CorruptDataError, match="do not fit"):
         SessionLists.from_bytes(broken.to_bytes())
     with pytest.raises(CorruptDataError, match="cannot be read"):
