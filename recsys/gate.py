@@ -6,6 +6,7 @@ reasons as sentences, and the figures. The held-out tracks of a user are those l
 
 import json
 import logging
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from recsys.evaluate import bootstrap_interval, coverage, hits, ndcg_at_k, recall_at_k, top_k
+from recsys.evaluate import artist_spread, bootstrap_interval, by_activity, coverage, hits, ndcg_at_k, recall_at_k, top_k
 from recsys.exceptions import RecsysError
 from recsys.interactions import Interactions, load_interactions
 from recsys.models.base import create, label
 from recsys.models.ease import Ease
 from recsys.models.popularity import Popularity
+from recsys.off_policy import of_lists
+from recsys.plays import load_plays
 from recsys.schemas import LIST_LENGTH, night_seed
 from recsys.settings import Settings
 from recsys.storage import Storage
@@ -32,6 +35,8 @@ Ids = npt.NDArray[np.int64]
 MOST_USERS, FEWEST_USERS = 2000, 50
 #: Share of the live lists' NDCG@50 that the candidate must reach.
 TOLERATED = 0.95
+#: Share of the log's lines that may be malformed.
+MOST_MALFORMED = 0.05
 
 
 def decide(store: Storage, log_date: date, world: Path, settings: Settings, live_log_date: date | None = None) -> dict[str, Any]:
@@ -44,7 +49,10 @@ def decide(store: Storage, log_date: date, world: Path, settings: Settings, live
     seed = night_seed(settings.seed, log_date)
     users, past, held_out = _held_out(data, log_date, seed)
     outcome: dict[str, Any] = {"passed": False, "reasons": [], "metrics": {}, "users": len(users)}
-    if len(users) < FEWEST_USERS:
+    malformed = _malformed_share(store, log_date)
+    if malformed > MOST_MALFORMED:
+        outcome["reasons"] = [f"{malformed:.1%} of the log's lines are no valid records; at most {MOST_MALFORMED:.0%} may be."]
+    elif len(users) < FEWEST_USERS:
         outcome["reasons"] = [f"Only {len(users)} users liked something new on {log_date}; {FEWEST_USERS} are needed to judge."]
     else:
         model = create(settings.model)
@@ -53,9 +61,14 @@ def decide(store: Storage, log_date: date, world: Path, settings: Settings, live
             scores = model.score(past)
         except RecsysError as error:
             outcome["reasons"] = [f"The model cannot be used: {error}."]
-        else:
+            scores = np.zeros(past.shape, np.float32)
+        if not outcome["reasons"] and scores.shape != past.shape:
+            ranked = f"{scores.shape[-1]} tracks, but the catalogue has {past.shape[1]}"
+            outcome["reasons"] = [f"The model's scores have shape {scores.shape}, not {past.shape}: it ranks {ranked}."]
+        if not outcome["reasons"]:
             judged = _judge(data, log_date, past, held_out, scores, seed, label(settings.model))
-            lists = top_k(scores, LIST_LENGTH)
+            lists = top_k(np.nan_to_num(scores, nan=-np.inf), LIST_LENGTH)
+            judged |= _of_lists(store, log_date, world, data, users, lists, seed)
             live = _live_lists(store, live_log_date, data.users[users])
             if live is not None:
                 judged["live"] = _against_live(data, log_date, users, lists, live, seed)
@@ -97,19 +110,42 @@ def _judge(
     for key, values in scored.items():
         fresh = values.copy()
         fresh[rows, past.indices] = -np.inf
-        ranked = top_k(fresh, 100)
+        ranked = top_k(np.nan_to_num(fresh, nan=-np.inf), 100)
         found = hits(ranked, held_out, fresh.shape[1])
         ndcg[key] = ndcg_at_k(found, sizes, 100)
         metrics[key] = {
             "ndcg_100": round(float(ndcg[key].mean()), 6),
+            "ndcg_100_interval": bootstrap_interval(ndcg[key], seed),
+            "ndcg_100_by_activity": by_activity(ndcg[key], np.diff(past.indptr)),
             "recall_20": round(float(recall_at_k(found, sizes, 20).mean()), 6),
             "recall_50": round(float(recall_at_k(found, sizes, 50).mean()), 6),
             "coverage_100": round(coverage(ranked, fresh.shape[1]), 6),
+            "artist_spread_100": round(artist_spread(ranked, data.artist_of), 6),
         }
     gain = bootstrap_interval(ndcg[name] - ndcg["popularity"], seed)
     finite = bool(np.isfinite(scores).any(axis=1).all() and not np.isnan(scores).any())
     fewest = int(np.isfinite(scores).sum(axis=1).min())
     return {"candidate": name, "models": metrics, "finite": finite, "fewest_ranked": fewest, "gain": gain}
+
+
+def _malformed_share(store: Storage, log_date: date) -> float:
+    counts = store.read_json(f"interactions/date={log_date}", "inputs.json").get("counts", {})
+    return float(counts["malformed"] / max(1, counts["lines"])) if counts else 0.0
+
+
+def _of_lists(
+    store: Storage, log_date: date, world: Path, data: Interactions, users: Ids, lists: Ids, seed: int
+) -> dict[str, Any]:  # fmt: skip
+    """What D's logs say the candidate's lists would have earned (off-policy); nothing if the plays were not kept."""
+    if not data.plays_checksum:
+        return {}
+    plays = load_plays(store, log_date, world)
+    plays = plays.chosen((plays.day == np.datetime64(log_date)) & np.isin(plays.row, users))
+    everyone = np.full((len(data.users), LIST_LENGTH), -1, np.int64)
+    everyone[users, : lists.shape[1]] = lists
+    estimate = of_lists(plays, everyone, seed)
+    told = {name: None if np.isnan(value) else round(value, 4) for name, value in asdict(estimate).items()}
+    return {"off_policy": {**told, "reliable": estimate.reliable}}
 
 
 def _live_lists(store: Storage, live_log_date: date | None, users: Ids) -> Ids | None:
