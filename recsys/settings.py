@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     live_exploration: float = Field(0.0, ge=0, le=1, description="Share of random answers to requests without a run id.")
     experiments: Path | None = Field(None, description="YAML file of the live experiment; empty: the original's.")
     model: str = Field("dae", description="Model behind T1: dae, ease, popularity, response, or package.module:Class.")
+    dae: Path | None = Field(None, description="JSON file of the autoencoder's hyperparameters; empty: the defaults.")
     session_arm: bool = Field(False, description="Train the session-aware arm, play it as T2 and let it serve what is live.")
     margin: float = Field(0.02, ge=0, lt=1, description="How much worse than the live version is still not worse.")
     history_ttl: int = Field(86_400, ge=60, description="Seconds that an idle session's history is kept.")

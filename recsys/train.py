@@ -26,6 +26,7 @@ from recsys.recommend import top_tracks
 from recsys.schemas import night_seed
 from recsys.settings import Settings
 from recsys.storage import Storage
+from recsys.tune import adopted
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,8 @@ def train(store: Storage, log_date: date, world: Path, settings: Settings) -> di
     name = f"models/date={log_date}"
     data = load_interactions(store, log_date, world)
     seed = night_seed(settings.seed, log_date)
-    models = {label(settings.model): create(settings.model)}
+    arguments = adopted(settings.dae) if settings.model == "dae" else {}
+    models = {label(settings.model): create(settings.model, **arguments)}
     if settings.session_arm:
         models.setdefault("response", create("response"))
     identity = {
