@@ -34,6 +34,8 @@ NEGATIVES, OFFSET = 2, 3.0
 #: What a pair of first tracks counts, against an answered play.
 WEIGHT = 0.3
 CHECKPOINT = "response.pt"
+#: Bins of expected time in which second plays of an artist are compared with first ones.
+BINS = 20
 
 
 class Response:
@@ -150,16 +152,26 @@ class Response:
         order = rng.permutation(len(pairs[0]))
         left, right = (torch.from_numpy(tracks[order]) for tracks in pairs)
         batches = -(-len(row) // self._config["batch"])
-        loss, observed, expected = 0.0, 0.0, 0.0
+        loss, calibration = 0.0, np.zeros((4, BINS))
         for number in tqdm(range(batches), desc="response", unit="batch", disable=None, leave=False):
             part = slice(number * self._config["batch"], (number + 1) * self._config["batch"])
             figures = state.respond(row[part], track[part], first[part], time_[part], earlier[part], self._config["rate"])
-            loss, observed, expected = loss + figures[0], observed + figures[1], expected + figures[2]
+            loss, calibration = loss + figures[0], calibration + figures[1]
             part = slice(number * len(left) // batches, (number + 1) * len(left) // batches)
             state.contrast(left[part], right[part], rng, self._config["rate"])
-        # Two plays of an artist against what the first one alone would have been: the ratio of sums is the discount.
-        state.gamma = min(1.0, observed / expected) if expected > 0 else 1.0
+        state.gamma = _discount(calibration)
         return loss / len(row)
+
+
+def _discount(calibration: npt.NDArray[np.float64]) -> float:
+    """The artist discount: time heard of second plays over that of first plays of which the model expected as much.
+
+    Comparing with first plays, and not with the model itself, keeps its optimism about what it chose out of the estimate.
+    """
+    heard, expected, heard_again, expected_again = calibration
+    right = np.divide(heard, expected, out=np.zeros(BINS), where=expected > 0)
+    without = float((right * expected_again).sum())
+    return min(1.0, float(heard_again[right > 0].sum()) / without) if without > 0 else 1.0
 
 
 class _State:
@@ -182,8 +194,10 @@ class _State:
     def respond(
         self, row: "torch.Tensor", track: "torch.Tensor", first: "torch.Tensor", heard: "torch.Tensor", earlier: "torch.Tensor",
         rate: float,
-    ) -> tuple[float, float, float]:  # fmt: skip
-        """One step on answered plays; returns the summed loss and, over second plays of an artist, heard and expected time."""
+    ) -> tuple[float, npt.NDArray[np.float64]]:  # fmt: skip
+        """One step on answered plays; returns the summed loss and, by bins of expected time without discount, float64 [4, bins]:
+        time heard and expected of first plays of an artist, and the same of second plays.
+        """
         import torch
 
         x, w = self.vectors[track], self.vectors[first] + self.shifts[first]
@@ -202,8 +216,13 @@ class _State:
         self._descend("slopes", row, d * logit, rate)
         self._descend("biases", row, -d * slope, rate)
         loss = -(heard * expected.clamp_min(1e-7).log() + (1 - heard) * slack.log()).sum()
-        second = earlier == 1
-        return float(loss), float(heard[second].sum()), float(taste[second].sum())
+        place = (taste * BINS).long().clamp_max(BINS - 1)
+        sums = [
+            torch.bincount(place[chosen], weights=value[chosen].double(), minlength=BINS).numpy()
+            for chosen in (earlier == 0, earlier == 1)
+            for value in (heard, taste)
+        ]
+        return float(loss), np.stack(sums)
 
     def contrast(self, left: "torch.Tensor", right: "torch.Tensor", rng: np.random.Generator, rate: float) -> None:
         """One step on pairs of first tracks of one taste, against the same tracks shuffled."""
