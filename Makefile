@@ -43,6 +43,7 @@ down: setup ## Stop what a platform left running
 	@$(BIN)/recsys platform down
 
 test: lint ## Lint, then every test on real components
+	@tests/system_packages.sh
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: setup ## Check style and types

@@ -23,6 +23,7 @@ MEASURES = {
     "simulate_alone": "simulation",
     "startup": "startup",
     "redis_memory": "memory",
+    "service_memory": "memory",
     "collect": "analysis",
     "abtest": "analysis",
     "recommend": "training",

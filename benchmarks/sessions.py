@@ -163,12 +163,16 @@ def publish_interactions(store: Storage, log_date: date, logged: Sequence[Logged
     plays, likes = [], []
     for part in sorted(logged, key=lambda part: part.day):
         order = np.lexsort((part.step, part.session, part.user))
-        chance = part.propensity[order]
+        begins = part.step[order] == 0
+        # What a play was answered stands with it, not with the play that followed.
+        answered = np.append(~begins[1:], False)
+        track, chance = np.roll(part.track[order], -1), np.roll(part.propensity[order], -1)
         columns = {
             "user": part.user[order].astype(np.int32), "run": pa.array([f"traffic-{part.day}"] * len(order)),
             "session": part.session[order], "step": part.step[order].astype(np.int32),
             "track": part.track[order].astype(np.int32), "hundredths": part.time[order].astype(np.int16),
-            "propensity": pa.array(chance, mask=np.isnan(chance)), "log_date": np.full(len(order), np.datetime64(part.day)),
+            "recommendation": pa.array(track.astype(np.int32), mask=~answered), "propensity": pa.array(chance, mask=~answered),
+            "log_date": np.full(len(order), np.datetime64(part.day)),
         }  # fmt: skip
         plays.append(pa.table(columns))
         liked = np.unique(np.stack([part.user, part.track])[:, part.time > 100 * POSITIVE_TIME], axis=1).astype(np.int32)

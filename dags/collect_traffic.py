@@ -5,7 +5,7 @@ from typing import Any
 
 import run_context
 from airflow.sdk import CronDataIntervalTimetable, Param, dag, get_current_context, task
-from run_context import step
+from run_context import LIVE, LOGS, step
 from simulation import plan, results, simulate_shards
 
 from recsys import nightly
@@ -32,7 +32,7 @@ Owner: recommendations.
 """
 
 
-@task
+@task(inlets=[LIVE])
 @step
 def plan_traffic() -> list[dict[str, Any]]:
     """Register a run served by what is live; no shards if the date is there."""
@@ -42,7 +42,7 @@ def plan_traffic() -> list[dict[str, Any]]:
     return [] if registered["done"] else plan(settings, registered, sessions, nightly.TRAFFIC_BATCH)
 
 
-@task
+@task(outlets=[LOGS])
 @step
 def upload_logs(planned: list[dict[str, Any]], found: Any) -> dict[str, Any]:
     """Verify the logs and move them into the storage."""
@@ -58,6 +58,7 @@ def upload_logs(planned: list[dict[str, Any]], found: Any) -> dict[str, Any]:
     catchup=False,
     max_active_runs=2,
     dagrun_timeout=timedelta(hours=3),
+    on_failure_callback=run_context.FAILED,
     default_args=run_context.DEFAULT_ARGS,
     tags=["recommender", "traffic"],
     user_defined_macros={"try_id": run_context.try_id},

@@ -4,12 +4,15 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import run_context
-from airflow.sdk import CronDataIntervalTimetable, Param, PokeReturnValue, dag, task
-from run_context import step
+from airflow.sdk import CronDataIntervalTimetable, Param, PokeReturnValue, TaskGroup, dag, get_current_context, task
+from night_notifier import tell
+from run_context import LIVE, LOGS, TRAINING_POOL, step
 from simulation import plan, results, simulate_shards
 
 from recsys import keyspace, nightly
 from recsys import publish as publishing
+from recsys.outlook import outlook
+from recsys.schemas import EXPERIMENT
 from recsys.settings import load_settings
 
 DEFAULTS = load_settings()
@@ -19,7 +22,9 @@ DOC = """
 Retrains the recommender on the logs of `log_date` and the days before it, publishes its lists as a candidate version, plays
 simulated sessions against the running service, and promotes the candidate if the A/B report says that it is better.
 A run is for one log date: the Param `log_date`, else the begin of the data interval, else yesterday (UTC).
-Running a date again rebuilds exactly that date.
+Running a date again rebuilds exactly that date. A backfill plays C and T1 only, and holds unless the Param `promote` says
+otherwise.
+Up to three dates run at once; what holds a model in memory takes its turn in the pool `training`.
 
 ### Verdicts
 `promoted`; `held` (the run is green, the live version stays, the report says why); `gate_refused` (the run is green, later steps
@@ -28,6 +33,7 @@ are skipped, the report says why). `recsys nights` lists them, `recsys verify --
 ### Triage
 | task | if it fails |
 |---|---|
+| check_run | the trigger asks for something impossible: its message names the Param; trigger again |
 | wait_for_logs | the log date has no traffic: run `collect_traffic` for it |
 | collect | "is held by run …": another run works on this date; wait for it. A checksum: restore or rebuild that log directory |
 | train | too few log dates in the window: collect more traffic, or widen `window` |
@@ -41,6 +47,16 @@ Owner: recommendations.
 """
 
 
+@task.short_circuit
+@step
+def check_run() -> bool:
+    """Refuse an impossible trigger, and say what the night will do; a dry run ends here."""
+    found = outlook(run_context.settings(), run_context.log_date(), backfill=run_context.is_backfill())
+    for name, value in found.items():
+        print(f"{name}: {value}")
+    return not get_current_context()["params"]["dry_run"]
+
+
 @task.sensor(mode="reschedule", poke_interval=60, timeout=6 * 3600, execution_timeout=timedelta(minutes=5))
 @step
 def wait_for_logs() -> PokeReturnValue:
@@ -52,7 +68,7 @@ def wait_for_logs() -> PokeReturnValue:
     return PokeReturnValue(is_done=there)
 
 
-@task
+@task(inlets=[LOGS])
 @step
 def collect() -> dict[str, Any]:
     """Take the date's lease; logs become interactions and sessions."""
@@ -61,25 +77,26 @@ def collect() -> dict[str, Any]:
     )
 
 
-@task(execution_timeout=timedelta(hours=2))
+@task(pool=TRAINING_POOL, execution_timeout=timedelta(hours=2))
 @step
 def train() -> dict[str, Any]:
     """Train the models on interactions up to the day before."""
     return nightly.train(run_context.settings(), run_context.log_date())
 
 
-@task.short_circuit
+@task.short_circuit(pool=TRAINING_POOL)
 @step
 def evaluate_gate() -> bool:
     """Compare the candidate on the held-out date; a refusal writes its report and skips the rest."""
     settings, log_date = run_context.settings(), run_context.log_date()
-    passed = bool(nightly.gate(settings, log_date)["passed"])
-    if not passed:
+    outcome = nightly.gate(settings, log_date)
+    if not outcome["passed"]:
         nightly.refuse(settings, log_date, run=run_context.run_id())
-    return passed
+        tell(f"the gate refused the candidate of {log_date}", " ".join(outcome["reasons"]))
+    return bool(outcome["passed"])
 
 
-@task
+@task(pool=TRAINING_POOL)
 @step
 def recommend() -> dict[str, Any]:
     """Write every user's list."""
@@ -109,14 +126,18 @@ def abtest_report() -> dict[str, Any]:
     return nightly.report(run_context.settings(), run_context.log_date())
 
 
-@task
+@task(outlets=[LIVE])
 @step
 def promote_or_hold(planned: list[dict[str, Any]]) -> dict[str, Any]:
     """Move the live pointer, or record why not."""
-    return nightly.promote(
-        run_context.settings(), run_context.log_date(), run=run_context.run_id(), version=planned[0]["version"],
+    log_date = run_context.log_date()
+    verdict = nightly.promote(
+        run_context.settings(), log_date, run=run_context.run_id(), version=planned[0]["version"],
         promote=run_context.promote(), backfill=run_context.is_backfill(),
     )  # fmt: skip
+    if verdict["verdict"] == "held" and not run_context.is_backfill():
+        tell(f"the candidate of {log_date} is held", " ".join(verdict["reasons"]))
+    return verdict
 
 
 @task
@@ -134,8 +155,10 @@ def release_date() -> None:
     schedule=CronDataIntervalTimetable("0 2 * * *", timezone="UTC"),
     start_date=datetime(2024, 1, 1),
     catchup=False,
-    max_active_runs=1,
-    dagrun_timeout=timedelta(hours=6),
+    max_active_runs=3,
+    dagrun_timeout=timedelta(hours=12),
+    deadline=run_context.deadline(DEFAULTS.deadline_hours),
+    on_failure_callback=run_context.FAILED,
     default_args=run_context.DEFAULT_ARGS,
     tags=["recommender", "nightly"],
     user_defined_macros={"try_id": run_context.try_id},
@@ -143,6 +166,10 @@ def release_date() -> None:
         "log_date": Param(
             None, type=["null", "string"], format="date", title="Log date",
             description="The date whose logs are learned from; empty: the data interval's, or yesterday. Manual runs only.",
+        ),
+        "experiment": Param(
+            EXPERIMENT, type="string", enum=[EXPERIMENT], title="Experiment",
+            description="C, contextual, against T1, the candidate; with L, the live version, except in a backfill.",
         ),
         "episodes": Param(
             DEFAULTS.episodes, type="integer", minimum=1, maximum=10_000_000, title="Sessions",
@@ -164,16 +191,23 @@ def release_date() -> None:
             None, type=["null", "boolean"], title="Promote",
             description="Empty: as the report decides (a backfill holds). True: a backfill may promote too. False: hold.",
         ),
+        "dry_run": Param(
+            False, type="boolean", title="Dry run",
+            description="Only check the trigger and say what the night would do.",
+        ),
     },
 )  # fmt: skip
 def nightly_recommender() -> None:
-    """Wire the ten tasks."""
-    lease = collect().as_setup()
-    candidate = publish()
-    wait_for_logs() >> lease >> train() >> evaluate_gate() >> recommend() >> candidate
-    uploaded = upload_logs(candidate, simulate_shards(candidate, DEFAULTS))
-    verdict = promote_or_hold(candidate)
-    uploaded >> abtest_report() >> verdict >> release_date().as_teardown(setups=lease)
+    """Wire the tasks."""
+    with TaskGroup("learn", prefix_group_id=False, tooltip="From logs to a candidate version"):
+        lease = collect().as_setup()
+        candidate = publish()
+        lease >> train() >> evaluate_gate() >> recommend() >> candidate
+    with TaskGroup("experiment", prefix_group_id=False, tooltip="Simulated sessions and their analysis"):
+        report = abtest_report()
+        upload_logs(candidate, simulate_shards(candidate, DEFAULTS)) >> report
+    check_run() >> wait_for_logs() >> lease
+    report >> promote_or_hold(candidate) >> release_date().as_teardown(setups=lease)
 
 
 nightly_recommender()

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any, ParamSpec, TypeVar
 
-from airflow.sdk import BaseHook, get_current_context
+from airflow.sdk import Asset, AsyncCallback, BaseHook, DeadlineAlert, DeadlineReference, get_current_context
 from airflow.sdk.exceptions import AirflowFailException
+from night_notifier import NightNotifier
 from pydantic import SecretStr
 
 from recsys import log_date as log_dates
@@ -18,6 +19,13 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 REDIS = "redis_default"
+
+#: What the DAGs hand to each other: the logs of dates, and the version that is live.
+LOGS = Asset("recommender_logs")
+LIVE = Asset("recommender_live_version")
+
+#: One slot: tasks that hold a model and its matrices in memory. ``recsys platform`` and the stack's init create it.
+TRAINING_POOL = "training"
 #: What a wrong program raises, again at every try.
 MISTAKES = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, TypeError, ValueError)
 
@@ -30,6 +38,19 @@ DEFAULT_ARGS: dict[str, Any] = {
     "max_retry_delay": timedelta(minutes=5),
     "execution_timeout": timedelta(minutes=30),
 }
+
+
+FAILED = NightNotifier("a run failed", "Open its failed task; the DAG's documentation says what to do.")
+
+
+def deadline(hours: float) -> DeadlineAlert:
+    """Tell when a run has not ended so many hours after it was queued."""
+    text = f"It has not ended within {hours:g} hours."
+    return DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=timedelta(hours=hours),
+        callback=AsyncCallback(NightNotifier, kwargs={"subject": "a run is late", "text": text}),
+    )
 
 
 def step(function: Callable[P, R]) -> Callable[P, R]:

@@ -10,6 +10,7 @@ from airflow.sdk import XComArg, get_current_context, task
 from run_context import step
 
 from recsys import nightly
+from recsys.exceptions import SimulationError
 from recsys.settings import Settings
 
 LIMITS: dict[str, Any] = {
@@ -62,11 +63,19 @@ def simulate(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def results(found: Any) -> list[dict[str, Any]]:
-    """Results of all shards; a container's is the last line of its output.
+    """Results of all shards.
 
-    The operator hands over the last piece of output that the engine sent, which may be several lines.
+    A container's is the last line of its standard output. The operator hands over pieces of both streams, a line or several in
+    each, and progress may come after the result.
     """
-    return [json.loads(result.splitlines()[-1]) if isinstance(result, str) else dict(result) for result in found]
+    return [dict(result) if isinstance(result, dict) else _result_line("\n".join(result)) for result in found]
+
+
+def _result_line(output: str) -> dict[str, Any]:
+    lines = [line for line in output.splitlines() if line.startswith("{")]
+    if not lines:
+        raise SimulationError(f"a container ended well but told no result: {output[-300:]!r}")
+    return dict(json.loads(lines[-1]))
 
 
 def _containers(planned: Any, settings: Settings) -> XComArg:
@@ -91,6 +100,7 @@ def _containers(planned: Any, settings: Settings) -> XComArg:
         network_mode="host",
         mount_tmp_dir=False,
         auto_remove="force",
+        xcom_all=True,
         mem_limit="2g",
         labels={"org.nightshift.simulation": str(settings.var.resolve())},
         **LIMITS,

@@ -8,26 +8,31 @@ In go the logs of the dates (D - window, D]; out comes ``interactions/date=D``:
 * ``sessions.parquet``: user int32, run string, session int64, log_date date32, steps int32, time float64, first_track int32;
   sorted by log date, user, run, session.
 * ``plays.parquet``: user int32, run string, session int64, step int32, track int32, hundredths int16 (how much of the track
-  was heard), propensity float64 (with which the service chose the track; null if it did not), log_date date32; one row a play,
-  sorted by log date, user, run, session, step.
+  was heard), recommendation int32 (what was answered to the play; null on the last one), propensity float64 (of that answer),
+  log_date date32; one row a play, sorted by log date, user, run, session, step.
 * ``inputs.json``: every directory that was read with its manifest's checksum, the live version, the settings, the night's
   seed.
 
-The queries are Ibis expressions; DuckDB runs them.
+Lines that are no whole record go to ``quarantine/date=D`` of their log date, with the reason. The queries are Ibis expressions;
+DuckDB or Spark runs them (:mod:`recsys.engines`).
 """
 
+import io
 import json
 import logging
-import os
+import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from recsys.exceptions import MissingDataError
+from recsys.engines import Engine, engine
+from recsys.exceptions import CorruptDataError, MissingDataError
 from recsys.schemas import POSITIVE_TIME, night_seed
 from recsys.settings import Settings
+from recsys.sieve import UNTERMINATED, count_lines, is_terminated, sieve
 from recsys.storage import Storage
 
 if TYPE_CHECKING:
@@ -36,13 +41,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Columns of a log line that are read, with their types in DuckDB.
-COLUMNS = {
-    "message": "VARCHAR", "user": "BIGINT", "track": "BIGINT", "time": "DOUBLE", "run": "VARCHAR", "session": "BIGINT",
-    "step": "BIGINT", "timestamp": "BIGINT", "recommendation": "BIGINT", "propensity": "DOUBLE",
-}  # fmt: skip
-
-ROW_GROUP = 1_000_000
+#: What makes two lines the same event.
+EVENT = ("log_date", "run", "user", "session", "step")
 
 
 def window_dates(store: Storage, log_date: date, window: int) -> list[date]:
@@ -66,76 +66,129 @@ def collect_interactions(store: Storage, log_date: date, settings: Settings, liv
     import ibis
 
     dates = window_dates(store, log_date, settings.window)
-    connection = ibis.duckdb.connect()
-    parts, lines = [], 0
-    with tempfile.TemporaryDirectory() as scratch:
+    lines, malformed = 0, Counter[str]()
+    with tempfile.TemporaryDirectory(prefix="recsys-collect-") as scratch, engine(settings.engine, Path(scratch)) as queries:
+        parts = []
         for day in dates:
-            files = sorted(store.local(f"logs/date={day}").glob("*.jsonl"))
-            lines += sum(_lines(path) for path in files)
-            parts.append(_read(connection, _whole_lines(files, Path(scratch))).mutate(log_date=ibis.literal(day)))
-        valid = connection.create_table("valid", valid_records(ibis.union(*parts) if len(parts) > 1 else parts[0]), temp=True)
-    plays = connection.create_table("plays", distinct_plays(valid), temp=True)
-    positives = interactions(plays).to_pyarrow()
-    sessions = sessions_of(plays).to_pyarrow()
-    chosen = answered_plays(plays).to_pyarrow()
-    records = int(valid.count().execute())
-    events = int(plays.count().execute())
-    if not events:
-        raise MissingDataError(f"none of the {lines} lines of {len(dates)} log dates up to {log_date} is a valid record")
-    counts = {
-        "dates": len(dates), "lines": lines, "malformed": lines - records, "repeated": records - events, "events": events,
-        "sessions": sessions.num_rows, "interactions": positives.num_rows,
-    }  # fmt: skip
-    inputs = {
-        "log_date": str(log_date),
-        "live": live,
-        "seed": night_seed(settings.seed, log_date),
-        "settings": {"window": settings.window, "positive_time": POSITIVE_TIME},
-        "logs": {f"logs/date={day}": store.manifest(f"logs/date={day}").checksum for day in dates},
-        "counts": counts,
-    }
-    with store.stage(f"interactions/date={log_date}", counts) as staging:
-        _write(positives, staging / "interactions.parquet")
-        _write(sessions, staging / "sessions.parquet")
-        _write(chosen, staging / "plays.parquet")
-        (staging / "inputs.json").write_text(json.dumps(inputs, indent=1, sort_keys=True))
-    connection.disconnect()
+            part, counted, why = _read_day(store, queries, day, Path(scratch))
+            parts.append(part)
+            lines += counted
+            malformed += why
+        _check_share(store, lines, malformed, settings.malformed)
+        valid = ibis.union(*parts) if len(parts) > 1 else parts[0]
+        records = lines - malformed.total()
+        if not records:
+            raise MissingDataError(f"none of the {lines} lines of {len(dates)} log dates up to {log_date} is a valid record")
+        plays = distinct_plays(valid, repeated_events(queries, valid))
+        events = int(plays.count().execute())
+        counts = {
+            "dates": len(dates), "lines": lines, "malformed": malformed.total(), "repeated": records - events, "events": events,
+        }  # fmt: skip
+        inputs = {
+            "log_date": str(log_date),
+            "live": live,
+            "seed": night_seed(settings.seed, log_date),
+            "settings": {"window": settings.window, "positive_time": POSITIVE_TIME},
+            "logs": {f"logs/date={day}": store.manifest(f"logs/date={day}").checksum for day in dates},
+            "counts": counts,
+        }
+        with store.stage(f"interactions/date={log_date}", counts) as staging:
+            tables = {"interactions": interactions(plays), "sessions": sessions_of(plays), "plays": answered_plays(plays)}
+            for name, table in tables.items():
+                queries.write(table, staging / f"{name}.parquet")
+                counts[name] = _rows(staging / f"{name}.parquet")
+            (staging / "inputs.json").write_text(json.dumps(inputs, indent=1, sort_keys=True))
     log.info("collected %s", counts)
     return counts
 
 
 def read_sessions(files: Sequence[Path]) -> "pa.Table":
     """The sessions of some log files, as in ``sessions.parquet``, without a log date of their own."""
+    with tempfile.TemporaryDirectory(prefix="recsys-collect-") as scratch, engine("duckdb", Path(scratch)) as queries:
+        read = _Reading(queries, Path(scratch), io.StringIO())
+        valid = read.records(files, None)
+        return sessions_of(distinct_plays(valid, repeated_events(queries, valid))).to_pyarrow()
+
+
+class _Reading:
+    """Records of log files; lines and malformed lines are counted, the malformed ones written down."""
+
+    def __init__(self, queries: Engine, scratch: Path, malformed: IO[str]) -> None:
+        self._queries, self._scratch, self._malformed = queries, scratch, malformed
+        self.lines = 0
+        self.found: Counter[str] = Counter()
+
+    def records(self, files: Sequence[Path], log_date: date | None) -> "ir.Table":
+        """The whole records of one log date."""
+        lines = {path: count_lines(path) for path in files}
+        table = self._load(files, log_date)
+        if not all(map(is_terminated, files)) or table.count().execute() != sum(lines.values()):
+            table = self._load([self._whole(path, count) for path, count in lines.items()], log_date)
+        self.lines += sum(lines.values())
+        return table
+
+    def _load(self, files: Sequence[Path], log_date: date | None) -> "ir.Table":
+        return self._queries.keep(with_base_of_run(self._queries.read(files, log_date)))
+
+    def _whole(self, path: Path, lines: int) -> Path:
+        """The file, or if not every line is a whole record a copy of those that are."""
+        if is_terminated(path) and self._queries.read([path], None).count().execute() == lines:
+            return path
+        copy = self._scratch / f"{len(list(self._scratch.iterdir()))}.jsonl"
+        self.found += sieve(path, copy, self._malformed)
+        return copy
+
+
+def _read_day(store: Storage, queries: Engine, day: date, scratch: Path) -> tuple["ir.Table", int, Counter[str]]:
+    """The records of one log date, its number of lines, and its malformed ones by reason, which go to quarantine."""
+    files = sorted(store.local(f"logs/date={day}").glob("*.jsonl"))
+    directory = Path(tempfile.mkdtemp(dir=scratch))
+    name, malformed = f"quarantine/date={day}", directory / "malformed.json"
+    with malformed.open("w", encoding="utf-8") as file:
+        read = _Reading(queries, directory, file)
+        records = read.records(files, day)
+    if not read.found:
+        store.remove(name)
+    else:
+        with store.stage(name, {"lines": read.lines, **read.found}) as staging:
+            shutil.copyfile(malformed, staging / "malformed.jsonl")
+    return records, read.lines, read.found
+
+
+def _check_share(store: Storage, lines: int, malformed: Counter[str], allowed: float) -> None:
+    """Refuse logs of which too much is malformed; last lines that were never answered are no one's fault."""
+    wrong = malformed.total() - malformed[UNTERMINATED]
+    if wrong > allowed * lines:
+        reasons = ", ".join(f"{count} {why}" for why, count in sorted(malformed.items()))
+        raise CorruptDataError(
+            f"{wrong} of {lines} lines are malformed ({reasons}), more than a share of {allowed:g} (RECSYS_MALFORMED); "
+            f"see quarantine/date=… in {store.url}"
+        )
+
+
+def with_base_of_run(records: "ir.Table") -> "ir.Table":
+    """``run`` becomes the run's base, without shard and try."""
+    return records.mutate(run=records.run.re_replace(r"\.[0-9]+\.[^.]*$", ""))
+
+
+def repeated_events(queries: Engine, valid: "ir.Table") -> "ir.Table | None":
+    """Keys of the events that were logged more than once; None if there are none, as is most often so."""
+    repeated = valid.group_by(EVENT).having(lambda t: t.count() > 1).aggregate(copies=lambda t: t.count())
+    repeated = queries.keep(repeated.select(*EVENT))
+    return repeated if repeated.count().execute() else None
+
+
+def distinct_plays(valid: "ir.Table", repeated: "ir.Table | None") -> "ir.Table":
+    """One row a play: an event repeated in its run, by whatever shard or try, keeps its earliest line."""
     import ibis
 
-    connection = ibis.duckdb.connect()
-    with tempfile.TemporaryDirectory() as scratch:
-        raw = _read(connection, _whole_lines(files, Path(scratch))).mutate(log_date=ibis.literal(None).cast("date"))
-        sessions = sessions_of(distinct_plays(valid_records(raw))).to_pyarrow()
-    connection.disconnect()
-    return sessions
-
-
-def valid_records(raw: "ir.Table") -> "ir.Table":
-    """Lines that hold a whole record with values in range."""
-    r = raw
-    return raw.filter(
-        r.message.isin(["next", "last"]), r.user >= 0, r.track >= 0, r.time.between(0.0, 1.0), r.session.notnull(),
-        r.step.notnull(), r.run.notnull(),
-    )  # fmt: skip
-
-
-def distinct_plays(valid: "ir.Table") -> "ir.Table":
-    """One row a play: an event repeated in its run, by whatever shard or try, keeps its earliest line.
-
-    ``run`` becomes the run's base.
-    """
-    import ibis
-
-    base = valid.mutate(run=valid.run.re_replace(r"\.[0-9]+\.[^.]*$", ""))
-    keys = ["log_date", "run", "user", "session", "step"]
-    first = ibis.row_number().over(group_by=keys, order_by=["timestamp", "track", "time"])
-    return base.mutate(copy=first).filter(lambda t: t["copy"] == 0).drop("copy")
+    if repeated is None:
+        return valid
+    # A window over all rows would cost more than everything else.
+    first = ibis.row_number().over(group_by=EVENT, order_by=["timestamp", "track", "time", "message"])
+    columns = valid.columns
+    kept = valid.semi_join(repeated, EVENT).mutate(copy=first).filter(lambda t: t["copy"] == 0).select(*columns)
+    return valid.anti_join(repeated, EVENT).select(*columns).union(kept)
 
 
 def interactions(plays: "ir.Table") -> "ir.Table":
@@ -144,16 +197,14 @@ def interactions(plays: "ir.Table") -> "ir.Table":
 
     liked = plays.filter(plays.time > POSITIVE_TIME)
     return (
-        liked.select("log_date", "user", "track")
-        .distinct()
-        .order_by(["log_date", "user", "track"])
+        liked.group_by(["log_date", "user", "track"])
+        .aggregate(plays=lambda t: t.count())
         .select(
-            user=lambda t: t.user.cast("int32"),
-            track=lambda t: t.track.cast("int32"),
-            weight=ibis.literal(1.0).cast("float32"),
+            user=lambda t: t.user.cast("int32"), track=lambda t: t.track.cast("int32"), weight=ibis.literal(1.0).cast("float32"),
             log_date=lambda t: t.log_date,
         )
-    )
+        .order_by(["log_date", "user", "track"])
+    )  # fmt: skip
 
 
 def sessions_of(plays: "ir.Table") -> "ir.Table":
@@ -166,65 +217,26 @@ def sessions_of(plays: "ir.Table") -> "ir.Table":
             hundredths=lambda t: (t.time * 100).round().cast("int64").sum(),
             first_track=lambda t: t.track.argmin(t.step).cast("int32"),
         )
-        .order_by(["log_date", "user", "run", "session"])
         .select(
-            user=lambda t: t.user.cast("int32"), run=lambda t: t.run, session=lambda t: t.session, log_date=lambda t: t.log_date,
+            user=lambda t: t.user.cast("int32"), run=lambda t: t.run, session=lambda t: t.session.cast("int64"),
+            log_date=lambda t: t.log_date,
             steps=lambda t: t.steps, time=lambda t: t.hundredths.cast("float64") / 100, first_track=lambda t: t.first_track,
         )
+        .order_by(["log_date", "user", "run", "session"])
     )  # fmt: skip
 
 
 def answered_plays(plays: "ir.Table") -> "ir.Table":
-    """Every play with the propensity of the answer that led to it, in the order of log date, user, run, session and step."""
-    import ibis
-
-    keys = ["log_date", "user", "run", "session"]
-    window = ibis.window(group_by=keys, order_by="step")
-    told = plays.mutate(answer=plays.recommendation.lag().over(window), chance=plays.propensity.lag().over(window))
-    return told.order_by([*keys, "step"]).select(
-        user=lambda t: t.user.cast("int32"), run=lambda t: t.run, session=lambda t: t.session,
+    """Every play with what was answered to it, in the order of log date, user, run, session and step."""
+    return plays.order_by(["log_date", "user", "run", "session", "step"]).select(
+        user=lambda t: t.user.cast("int32"), run=lambda t: t.run, session=lambda t: t.session.cast("int64"),
         step=lambda t: t.step.cast("int32"), track=lambda t: t.track.cast("int32"),
-        hundredths=lambda t: (t.time * 100).round().cast("int16"),
-        propensity=lambda t: (t.answer == t.track).ifelse(t.chance, ibis.null("float64")), log_date=lambda t: t.log_date,
+        hundredths=lambda t: (t.time * 100).round().cast("int16"), recommendation=lambda t: t.recommendation.cast("int32"),
+        propensity=lambda t: t.propensity.cast("float64"), log_date=lambda t: t.log_date,
     )  # fmt: skip
 
 
-def _read(connection: Any, files: Sequence[Path]) -> "ir.Table":
-    return connection.read_json(
-        [str(path) for path in files], columns=COLUMNS, format="newline_delimited", ignore_errors=True, hive_partitioning=False
-    )
-
-
-def _whole_lines(files: Sequence[Path], scratch: Path) -> list[Path]:
-    """The files; of one whose last line is not terminated (it was never answered), a copy without that line."""
-    whole = []
-    for number, path in enumerate(files):
-        data = path.read_bytes() if not _is_terminated(path) else None
-        if data is not None:
-            path = scratch / f"{path.parent.name}-{number}.jsonl"
-            path.write_bytes(data[: data.rfind(b"\n") + 1])
-        whole.append(path)
-    return whole
-
-
-def _is_terminated(path: Path) -> bool:
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 1))
-        return file.read() in (b"", b"\n")
-
-
-def _lines(path: Path) -> int:
-    """Terminated lines and an unterminated last one."""
-    count, last = 0, b"\n"
-    with path.open("rb") as file:
-        while block := file.read(2**22):
-            count += block.count(b"\n")
-            last = block[-1:]
-    return count + (last != b"\n")
-
-
-def _write(table: "pa.Table", path: Path) -> None:
+def _rows(path: Path) -> int:
     import pyarrow.parquet as pq
 
-    pq.write_table(table, path, row_group_size=ROW_GROUP, compression="zstd")
+    return int(pq.ParquetFile(path).metadata.num_rows)

@@ -14,11 +14,14 @@ from recsys.exceptions import UnavailableError
 from recsys.settings import Settings
 
 PREFIX = "recsys:"
-BUCKETS = 512
+#: A call to Redis records events of one bucket: few buckets make a batch cheap. A Redis Cluster spreads over at most as many.
+BUCKETS = 32
+#: Marks the numbers that follow a user's tracks: no track id has this bit.
 TASTE = 2**31
 
 LIVE = f"{PREFIX}{{pointer}}:live"
 BLOCKED = f"{PREFIX}{{pointer}}:blocked"
+AUDIT = f"{PREFIX}{{pointer}}:audit"
 VERSIONS = f"{PREFIX}versions"
 LIBRARY = Path(__file__).with_name("functions.lua")
 

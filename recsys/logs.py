@@ -1,25 +1,35 @@
-"""Request logs: read them line by line, and move those of finished runs from the service's directory into the storage.
+"""Request logs: read them line by line, and move them from the service's directory into the storage.
 
-An upload is complete when the distinct events in the files equal the counts that the simulation shards returned.
+An upload of simulated runs is complete when the distinct events in the files equal the counts that the shards returned. Other
+logs are taken once nobody has written to them for a while.
 """
 
 import json
 import logging
+import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 
-from recsys.exceptions import CorruptDataError, MissingDataError
+from recsys.exceptions import ConflictError, CorruptDataError, MissingDataError, UnavailableError
+from recsys.manifest import Manifest
 from recsys.schemas import RunSpec, ShardResult
 from recsys.storage import Storage
 
 log = logging.getLogger(__name__)
 
+MESSAGES = ("next", "last")
+#: How long an upload waits for lines that are on their way; for live logs, and when a file counts as no longer written.
 WAIT_SECONDS = 10.0
+LIVE_WAIT_SECONDS = 60.0
+REST_SECONDS = 2.0
 
 
 def read_records(path: Path) -> Iterator[dict[str, Any] | None]:
@@ -36,21 +46,28 @@ def read_records(path: Path) -> Iterator[dict[str, Any] | None]:
 
 
 def count_events(files: Sequence[Path]) -> dict[str, int]:
-    """Distinct events by message, repeated lines and malformed lines in the files of one run."""
-    seen: set[tuple[int, int, int]] = set()
-    counts = {"next": 0, "last": 0, "repeated": 0, "malformed": 0}
+    """Distinct events by message, repeated lines and malformed lines in the files of one run; 32 bytes of memory a line."""
+    keys = array("q")
+    lasts = bytearray()
+    malformed = 0
     for path in files:
         for record in read_records(path):
-            if record is None:
-                counts["malformed"] += 1
+            try:
+                if record is None or record["message"] not in MESSAGES:
+                    raise ValueError
+                keys.extend((record["user"], record["session"], record["step"]))
+            except (KeyError, TypeError, ValueError, OverflowError):
+                malformed += 1
+                del keys[3 * len(lasts) :]
                 continue
-            key = (record["user"], record["session"], record["step"])
-            if key in seen:
-                counts["repeated"] += 1
-            else:
-                seen.add(key)
-                counts[record["message"]] += 1
-    return counts
+            lasts.append(record["message"] == "last")
+    table = np.frombuffer(keys, np.int64).reshape(-1, 3)
+    order = np.lexsort(table.T)
+    first = np.ones(len(order), bool)
+    first[1:] = (table[order[1:]] != table[order[:-1]]).any(axis=1)
+    last = int(np.frombuffer(lasts, bool)[order[first]].sum())
+    events = int(first.sum())
+    return {"next": events - last, "last": last, "repeated": len(order) - events, "malformed": malformed}
 
 
 def upload(
@@ -86,18 +103,93 @@ def upload(
     return dict(totals)
 
 
+def publish_files(
+    store: Storage, source: Path, name: str, *, only: Sequence[ShardResult] = (), cleanup: bool = False,
+    tell: Callable[[str], None] = log.info,
+) -> dict[str, int]:  # fmt: skip
+    """Publish the log files below a directory as ``name``; a rerun continues or finds everything done.
+
+    Args:
+        source: a service's directory of logs, with one sub-directory a run.
+        only: take the runs of these shards, and see that their logs hold what they were answered; else all, once they rest.
+        cleanup: remove the local files once they have been verified in the storage.
+        tell: is told every file and the outcome.
+
+    Raises:
+        MissingDataError: there is nothing to publish. UnavailableError: a file is still being written. ConflictError: the name
+        holds other logs. CorruptDataError: a log does not hold the events its shard was answered.
+    """
+    files = _of_shards(source, only) if only else _resting(source, LIVE_WAIT_SECONDS)
+    if not files:
+        if store.is_complete(name):
+            tell(f"{name} is in {store.url} already, and nothing new is in {source}")
+            return dict(store.manifest(name).counts)
+        raise MissingDataError(f"{source} holds no log files (*.jsonl); check RECSYS_SERVICE_LOGS of service and upload")
+    sizes = {path: path.stat().st_size for path in files}
+    counts = count_events(files)
+    # The parent's name is a run's; files of different runs may have the same name.
+    targets = {path: "-".join(path.relative_to(source).parts) for path in files}
+    held = store.is_complete(name) and store.manifest(name)
+    with store.stage(name, dict(counts)) as staging:
+        for path, target in targets.items():
+            _copy(path, staging / target, sizes[path])
+            tell(f"{path} -> {name}/{target} ({sizes[path]} bytes)")
+        if held and Manifest.of(staging, counts).checksum != held.checksum:
+            raise ConflictError(f"{name} in {store.url} holds other logs; upload to another directory, or remove that one")
+    store.local(name)
+    if cleanup:
+        for path, size in sizes.items():
+            if path.stat().st_size == size:
+                path.unlink()
+                with suppress(OSError):
+                    path.parent.rmdir()
+    tell(f"{name}: {counts['next'] + counts['last']} events in {len(files)} files")
+    return counts
+
+
+def _copy(source: Path, target: Path, size: int) -> None:
+    """Copy what the file held when it was counted."""
+    shutil.copyfile(source, target)
+    os.truncate(target, size)
+
+
+def _of_shards(source: Path, results: Sequence[ShardResult]) -> list[Path]:
+    return [path for result in results for path in _settled(source / result.run, result)[1]]
+
+
+def _resting(source: Path, seconds: float, pattern: str = "**/*.jsonl") -> list[Path]:
+    """Files that nobody has written to for a moment.
+
+    Raises:
+        UnavailableError: after so many seconds one is still being written.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        files = sorted(source.glob(pattern))
+        busy = [path for path in files if time.time() - path.stat().st_mtime < REST_SECONDS]
+        if not busy:
+            return files
+        if time.monotonic() > deadline:
+            raise UnavailableError(f"{busy[0]} is still being written after {seconds:g} s; upload it when its run has ended")
+        time.sleep(0.2)
+
+
 def _settled(directory: Path, result: ShardResult) -> tuple[dict[str, int], list[Path]]:
     """Wait until the run's files hold what the shard was answered."""
     deadline = time.monotonic() + WAIT_SECONDS
+    sizes: dict[Path, int] | None = None
+    counts: dict[str, int] = {}
     while True:
-        files = sorted(directory.glob("*.jsonl"))
-        counts = count_events(files)
+        found = {path: path.stat().st_size for path in sorted(directory.glob("*.jsonl"))}
+        if found != sizes:
+            sizes = found
+            counts = count_events(list(found))
         if counts["next"] == result.next and counts["last"] == result.last:
-            return counts, files
+            return counts, list(found)
         if time.monotonic() > deadline:
             break
         time.sleep(0.5)
-    if not files:
+    if not found:
         raise MissingDataError(f"run {result.run} left no log in {directory}; check RECSYS_SERVICE_LOGS of service and upload")
     raise CorruptDataError(
         f"run {result.run} was answered {result.next} next and {result.last} last events, "

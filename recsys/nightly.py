@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import IO, Any, cast
 
-from recsys import catalog, keyspace, logs, publish
+from recsys import catalog, keyspace, live, logs, publish
 from recsys.exceptions import MissingDataError, SimulationError
 from recsys.schemas import EXPERIMENT, Arm, Experiment, RunSpec, ShardResult, night_seed
 from recsys.settings import Settings
@@ -86,7 +86,7 @@ def publish_candidate(settings: Settings, log_date: date) -> Summary:
     if content.sessions:
         arms.append(Arm("T2", "session", version))
     if baseline and baseline != version:
-        _restore_version(store, client, baseline)
+        live.publish_again(client, store, baseline)
         arms.append(Arm("L", "dae", baseline))
     seed = night_seed(settings.seed, log_date)
     spec = _spec(version, version, 0.0, seed, Experiment(EXPERIMENT, tuple(arms), str(log_date)), settings)
@@ -176,8 +176,8 @@ def refuse(settings: Settings, log_date: date, *, run: str) -> Summary:
     gate = store.read_json(f"gates/date={log_date}", "gate.json")
     build_refused_report(store, log_date, gate)
     client = keyspace.connect(settings)
-    live = publish.live(client).version
-    verdict = _record(store, log_date, {"verdict": "gate_refused", "reasons": gate["reasons"], "version": "", "live": live})
+    serving = publish.live(client).version
+    verdict = _record(store, log_date, {"verdict": "gate_refused", "reasons": gate["reasons"], "version": "", "live": serving})
     publish.drop_lease(client, log_date, run)
     return verdict
 
@@ -190,6 +190,8 @@ def promote(
     Args:
         promote: None follows the report (a backfill then holds); False holds; True lets a backfill promote too.
     """
+    from recsys.abtest.report import finish_report
+
     store = Storage(settings.storage_url)
     client = keyspace.connect(settings)
     decision = store.read_json(f"reports/date={log_date}", "report.json")["decision"]
@@ -198,6 +200,7 @@ def promote(
     done = _recorded(store, log_date)
     if done and done["version"] == version and done["verdict"] == "promoted" and pointer.version != version:
         log.info("log date %s was promoted before; live has moved on to %s", log_date, pointer.version)
+        finish_report(store, log_date, done)
         publish.drop_lease(client, log_date, run)
         return done
     wanted = promote if promote is not None else not backfill
@@ -214,22 +217,29 @@ def promote(
         )
         if not moved:
             reasons.append(f"Not promoted: {sentence}.")
-    live = version if moved else pointer.version
-    verdict = {"verdict": "promoted" if moved else "held", "reasons": reasons, "version": version, "live": live}
+    serving = version if moved else pointer.version
+    verdict = {"verdict": "promoted" if moved else "held", "reasons": reasons, "version": version, "live": serving}
     _record(store, log_date, verdict)
+    finish_report(store, log_date, verdict)
+    if moved:
+        live.save(client, store)
     publish.drop_lease(client, log_date, run)
     return verdict
 
 
-def run(settings: Settings, log_date: date, *, run_id: str, promote_it: bool | None = None) -> Summary:
-    """The whole night for one log date, in this process; returns the verdict."""
+def run(settings: Settings, log_date: date, *, run_id: str, promote_it: bool | None = None, backfill: bool = False) -> Summary:
+    """The whole night for one log date, in this process; returns the verdict.
+
+    Args:
+        backfill: play C and T1 only, and hold unless ``promote_it`` is true.
+    """
     if not wait_for_logs(settings, log_date):
         raise MissingDataError(
             f"logs/date={log_date} is not in {settings.storage_url}; collect it with 'recsys traffic --date {log_date}'"
         )
     client = keyspace.connect(settings)
     with publish.lease(client, log_date, run_id):
-        collect(settings, log_date, run=run_id)
+        collect(settings, log_date, run=run_id, backfill=backfill)
         train(settings, log_date)
         if not gate(settings, log_date)["passed"]:
             return refuse(settings, log_date, run=run_id)
@@ -238,7 +248,7 @@ def run(settings: Settings, log_date: date, *, run_id: str, promote_it: bool | N
         results = simulate_all(settings, candidate["base"], settings.episodes, candidate["seed"], run_id)
         upload(settings, log_date, candidate["base"], results)
         report(settings, log_date)
-        return promote(settings, log_date, run=run_id, version=candidate["version"], promote=promote_it)
+        return promote(settings, log_date, run=run_id, version=candidate["version"], promote=promote_it, backfill=backfill)
 
 
 def simulate_all(
@@ -308,17 +318,6 @@ def _baseline(store: Storage, log_date: date) -> str:
 
 def _version_date(version: str) -> date | None:
     return date.fromisoformat(version[:10]) if version else None
-
-
-def _restore_version(store: Storage, client: Any, version: str) -> None:
-    """Put a version that Redis has lost or collected back from its files."""
-    if client.hget(keyspace.version_key(version), "state") == b"complete":
-        return
-    when = date.fromisoformat(version[:10])
-    content = publish.read_directory(store.local(f"recommendations/date={when}"))
-    found = publish.publish_version(client, content, when)
-    if found != version:
-        raise MissingDataError(f"version {version} is neither in Redis nor in the files of {when}, which hold {found}")
 
 
 def _recorded(store: Storage, log_date: date) -> Summary | None:

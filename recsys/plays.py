@@ -81,10 +81,12 @@ def load_plays(store: Storage, log_date: date, world: Path) -> Plays:
     day = table["log_date"].to_numpy().astype("datetime64[D]")
     run = table["run"].combine_chunks().dictionary_encode().indices.to_numpy()
     parts = (row, day.astype(np.int64), run, table["session"].to_numpy())
-    return from_columns(
-        len(users), artist_of, _changes(parts), row, track, table["hundredths"].to_numpy(), table["step"].to_numpy(),
-        table["propensity"].to_numpy(), day,
-    )  # fmt: skip
+    begins, step = _changes(parts), table["step"].to_numpy()
+    answer = table["recommendation"].fill_null(-1).to_numpy()
+    told = ~begins[1:] & (step[1:] == step[:-1] + 1) & (answer[:-1] == track[1:])
+    propensity = np.full(len(row), np.nan)
+    propensity[1:] = np.where(told, table["propensity"].to_numpy()[:-1], np.nan)
+    return from_columns(len(users), artist_of, begins, row, track, table["hundredths"].to_numpy(), step, propensity, day)
 
 
 def from_columns(

@@ -177,9 +177,12 @@ def live(client: redis.Redis) -> Live:
 
 
 def promote(
-    client: redis.Redis, version: str, log_date: date, *, who: str, why: str, generation: int | None = None
+    client: redis.Redis, version: str, log_date: date, *, who: str, why: str, generation: int | None = None, forced: bool = False
 ) -> tuple[bool, str]:
     """Make a version live, if the pointer is still at ``generation`` and not at a later log date.
+
+    Args:
+        forced: let a version of an older log date follow, as a person may want.
 
     Returns:
         Whether the version is live now, and a sentence that says why or why not.
@@ -191,7 +194,17 @@ def promote(
         raise MissingDataError(f"version {version} is not in Redis; publish it first")
     expected = "" if generation is None else str(generation)
     outcome, current, now = client.fcall(
-        "recsys_promote", 2, keyspace.LIVE, keyspace.BLOCKED, expected, version, str(log_date), who, why, "0"
+        "recsys_promote",
+        3,
+        keyspace.LIVE,
+        keyspace.BLOCKED,
+        keyspace.AUDIT,
+        expected,
+        version,
+        str(log_date),
+        who,
+        why,
+        "1" if forced else "0",
     )
     current = _text(current)
     sentences = {
@@ -199,7 +212,8 @@ def promote(
         "already": f"{version} was live already (generation {now})",
         "moved": f"the live version moved to {current} (generation {now}) meanwhile",
         "older": f"the live version {current} is of a later log date",
-        "blocked": f"{version} was rolled back and has not been released",
+        "blocked": f"{version} was rolled back or held and has not been released",
+        "held": f"all promotions are held; {current or 'nothing'} stays live",
     }
     word = _text(outcome)
     if word == "promoted":

@@ -28,6 +28,7 @@ LOG_FIELDS = (
 
 Recommender = Literal["dae", "contextual", "top100", "session"]
 
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}\.[0-9]{1,4}\.[A-Za-z0-9_-]{1,40}")
 
 
@@ -137,6 +138,17 @@ def parse_date(text: str, name: str = "log date") -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise InvalidInputError(f"{name} {text!r} is not a date of the form YYYY-MM-DD, such as 2026-11-23") from None
+
+
+def plain_user(text: str) -> str:
+    """The name of a user of HDFS, as it stands in paths and requests.
+
+    Raises:
+        InvalidInputError: it holds anything but letters, digits and ``_.-``, such as a ``/``.
+    """
+    if not _USER.fullmatch(text):
+        raise InvalidInputError(f"user name {text[:100]!r} must be a plain name of letters, digits and _.-, without '/'")
+    return text
 
 
 def night_seed(seed: int, log_date: date) -> int:

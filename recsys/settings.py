@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     episodes: int = Field(20_000, ge=1, description="Simulated sessions of a night.")
     shards: int = Field(2, ge=1, le=64, description="Simulation shards of a night.")
     batch: int = Field(0, ge=0, le=4096, description="Events a call to /batch in a night's simulation; 0: single requests.")
+    engine: Literal["duckdb", "spark"] = Field("duckdb", description="Query engine of collection.")
+    malformed: float = Field(0.01, ge=0, le=1, description="Share of malformed log lines beyond which collection fails.")
     exploration: float = Field(
         0.1, ge=0, le=1, description="Share of random answers in simulated traffic once a version is live."
     )
@@ -49,7 +51,8 @@ class Settings(BaseSettings):
     model: str = Field("dae", description="Model behind T1: dae, ease, popularity, response, or package.module:Class.")
     dae: Path | None = Field(None, description="JSON file of the autoencoder's hyperparameters; empty: the defaults.")
     session_arm: bool = Field(False, description="Train the session-aware arm, play it as T2 and let it serve what is live.")
-    margin: float = Field(0.02, ge=0, lt=1, description="How much worse than the live version is still not worse.")
+    promotion: Path | None = Field(None, description="YAML file of the promotion rule; empty: config/promotion.yml's values.")
+    deadline_hours: float = Field(4.0, gt=0, description="Hours after which a night that has not ended is reported as late.")
     history_ttl: int = Field(86_400, ge=60, description="Seconds that an idle session's history is kept.")
 
     @cached_property
@@ -63,6 +66,29 @@ class Settings(BaseSettings):
         return self.service_logs or self.var / "service-logs"
 
 
+class HdfsOptions(BaseSettings):
+    """How HDFS is reached when the storage is ``webhdfs://``: ``RECSYS_HDFS_…`` variables."""
+
+    model_config = SettingsConfigDict(env_prefix="RECSYS_HDFS_", frozen=True, extra="ignore")
+
+    user: str = Field("", description="Acts as this user; empty: the one in the URL, else the process's own.")
+    hosts: str = Field("", description="Hosts to use instead of those that HDFS names: datanode=127.0.0.1,other:9864=host:port.")
+    timeout: float = Field(60.0, gt=0, description="Seconds until a silent connection counts as lost.")
+    patience: float = Field(60.0, ge=0, description="Seconds during which what may pass is tried again.")
+
+    @cached_property
+    def host_map(self) -> dict[str, str]:
+        """Host, or host:port, to its replacement.
+
+        Raises:
+            InvalidInputError: an entry is not of the form ``a=b``.
+        """
+        pairs = [entry.strip().partition("=") for entry in self.hosts.split(",") if entry.strip()]
+        if any(not all(pair) for pair in pairs):
+            raise InvalidInputError(f"RECSYS_HDFS_HOSTS is {self.hosts!r}: entries must be of the form host=replacement")
+        return {name: wanted for name, _, wanted in pairs}
+
+
 def load_settings(**overrides: object) -> Settings:
     """Read the environment; ``overrides`` win where they are not None.
 
@@ -72,6 +98,22 @@ def load_settings(**overrides: object) -> Settings:
     try:
         return Settings(**{k: v for k, v in overrides.items() if v is not None})  # type: ignore[arg-type]
     except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else "?"
-        raise InvalidInputError(f"setting {name} (RECSYS_{name.upper()}) is {first['input']!r}: {first['msg']}") from None
+        raise _refusal(error, "RECSYS_") from None
+
+
+def load_hdfs_options() -> HdfsOptions:
+    """Read the environment.
+
+    Raises:
+        InvalidInputError: a value breaks its constraint; the message names variable, value and constraint.
+    """
+    try:
+        return HdfsOptions()  # type: ignore[call-arg]
+    except ValidationError as error:
+        raise _refusal(error, "RECSYS_HDFS_") from None
+
+
+def _refusal(error: ValidationError, prefix: str) -> InvalidInputError:
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else "?"
+    return InvalidInputError(f"setting {name} ({prefix}{name.upper()}) is {first['input']!r}: {first['msg']}")

@@ -22,7 +22,13 @@ from recsys.storage import Storage
 #: Fields of a log record that differ between equal nights.
 VOLATILE_FIELDS = ("timestamp", "latency", "run", "version")
 #: Keys of JSON documents that hold times, wherever they stand.
-VOLATILE_KEYS = frozenset({"timing", "mean_request_time", "latency_p50", "latency_p99", "seconds", "degraded_share"})
+VOLATILE_KEYS = frozenset({"timing", "mean_request_time", "latency_p50", "latency_p99", "seconds", "degraded_share"}) | {
+    "outcome",
+    "calibration",
+    "paired",
+    "history",
+    "pictures",  # what else stood in the storage when the report was written
+}
 
 
 @dataclass

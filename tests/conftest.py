@@ -5,12 +5,13 @@ import os
 import pytest
 
 from tests.components import valkey
+from tests.hdfs import hdfs, hdfs_root, scratch
 
-__all__ = ["valkey"]
+__all__ = ["hdfs", "hdfs_root", "scratch", "valkey"]
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the person who runs the tests reaches them."""
-    for name in [n for n in os.environ if n.startswith("RECSYS_")]:
+    for name in [n for n in os.environ if n.startswith("RECSYS_") and n != "RECSYS_HADOOP"]:
         monkeypatch.delenv(name)

@@ -43,7 +43,8 @@ def write_plays(store: Storage, parts: list[Plays]) -> None:
         columns = {
             "user": plays.row.astype(np.int32), "run": pa.array(["traffic"] * count), "session": np.cumsum(begins),
             "step": plays.step.astype(np.int32), "track": plays.track.astype(np.int32), "hundredths": plays.time.astype(np.int16),
-            "propensity": pa.array(plays.propensity, mask=begins), "log_date": plays.day,
+            "recommendation": pa.array(np.roll(plays.track, -1).astype(np.int32), mask=np.roll(begins, -1)),
+            "propensity": pa.array(np.roll(plays.propensity, -1), mask=np.roll(begins, -1)), "log_date": plays.day,
         }  # fmt: skip
         tables.append(pa.table(columns))
         user, track = np.unique(np.stack([plays.row, plays.track])[:, plays.time > 80], axis=1)

@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.collect import collect_interactions
-from recsys.exceptions import MissingDataError
+from recsys.exceptions import CorruptDataError, MissingDataError
+from recsys.manifest import sha256
 from recsys.settings import load_settings
 from recsys.storage import Storage
 
 DAY = date(2026, 1, 5)
-SETTINGS = load_settings(window=3)
+SETTINGS = load_settings(window=3, malformed=1.0)
 
 
 def record(user: int, step: int, track: int, time: float, message: str = "next", **more: Any) -> str:
@@ -102,3 +103,47 @@ def test_logs_without_a_valid_record_are_an_error(tmp_path: Path) -> None:
 def test_two_tries_of_a_shard_count_once(store: Storage) -> None:
     publish(store, "2026-01-05", record(1, 0, 5, 1.0) + record(1, 0, 5, 1.0, run="traffic.0.b"))
     assert collect_interactions(store, DAY, SETTINGS)["repeated"] == 1
+
+
+def test_malformed_lines_go_to_quarantine_with_their_reason(store: Storage) -> None:
+    publish(store, str(DAY), record(1, 0, 5, 1.0) + record(3, 0, 1, 1.5) + "{]\n" + record(3, 0, 1, 1.0)[:-1])
+    counts = collect_interactions(store, DAY, SETTINGS)
+    assert counts["malformed"] == 3
+    name = f"quarantine/date={DAY}"
+    rows = [json.loads(line) for line in (store.local(name) / "malformed.jsonl").read_text().splitlines()]
+    assert [(r["file"], r["line"], r["reason"]) for r in rows] == [
+        ("0000-w.jsonl", 2, "time out of range"), ("0000-w.jsonl", 3, "not JSON"), ("0000-w.jsonl", 4, "unterminated"),
+    ]  # fmt: skip
+    assert rows[1]["text"] == "{]"
+    assert store.manifest(name).counts == {"lines": 4, "time out of range": 1, "not JSON": 1, "unterminated": 1}
+    publish(store, str(DAY), record(1, 0, 5, 1.0))
+    collect_interactions(store, DAY, SETTINGS)
+    assert not store.is_complete(name)
+
+
+def test_too_many_malformed_lines_are_an_error_that_counts_them(store: Storage) -> None:
+    good = "".join(record(1, step, 5, 1.0) for step in range(98))
+    publish(store, str(DAY), good + "{]\n" * 2 + record(3, 0, 1, 1.0)[:-1])
+    settings = load_settings(window=3, malformed=0.01)
+    with pytest.raises(CorruptDataError, match=r"2 of 104 lines are malformed \(2 not JSON, 1 unterminated\)"):
+        collect_interactions(store, DAY, settings)
+    assert not store.is_complete(f"interactions/date={DAY}")
+    assert store.is_complete(f"quarantine/date={DAY}")
+    publish(store, str(DAY), good + "{]\n")
+    assert collect_interactions(store, DAY, settings)["malformed"] == 1
+
+
+def test_a_file_is_the_same_bytes_whatever_the_number_of_threads(tmp_path: Path) -> None:
+    import ibis
+
+    from recsys.engines import ROW_GROUP, engine
+
+    checksums = set()
+    for threads in (1, 2, 7):
+        with engine("duckdb", tmp_path) as queries:
+            queries._connection.raw_sql(f"SET threads = {threads}")
+            numbers = ibis.range(0, 2 * ROW_GROUP + 7).unnest().name("n").as_table()
+            table = queries.keep(numbers.mutate(key=lambda t: (t.n * 7919) % 1_000_003, text=lambda t: t.n.cast("string")))
+            queries.write(table.order_by(["key", "n"]), tmp_path / "a.parquet")
+        checksums.add(sha256(tmp_path / "a.parquet"))
+    assert len(checksums) == 1

@@ -18,7 +18,6 @@ from recsys.exceptions import InvalidInputError
 CONFIDENCE = 0.95
 POWER = 0.8
 SAMPLE_RATIO_ALARM = 0.001
-VALIDITY_ALARM = 0.001
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Comparison:
     name: str
     arm: str
     control: str
-    role: Literal["primary", "secondary", "validity", "cost", "context", "non_inferiority"]
+    role: Literal["primary", "secondary", "validity", "cost", "context", "non_inferiority", "adjusted"]
     control_users: int
     treatment_users: int
     control_mean: float | None = None
@@ -53,6 +52,20 @@ class Comparison:
     def better(self) -> bool:
         """Whether the whole relative interval lies above 0."""
         return self.ci_low_percent is not None and self.ci_low_percent > 0
+
+
+@dataclass(frozen=True)
+class Adjusted:
+    """A comparison whose noise was reduced by what is known of the users from before the experiment.
+
+    ``correlation`` is that of the metric with the earlier value, over both arms; ``variance_ratio`` the variance of the effect
+    that is left (None without a result); ``known`` the share of users with an earlier value.
+    """
+
+    result: Comparison
+    correlation: float | None
+    variance_ratio: float | None
+    known: float
 
 
 @dataclass(frozen=True)
@@ -143,6 +156,46 @@ def _measured(result: Comparison, moments: list[tuple[float, float]], effect: fl
     )
 
 
+def adjust(metric: Metric, control: Columns, treatment: Columns, *, confidence: float = CONFIDENCE) -> Adjusted:
+    """The comparison of :func:`welch` with CUPED (Deng, Xu, Kohavi and Walker 2013), for metrics of kind mean.
+
+    A user's value y becomes y - theta (x - mean x), x the column ``before``: the same metric before the experiment, NaN for a
+    user who was not there; such a user gets the mean of the others. theta = cov(x, y) / var(x) over both arms.
+    """
+    plain = replace(welch(metric, control, treatment, confidence=confidence), role="adjusted")
+    y = [metric.values(users) for users in (control, treatment)]
+    x = [np.asarray(users["before"], dtype=np.float64)[_kept(metric, users)] for users in (control, treatment)]
+    together = np.concatenate(x)
+    known = np.isfinite(together)
+    share = float(known.mean()) if len(known) else 0.0
+    if plain.p_value is None:
+        return Adjusted(plain, None, None, share)
+    if known.sum() < 2 or together[known].std() == 0:
+        return Adjusted(replace(plain, reason="nothing tells the users apart from before the experiment"), None, None, share)
+    mean = float(together[known].mean())
+    x = [np.where(np.isfinite(values), values, mean) for values in x]
+    covariance = np.cov(np.concatenate(x), np.concatenate(y))
+    theta = float(covariance[0, 1] / covariance[0, 0])
+    moved = [values - theta * (earlier - mean) for values, earlier in zip(y, x, strict=True)]
+    (control_mean, control_var), (treatment_mean, treatment_var) = moments = [
+        (float(values.mean()), float(values.var(ddof=1))) for values in moved
+    ]
+    result = replace(plain, control_mean=control_mean, treatment_mean=treatment_mean, effect=treatment_mean - control_mean)
+    before = sum(float(values.var(ddof=1)) / len(values) for values in y)
+    after = control_var / len(moved[0]) + treatment_var / len(moved[1])
+    return Adjusted(
+        _measured(result, moments, treatment_mean - control_mean, confidence),
+        float(covariance[0, 1] / math.sqrt(covariance[0, 0] * covariance[1, 1])), after / before, share,
+    )  # fmt: skip
+
+
+def _kept(metric: Metric, users: Columns) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+    """Users that :meth:`Metric.parts` keeps."""
+    if metric.denominator is None:
+        return np.ones(len(users[metric.numerator]), dtype=bool)
+    return np.asarray(users[metric.denominator]) > 0
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjusted p-values, in the given order (Holm 1979).
 
@@ -187,7 +240,7 @@ def against_live(candidate: Columns, live: Columns, arm: str, live_arm: str) -> 
     return replace(welch(PRIMARY, live, candidate), arm=arm, control=live_arm, role="non_inferiority")
 
 
-def sample_ratio(users: Mapping[str, int], shares: Mapping[str, float]) -> SampleRatio:
+def sample_ratio(users: Mapping[str, int], shares: Mapping[str, float], *, alarm: float = SAMPLE_RATIO_ALARM) -> SampleRatio:
     """Chi-square test of the numbers of users against the shares of the design.
 
     Args:
@@ -203,4 +256,4 @@ def sample_ratio(users: Mapping[str, int], shares: Mapping[str, float]) -> Sampl
     if total == 0:
         return SampleRatio(observed, expected, None, False, "there are no users")
     p_value = float(stats.chisquare(list(observed.values()), list(expected.values())).pvalue)
-    return SampleRatio(observed, expected, p_value, p_value >= SAMPLE_RATIO_ALARM)
+    return SampleRatio(observed, expected, p_value, p_value >= alarm)

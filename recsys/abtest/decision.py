@@ -1,18 +1,17 @@
 """The promotion rule: which conditions a candidate must meet, evaluated line by line.
 
-In go the comparisons, the checks and the guardrails of a report; out comes a verdict with one plain sentence a rule. Timings are
-shown in the report but decide nothing, so that two runs of the same night decide alike.
+In go the comparisons, the checks and the guardrails of a report, and the configured limits; out comes a verdict with one plain
+sentence a rule. Timings are shown in the report but decide nothing unless the configuration limits them, so that two runs of the
+same night decide alike.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from recsys.abtest.analysis import VALIDITY_ALARM, Comparison, SampleRatio
-from recsys.abtest.metrics import GUARDRAILS, PRIMARY
-
-#: More dropped records or sessions than this share, and the log itself is in doubt.
-MAX_DROPPED = 0.01
+from recsys.abtest.analysis import Comparison, SampleRatio
+from recsys.abtest.metrics import PRIMARY, Guardrail
+from recsys.abtest.rule import PromotionRule
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def decide(
     primary: Comparison | None,
     live: Comparison | None,
     *,
-    margin: float,
+    rule: PromotionRule,
     ratio: SampleRatio,
     validity: Sequence[Comparison],
     guardrails: Mapping[str, float | None],
@@ -52,15 +51,14 @@ def decide(
     Args:
         primary: the primary metric of the candidate against the control; None if one of the arms is missing.
         live: the primary metric of the candidate against the live version; None if no live version took part.
-        margin: how much worse than live is still not worse, as a fraction.
         guardrails: the candidate's values by name.
         counts: of :class:`recsys.abtest.sessions.ExperimentLog`.
     """
-    lines = [_better(primary)]
+    lines = [_better(primary, rule.minimum_effect_percent)]
     if live is not None:
-        lines.append(_not_worse(live, margin))
-    lines += [_ratio(ratio), _assignment(counts), _arrivals(validity), _complete(counts)]
-    lines += _guardrails(guardrails)
+        lines.append(_not_worse(live, rule.margin))
+    lines += [_ratio(ratio), _assignment(counts), _arrivals(validity, rule.arrivals_alarm), _complete(counts, rule.max_dropped)]
+    lines += _guardrails(guardrails, rule.limited())
     return Decision("promote" if all(line.ok for line in lines) else "hold", tuple(lines))
 
 
@@ -80,22 +78,21 @@ def interval(result: Comparison) -> str:
     return f"95 % interval {percent(result.ci_low_percent)} to {percent(result.ci_high_percent)}"
 
 
-def _better(result: Comparison | None) -> Line:
+def _better(result: Comparison | None, least: float) -> Line:
     rule = "better than control"
     if result is None:
         return Line(rule, False, "Better than the control: cannot be said, because one of the two arms has no users.")
     name = f"{PRIMARY.label} of {result.arm} against {result.control}"
-    if result.effect_percent is None or result.p_value is None:
+    if result.effect_percent is None or result.ci_low_percent is None or result.ci_high_percent is None:
         return Line(rule, False, f"{name}: no result, because {result.reason}.")
-    low, high = result.ci_low_percent or 0.0, result.ci_high_percent or 0.0
-    said = (
-        "above 0, so it is better"
-        if low > 0
-        else "below 0, so it is worse"
-        if high < 0
-        else "around 0, so no difference is shown"
-    )
-    return Line(rule, result.better, f"{name}: {percent(result.effect_percent)} ({interval(result)}), {said}.")
+    low, high = result.ci_low_percent, result.ci_high_percent
+    if low > least:
+        said = f"above {least:g}, so it is better"
+    elif high < least:
+        said = f"below {least:g}, so it is worse" if least == 0 else f"below the {least:g} % that are asked for"
+    else:
+        said = f"around {least:g}, so no difference is shown" if least == 0 else f"not above the {least:g} % that are asked for"
+    return Line(rule, low > least, f"{name}: {percent(result.effect_percent)} ({interval(result)}), {said}.")
 
 
 def _not_worse(result: Comparison, margin: float) -> Line:
@@ -131,26 +128,26 @@ def _assignment(counts: Mapping[str, int]) -> Line:
     return Line("assignment", False, told)
 
 
-def _arrivals(validity: Sequence[Comparison]) -> Line:
+def _arrivals(validity: Sequence[Comparison], alarm: float) -> Line:
     tested = [c for c in validity if c.p_value is not None]
-    bad = [c for c in tested if (c.p_value or 0.0) < VALIDITY_ALARM]
+    bad = [c for c in tested if (c.p_value or 0.0) < alarm]
     if bad:
         said = "; ".join(f"{c.arm} {c.treatment_mean:.2f} against {c.control_mean:.2f}" for c in bad)
         return Line("arrivals", False, f"Arrivals: sessions a user differ ({said}), which no recommendation can cause.")
     return Line("arrivals", True, "Arrivals: sessions a user do not differ between the arms, as it must be.")
 
 
-def _complete(counts: Mapping[str, int]) -> Line:
+def _complete(counts: Mapping[str, int], most: float) -> Line:
     records = max(1, counts["events"] + counts["malformed"])
     sessions = max(1, counts["sessions"] + counts["unfinished_sessions"])
     lost = max(counts["malformed"] / records, counts["unfinished_sessions"] / sessions)
     said = f"{counts['malformed']:,} malformed lines, {counts['unfinished_sessions']:,} unfinished sessions"
-    return Line("logs", lost <= MAX_DROPPED, f"Logs: {said}; at most {100 * MAX_DROPPED:g} % may be lost.")
+    return Line("logs", lost <= most, f"Logs: {said}; at most {100 * most:g} % may be lost.")
 
 
-def _guardrails(values: Mapping[str, float | None]) -> list[Line]:
+def _guardrails(values: Mapping[str, float | None], limited: Sequence[Guardrail]) -> list[Line]:
     lines = []
-    for guardrail in GUARDRAILS:
+    for guardrail in limited:
         value = values.get(guardrail.name)
         if value is None or (guardrail.at_most is None and guardrail.at_least is None):
             continue

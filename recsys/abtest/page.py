@@ -4,22 +4,27 @@ In go the report's document and its pictures; out comes report.html. The words o
 """
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from recsys.abtest.decision import p_text, percent
 from recsys.abtest.metrics import GUARDRAILS, METRICS
-from recsys.abtest.pictures import DARK, Picture
+from recsys.abtest.pictures import DARK
 
-VERDICTS = {"promote": "Promote", "hold": "Hold", "gate_refused": "Refused by the gate"}
+#: What the first screen says: before the night's last step the report's decision, afterwards what came of it.
+VERDICTS = {
+    "promote": "To be promoted", "hold": "To be held", "gate_refused": "Refused by the gate", "promoted": "Promoted",
+    "held": "Held",
+}  # fmt: skip
+STYLES = {"promote": "promote", "promoted": "promote", "hold": "hold", "held": "hold", "gate_refused": "gate_refused"}
 ROLES = {
     "primary": "decides", "secondary": "secondary", "validity": "validity check", "cost": "cost", "context": "for comparison",
-    "non_inferiority": "not worse than live",
+    "non_inferiority": "not worse than live", "adjusted": "adjusted (CUPED)",
 }  # fmt: skip
 
 
-def write_page(directory: Path, report: Mapping[str, Any], pictures: Sequence[Picture]) -> None:
+def write_page(directory: Path, report: Mapping[str, Any]) -> None:
     """Write ``report.html`` beside the pictures, which are embedded."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -34,31 +39,57 @@ def write_page(directory: Path, report: Mapping[str, Any], pictures: Sequence[Pi
     environment.filters["glue"] = lambda text: text.replace(" %", "\u00a0%")
     environment.filters["guardrail"] = lambda row: "not logged" if row["value"] is None else _guardrail(row["name"], row["value"])
     images = [
-        {"picture": picture, "light": _data_url(directory / f"{picture.name}.png"),
-         "dark": _data_url(directory / f"{picture.name}{DARK.suffix}.png")}
-        for picture in pictures
+        {"picture": picture, "light": _data_url(directory / f"{picture['name']}.png"),
+         "dark": _data_url(directory / f"{picture['name']}{DARK.suffix}.png")}
+        for picture in report["pictures"]
     ]  # fmt: skip
     page = environment.get_template("report.html.j2").render(
         report=report, primary=_primary(report), images=images,
-        verdict=VERDICTS[report["decision"]["verdict"]], roles=ROLES, said=headline(report),
+        verdict=VERDICTS[verdict_of(report)], style=STYLES[verdict_of(report)], roles=ROLES, said=headline(report),
         definitions=[*METRICS, *GUARDRAILS], groups=_groups(report), guardrails=_guardrail_groups(report),
         gate=facts(report["gate"]), model=facts(report["model"]),
     )  # fmt: skip
     (directory / "report.html").write_text(page, encoding="utf-8")
 
 
+def verdict_of(report: Mapping[str, Any]) -> str:
+    """A key of :data:`VERDICTS`."""
+    return str((report["outcome"] or report["decision"])["verdict"])
+
+
+def came_of_it(report: Mapping[str, Any]) -> str:
+    """Whether it was promoted, and why, in one or two sentences."""
+    failed = [rule["text"] for rule in report["decision"]["rules"] if not rule["ok"]]
+    broken = f"{len(failed)} of {len(report['decision']['rules'])} rules fail{'s' if len(failed) == 1 else ''}. "
+    outcome = report["outcome"]
+    if outcome is None:
+        return (
+            broken + failed[0] if failed else "Every rule for a promotion holds; the pointer has not been moved by this report."
+        )
+    if outcome["verdict"] == "promoted":
+        return f"It was promoted, because every rule holds: version {outcome['version']} serves the listeners from then on."
+    stays = f"{outcome['live']} stays live." if outcome["live"] else "Nothing is live."
+    why = broken + failed[0] if failed else str(outcome["reasons"][-1])
+    return f"It was held; {stays} {why}"
+
+
 def headline(report: Mapping[str, Any]) -> dict[str, str]:
-    """The answer in plain words: ``title`` (is it better), ``size`` (by how much), ``sure`` (how sure)."""
+    """The answer in plain words: ``title`` (is it better), ``size`` (by how much), ``sure`` (how sure), ``outcome``."""
     if report["decision"]["verdict"] == "gate_refused":
         return {
             "title": "Last night's model was not good enough to be tried on listeners.",
             "size": "It was compared with simpler recommenders and with the live version on a day it had not seen.",
-            "sure": "Nothing changed: whatever was live before is live now.",
-        }
+            "sure": "", "outcome": "Nothing changed: whatever was live before is live now.",
+        }  # fmt: skip
     primary = _primary(report)
     if primary is None or primary["effect_percent"] is None:
         why = primary["reason"] if primary else "one of the arms has no users"
-        return {"title": "The logs give no answer.", "size": f"No effect can be measured: {why}.", "sure": ""}
+        return {
+            "title": "The logs give no answer.",
+            "size": f"No effect can be measured: {why}.",
+            "sure": "",
+            "outcome": came_of_it(report),
+        }
     effect, low, high = (primary[key] for key in ("effect_percent", "ci_low_percent", "ci_high_percent"))
     arm, control = _label(report, primary["arm"]), _label(report, primary["control"])
     change = f"{abs(effect):.1f} % {'longer' if effect >= 0 else 'shorter'}"
@@ -78,7 +109,7 @@ def headline(report: Mapping[str, Any]) -> dict[str, str]:
     )
     if low <= 0 <= high and primary["mde_percent"] is not None:
         sure += f" An effect of {primary['mde_percent']:.1f} % or more would probably have been found."
-    return {"title": title, "size": size, "sure": sure}
+    return {"title": title, "size": size, "sure": sure, "outcome": came_of_it(report)}
 
 
 def facts(document: Mapping[str, Any] | None) -> list[tuple[str, str]]:
@@ -125,7 +156,8 @@ def _label(report: Mapping[str, Any], arm: str) -> str:
 def _groups(report: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, Any]]]]:
     """Metrics by pair of arms, those of the treatments first."""
     found: dict[str, list[Mapping[str, Any]]] = {}
-    for row in [*report["metrics"], *([report["against_live"]] if report["against_live"] else [])]:
+    extra = [row for row in (report["adjusted"], report["against_live"]) if row]
+    for row in [*report["metrics"], *extra]:
         found.setdefault(f"{_label(report, row['arm'])} against {_label(report, row['control'])}", []).append(row)
     return sorted(found.items(), key=lambda group: group[1][0]["role"] == "context")
 

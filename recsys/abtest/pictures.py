@@ -32,7 +32,11 @@ DARK = Theme("-dark", "#e6ebf0", "#97a3af", "#2b3540", ("#9aa7b4", "#3cc4bb", "#
 
 
 #: Width and height in inches; the two in the middle stand side by side.
-SIZES = {"_effects": (8.8, 3.7), "_times": (4.7, 3.5), "_survival": (4.7, 3.5), "_cumulative": (8.8, 2.9)}
+SIZES = {"_effects": (8.8, 3.7), "_times": (4.7, 3.5), "_survival": (4.7, 3.5), "_cumulative": (8.8, 2.9), "_history": (8.8, 2.9)}
+
+
+#: zlib's level: smaller files than 1, much faster than its usual 6.
+COMPRESSION = 3
 
 
 @dataclass(frozen=True)
@@ -48,17 +52,32 @@ class Picture:
 def draw_all(report: Mapping[str, Any], log: ExperimentLog, directory: Path) -> list[Picture]:
     """Write every picture that the data allow as ``<name>.png`` and ``<name>-dark.png``."""
     pictures = []
-    for draw in (_effects, _times, _survival, _cumulative):
-        picture = None
+    for draw in (_effects, _times, _survival, _cumulative, _history):
+        picture = layout = None
         for theme in (LIGHT, DARK):
             figure, axes = _canvas(theme, *SIZES[draw.__name__])
             picture = draw(axes, report, log, theme)
-            if picture is not None:
-                figure.savefig(directory / f"{picture.name}{theme.suffix}.png", transparent=True)
-            figure.clear()
+            if picture is None:
+                break
+            if draw is not _effects:
+                axes.set_position(_room(*SIZES[draw.__name__]))
+            elif layout is None:
+                figure.set_layout_engine("constrained")
+            else:  # The same words in other colours take the same room.
+                axes.set_position(layout)
+            figure.savefig(
+                directory / f"{picture.name}{theme.suffix}.png", transparent=True, pil_kwargs={"compress_level": COMPRESSION}
+            )
+            layout = axes.get_position()
         if picture is not None:
             pictures.append(picture)
     return pictures
+
+
+def _room(width: float, height: float) -> tuple[float, float, float, float]:
+    """Where the axes stand (left, bottom, width, height as shares): room for tick labels and a label on two sides."""
+    left, bottom, right, top = 0.62, 0.5, 0.12, 0.1  # inches
+    return left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height
 
 
 def _canvas(theme: Theme, width: float, height: float) -> tuple[Any, Any]:
@@ -66,7 +85,7 @@ def _canvas(theme: Theme, width: float, height: float) -> tuple[Any, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=160, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=160)
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_facecolor("none")
@@ -162,7 +181,7 @@ def _times(axes: Any, report: Mapping[str, Any], log: ExperimentLog, theme: Them
         axes.axvline(min(mean, top), color=colour, linewidth=1.2, linestyle=(0, (4, 3)))
         told.append(f"{arm}: mean {mean:.2f}, median {np.median(sessions['time']):.2f}")
     axes.set_xlim(0, top)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.3 * axes.get_ylim()[1])  # room for the legend
     axes.set_xlabel("session time in tracks heard; last bin: and longer")
     axes.set_ylabel("% of sessions")
     _legend(axes, theme)
@@ -218,4 +237,40 @@ def _cumulative(axes: Any, report: Mapping[str, Any], log: ExperimentLog, theme:
         "cumulative", "Does the effect last",
         "The main effect with its 95 % interval when only each user's first sessions are counted.",
         f"Effect by number of sessions counted: {told}.",
+    )  # fmt: skip
+
+
+MAX_HISTORY = 60
+_WORDS = {"promoted": "promoted", "held": "held", "tested": "this night"}
+
+
+def _history(axes: Any, report: Mapping[str, Any], log: ExperimentLog, theme: Theme) -> Picture | None:
+    """The primary effect of every night up to this one."""
+    del log
+    primary = next((m for m in report["metrics"] if m["role"] == "primary" and m["arm"] == report["candidate"]), None)
+    rows = [row for row in report["history"] if row["ci_low_percent"] is not None]
+    if not rows or primary is None or primary["ci_low_percent"] is None:
+        return None
+    rows = [*rows, {**primary, "log_date": report["log_date"], "verdict": "tested"}][-MAX_HISTORY:]
+    colours = {"promoted": theme.good, "held": theme.arms[2], "tested": theme.ink}
+    axes.axhline(0, color=theme.faint, linewidth=1)
+    for verdict, word in _WORDS.items():
+        mine = [(x, row) for x, row in enumerate(rows) if row["verdict"] == verdict]
+        if mine:
+            x = [place for place, _ in mine]
+            colour = colours[verdict]
+            axes.vlines(
+                x, [r["ci_low_percent"] for _, r in mine], [r["ci_high_percent"] for _, r in mine], color=colour, linewidth=2
+            )
+            axes.plot(x, [r["effect_percent"] for _, r in mine], "o", color=colour, markersize=6, label=word)
+    every = max(1, len(rows) // 8)
+    axes.set_xticks(range(0, len(rows), every), [row["log_date"] for row in rows[::every]])
+    axes.margins(x=0.06)
+    axes.set_ylabel("effect in percent")
+    axes.legend(frameon=False, fontsize=9, labelcolor=theme.ink, loc="best", ncols=3)
+    told = "; ".join(f"{row['log_date']}: {row['effect_percent']:+.1f} %, {_WORDS[row['verdict']]}" for row in rows[-8:])
+    return Picture(
+        "history", "Night after night",
+        "The main effect of each night's candidate against the control, with its 95 % interval.",
+        f"Effects of the last nights. {told}.",
     )  # fmt: skip

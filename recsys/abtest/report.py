@@ -1,12 +1,13 @@
 """The A/B report of a night: from its experiment's logs to report.json, report.html and pictures.
 
 In goes ``experiments/date=D`` (or any directory of logs); out comes ``reports/date=D``. The same logs give the same report.json;
-what differs between two runs of the same night stands only in entries named mean_request_time or latency_…, or below a key
-``timing``.
+what differs between two runs of the same night stands only in entries named mean_request_time or latency_…, or below one of
+:data:`CONTEXT`.
 """
 
 import json
 import logging
+import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -16,27 +17,23 @@ from typing import Any
 
 import numpy as np
 
-from recsys.abtest.analysis import CONFIDENCE, POWER, Comparison, against_live, compare_arms, sample_ratio, welch
-from recsys.abtest.decision import Decision, decide
-from recsys.abtest.metrics import GUARDRAILS, METRICS, PRIMARY
+from recsys.abtest.document import SCHEMA, Document, document_of
 from recsys.abtest.page import write_page
 from recsys.abtest.pictures import draw_all
-from recsys.abtest.sessions import ExperimentLog, read_log
+from recsys.abtest.rule import load_rule
+from recsys.abtest.sessions import Before, ExperimentLog, read_before, read_log
 from recsys.exceptions import InvalidInputError
 from recsys.schemas import Experiment
 from recsys.settings import Settings
-from recsys.storage import Storage
+from recsys.storage import MANIFEST, SUCCESS, Storage
+from recsys.verify import nights
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 1
-CONTROL, CANDIDATE, LIVE = "C", "T1", "L"
+CONTROL, LIVE = "C", "L"
 LABELS = {"contextual": "contextual", "dae": "new version", "top100": "TOP 100"}
-#: Bounds of sessions a user between the groups of the effect by activity.
-ACTIVITY = ((1, 1), (2, 3), (4, None))
-MAX_CUMULATIVE = 12
-
-Document = dict[str, Any]
+#: Keys that depend on more than the night's own data: what happened afterwards, and what else stands in the storage.
+CONTEXT = ("outcome", "calibration", "paired", "history", "pictures")
 
 
 def build_report(
@@ -65,9 +62,10 @@ def build_report(
     arms = list(dict.fromkeys(arm.name for arm in experiment.arms))
     control = CONTROL if CONTROL in arms else arms[0]
     live = LIVE if LIVE in arms and control != LIVE else None
-    document = _document(
+    document = document_of(
         found, control, [a for a in arms if a not in (control, live)], live,
-        shares=dict(Counter(arm.name for arm in experiment.arms)), margin=settings.margin,
+        shares=dict(Counter(arm.name for arm in experiment.arms)), rule=load_rule(settings.promotion),
+        before=_before(store, log_date),
     )  # fmt: skip
     for arm in experiment.arms:
         entry = document["arms"][arm.name]
@@ -86,6 +84,7 @@ def build_report(
             "timing": {"checksum": manifest.checksum, "files": len(manifest.files)},
         },
     }  # fmt: skip
+    document |= _surroundings(store, log_date, settings, document)
     _publish(store, log_date, document, found)
     log.info("report of %s: %s", log_date, document["decision"]["verdict"])
     return document
@@ -103,6 +102,7 @@ def build_refused_report(
         "srm": {"p_value": None, "ok": None, "reason": "no experiment took place"}, "counts": {}, "warnings": [],
         "decision": {"verdict": "gate_refused", "reasons": reasons, "rules": []}, "cumulative": [], "activity": [],
         "gate": dict(gate), "model": dict(model) if model else None, "provenance": {"source": f"gates/date={log_date}"},
+        "adjusted": None, "rule": None, **dict.fromkeys(CONTEXT), "history": [], "pictures": [],
     }  # fmt: skip
     _publish(store, log_date, document, None)
     return document
@@ -115,7 +115,8 @@ def analyse(
     treatments: Sequence[str] | None = None,
     *,
     live: str | None = None,
-    margin: float = 0.02,
+    promotion: Path | None = None,
+    before: Path | Sequence[Path] | None = None,
     design: Experiment | None = None,
     catalogue: int = 0,
     out: Path | None = None,
@@ -125,6 +126,7 @@ def analyse(
     Args:
         logs: files or directories. experiment: its name in the records. control: name of the control arm.
         treatments: arms to test; all others by default. live: an arm that is the live version, for the non-inferiority rule.
+        promotion: YAML file of the promotion rule. before: logs from before the experiment, which make its noise smaller.
         design: lets assignments and unequal shares be checked. out: if given, the report's files are written there.
 
     Raises:
@@ -139,133 +141,20 @@ def analyse(
     if control in chosen or len(set(chosen)) != len(chosen):
         raise InvalidInputError(f"treatments {chosen} must be distinct and without the control {control!r}")
     shares = Counter(arm.name for arm in design.arms) if design else Counter(known)
-    document = _document(found, control, chosen, live, shares=dict(shares), margin=margin)
+    document = document_of(
+        found, control, chosen, live, shares=dict(shares), rule=load_rule(promotion),
+        before=None if before is None else read_before(before, found.first_ms),
+    )  # fmt: skip
     document |= {
         "log_date": None, "version": "", "gate": None, "model": None,
         "provenance": {"source": "given logs", "catalogue": catalogue,
                        "assignment": "recomputed from the hash" if design else "as logged; the hash was not recomputed"},
+        **dict.fromkeys(CONTEXT), "history": [], "pictures": [],
     }  # fmt: skip
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         _write(out, document, found)
     return document
-
-
-def _document(
-    found: ExperimentLog,
-    control: str,
-    treatments: list[str],
-    live: str | None,
-    *,
-    shares: Mapping[str, int],
-    margin: float,
-) -> Document:
-    context = [live] if live else []
-    users = {arm: found.of_arm(arm) for arm in dict.fromkeys([control, *treatments, *context])}
-    compared = compare_arms(users, control, treatments, context=context)
-    candidate = CANDIDATE if CANDIDATE in treatments else next(iter(treatments), None)
-    primary = next((c for c in compared if c.role == "primary" and c.arm == candidate), None)
-    versus = against_live(users[candidate], users[live], candidate, live) if candidate and live else None
-    ratio = sample_ratio({arm: len(found.of_arm(arm)["user"]) for arm in shares}, shares)
-    decision = decide(
-        primary, versus, margin=margin, ratio=ratio, validity=[c for c in compared if c.role == "validity"],
-        guardrails=found.guardrails.get(candidate or "", {}), counts=found.counts,
-    )  # fmt: skip
-    return {
-        "schema": SCHEMA, "experiment": found.experiment, "control": control, "treatments": treatments, "candidate": candidate,
-        "live_arm": live, "users": found.counts["users"], "sessions": found.counts["sessions"],
-        "metrics": [_row(c) for c in compared], "against_live": _row(versus) if versus else None, "margin": margin,
-        "confidence": CONFIDENCE, "power": POWER, "srm": asdict(ratio), "decision": _decision(decision),
-        "guardrails": _guardrail_rows(found, list(users)),
-        "arms": {arm: _arm(arm, columns) for arm, columns in users.items()},
-        "activity": _activity(users, control, candidate), "cumulative": _cumulative(found, control, candidate),
-        "counts": found.counts, "warnings": list(found.warnings),
-    }  # fmt: skip
-
-
-def _row(result: Comparison) -> Document:
-    metric = next(m for m in METRICS if m.name == result.name)
-    return asdict(result) | {"label": metric.label, "unit": metric.unit}
-
-
-def _decision(decision: Decision) -> Document:
-    return {"verdict": decision.verdict, "reasons": decision.reasons, "rules": [asdict(line) for line in decision.lines]}
-
-
-def _arm(arm: str, users: Mapping[str, Any]) -> Document:
-    counted = len(users["user"])
-    means = {m.name: float(m.values(users).mean()) for m in METRICS if m.kind == "mean" and not m.timing} if counted else {}
-    return {
-        "label": arm, "recommender": "", "version": "", "users": counted, "sessions": int(users["sessions"].sum()),
-        "plays": int(users["steps"].sum()), "means": means,
-    }  # fmt: skip
-
-
-def _guardrail_rows(found: ExperimentLog, arms: Sequence[str]) -> list[Document]:
-    """One row a guardrail and arm; value None where the log does not tell."""
-    rows = []
-    for guardrail in GUARDRAILS:
-        for arm in arms:
-            value = found.guardrails.get(arm, {}).get(guardrail.name)
-            rows.append(
-                {
-                    "name": guardrail.name, "label": guardrail.label, "unit": guardrail.unit, "arm": arm, "value": value,
-                    "at_most": guardrail.at_most, "at_least": guardrail.at_least,
-                    "ok": None if value is None else guardrail.holds(value),
-                }
-            )  # fmt: skip
-    return rows
-
-
-def _activity(users: Mapping[str, Any], control: str, candidate: str | None) -> list[Document]:
-    """The primary effect among users with few and with many sessions; exploratory, decides nothing."""
-    if candidate is None:
-        return []
-    rows = []
-    for low, high in ACTIVITY:
-        groups = []
-        for arm in (control, candidate):
-            kept = (users[arm]["sessions"] >= low) & (users[arm]["sessions"] <= (high or np.inf))
-            groups.append({name: column[kept] for name, column in users[arm].items()})
-        label = f"{low}" if high == low else f"{low} to {high}" if high else f"{low} or more"
-        rows.append(_brief(welch(PRIMARY, *groups)) | {"sessions_a_user": label})
-    return rows
-
-
-def _cumulative(found: ExperimentLog, control: str, candidate: str | None) -> list[Document]:
-    """The primary effect when only each user's first k sessions are counted."""
-    if candidate is None or not found.counts["sessions"]:
-        return []
-    ordinal = found.sessions["ordinal"]
-    last = min(MAX_CUMULATIVE, int(np.quantile(ordinal, 0.99)) + 1)
-    rows = []
-    for k in range(1, last + 1):
-        groups = []
-        for arm in (control, candidate):
-            sessions = found.sessions_of_arm(arm)
-            first = sessions["ordinal"] < k
-            index, inverse = np.unique(sessions["user"][first], return_inverse=True)
-            groups.append(
-                {
-                    "time": np.bincount(inverse, sessions["time"][first], minlength=len(index)),
-                    "sessions": np.bincount(inverse, minlength=len(index)),
-                }
-            )
-        rows.append(_brief(welch(PRIMARY, *groups)) | {"sessions_a_user": k})
-    return rows
-
-
-def _brief(result: Comparison) -> Document:
-    kept = (
-        "control_users",
-        "treatment_users",
-        "control_mean",
-        "treatment_mean",
-        "effect_percent",
-        "ci_low_percent",
-        "ci_high_percent",
-    )
-    return {name: getattr(result, name) for name in (*kept, "reason")}
 
 
 def _catalogue(directory: Path) -> int:
@@ -276,14 +165,64 @@ def _catalogue(directory: Path) -> int:
         return 0
 
 
+def _before(store: Storage, log_date: date) -> Before | None:
+    """Users' sessions in the logs that the night learned from; all of them are older than its experiment."""
+    name = f"interactions/date={log_date}"
+    if not store.is_complete(name) or not (store.local(name) / "sessions.parquet").exists():
+        return None
+    import pyarrow.parquet as pq
+
+    sessions = pq.read_table(store.local(name) / "sessions.parquet", columns=["user", "time"])
+    users, inverse = np.unique(sessions["user"].to_numpy(), return_inverse=True)
+    return Before(users, np.bincount(inverse, sessions["time"].to_numpy()) / np.bincount(inverse))
+
+
+def _surroundings(store: Storage, log_date: date, settings: Settings, document: Document) -> Document:
+    """What else is known when the report is written: earlier nights, the last calibration, the paired run, what came of it."""
+    earlier = [row for row in nights(settings.model_copy(update={"storage": store.url})) if row["log_date"] < str(log_date)]
+    kept = ("log_date", "verdict", "effect_percent", "ci_low_percent", "ci_high_percent", "live")
+    outcome = _stored(store, f"promotions/date={log_date}", "promotion.json")
+    return {
+        "history": [{name: row[name] for name in kept} for row in earlier],
+        "calibration": _stored(store, "calibration", "calibration.json"),
+        "paired": _stored(store, f"paired/date={log_date}", "paired.json"),
+        "outcome": outcome if outcome and outcome["version"] == document["version"] else None,
+    }
+
+
+def _stored(store: Storage, name: str, file: str) -> Document | None:
+    return dict(store.read_json(name, file)) if store.is_complete(name) else None
+
+
+def finish_report(store: Storage, log_date: date, outcome: Mapping[str, Any]) -> None:
+    """Write into a night's report what came of it: ``verdict``, ``reasons``, ``version`` and ``live``.
+
+    Raises:
+        MissingDataError: the night has no report.
+    """
+    name = f"reports/date={log_date}"
+    directory = store.local(name)
+    document = dict(json.loads((directory / "report.json").read_bytes())) | {"outcome": dict(outcome)}
+    with store.stage(name, store.manifest(name).counts) as staging:
+        for path in directory.iterdir():
+            if path.name not in (MANIFEST, SUCCESS):
+                shutil.copyfile(path, staging / path.name)
+        _write_documents(staging, document)
+
+
 def _publish(store: Storage, log_date: date, document: Document, found: ExperimentLog | None) -> None:
     with store.stage(f"reports/date={log_date}", {"users": document["users"], "sessions": document["sessions"]}) as staging:
         _write(staging, document, found)
 
 
 def _write(directory: Path, document: Document, found: ExperimentLog | None) -> None:
+    if found is not None:
+        document["pictures"] = [asdict(picture) for picture in draw_all(document, found, directory)]
+    _write_documents(directory, document)
+
+
+def _write_documents(directory: Path, document: Document) -> None:
     # allow_nan=False: a number that is not one must never leave this module.
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
     (directory / "report.json").write_text(text + "\n", encoding="utf-8")
-    pictures = draw_all(document, found, directory) if found is not None else []
-    write_page(directory, document, pictures)
+    write_page(directory, document)

@@ -10,15 +10,18 @@ from typing import Annotated
 import typer
 
 from recsys import __version__
-from recsys.cli import abtest, night, online, platform, world
+from recsys.cli import abtest, live, logs, night, online, platform, storage, world
 from recsys.exceptions import RecsysError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Nightshift: retrain, ship and A/B-test a recommender.")
 app.add_typer(night.app)
 app.add_typer(online.app)
+app.add_typer(live.app)
 app.command()(platform.doctor)
 app.add_typer(world.app, name="world")
 app.add_typer(abtest.app, name="abtest")
+app.add_typer(logs.app, name="logs")
+app.add_typer(storage.app, name="storage")
 app.add_typer(platform.app, name="platform")
 
 

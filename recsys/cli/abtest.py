@@ -1,11 +1,14 @@
 """Commands about experiments in directories of logs."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from recsys.cli.options import DateOption, JsonOption, past, run_id
 from recsys.exceptions import InvalidInputError
+from recsys.schemas import EXPERIMENT
 from recsys.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, help="Experiments in directories of logs.")
@@ -23,6 +26,7 @@ def abtest_report(
     control: Annotated[str, typer.Option(help="Name of the control arm.")],
     out: Annotated[Path, typer.Option(help="Where report.html, report.json and the pictures go.")],
     live: Annotated[str | None, typer.Option(help="Arm that the treatment must not be worse than.")] = None,
+    before: Annotated[Path | None, typer.Option(help="Logs from before the experiment, to make its noise smaller.")] = None,
 ) -> None:
     """Analyse any directory of logs in the original's format and write the report."""
     from recsys.abtest.report import analyse
@@ -30,7 +34,76 @@ def abtest_report(
     if not logs.is_dir():
         raise InvalidInputError(f"logs {logs} is not a directory")
     settings = load_settings()
-    document = analyse(logs, experiment, control, live=live, margin=settings.margin, out=out)
+    document = analyse(logs, experiment, control, live=live, promotion=settings.promotion, before=before, out=out)
     print(f"{out / 'report.html'}: {document['decision']['verdict']}")
     for reason in document["decision"]["reasons"]:
         print(f"  {reason}")
+
+
+@app.command()
+def calibrate(
+    day: Annotated[str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="Night whose experiment is split.")] = None,
+    logs: Annotated[Path | None, typer.Option(help="Or a directory of logs.")] = None,
+    experiment: Annotated[str, typer.Option(help="Name of the experiment in the logs.")] = EXPERIMENT,
+    arm: Annotated[str, typer.Option(help="Arm whose users are split.")] = "C",
+    repetitions: Annotated[int, typer.Option(min=100, max=100_000, help="Random splits.")] = 2000,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed; default RECSYS_SEED.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check the statistics on real logs: thousands of random splits of one arm, where no difference can be."""
+    from recsys.abtest.calibration import calibrate as split
+    from recsys.abtest.calibration import store_calibration
+    from recsys.abtest.sessions import read_log
+    from recsys.storage import Storage
+
+    if (day is None) == (logs is None):
+        raise InvalidInputError("give either --date or --logs")
+    settings = load_settings()
+    store = Storage(settings.storage_url)
+    source = f"experiments/date={past(day)}" if day else "given logs"
+    found = read_log(logs or store.local(source), experiment)
+    document = split(found, arm, repetitions=repetitions, seed=settings.seed if seed is None else seed, source=source)
+    store_calibration(store, document)
+    if as_json:
+        print(json.dumps(document, indent=1))
+    else:
+        print(f"{repetitions} splits of {document['users']} users of arm {arm}, {source}")
+        for row in document["metrics"]:
+            allowed = f"({row['low_percent']:.2f} to {row['high_percent']:.2f})"
+            print(
+                f"{_mark(row)}  {row['label']}: {row['false_positive_percent']:.2f} % false positives {allowed}, "
+                f"p-values even with p = {row['uniform_p']:.3f}"
+            )
+        for row in document["coverage"]:
+            allowed = f"({row['low_percent']:.2f} to {row['high_percent']:.2f})"
+            planted = f"planted {row['effect_percent']:+g} %"
+            print(f"{_mark(row)}  {planted}: {row['covered_percent']:.2f} % of the intervals hold it {allowed}")
+    if not document["ok"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def paired(
+    day: DateOption,
+    sessions: Annotated[int, typer.Option(min=100, help="Sessions played under each arm.")] = 10_000,
+    as_json: JsonOption = False,
+) -> None:
+    """Play a night's arms again, each for the same simulated listeners and random numbers (the service must be up)."""
+    from recsys.abtest.paired import play_paired
+
+    document = play_paired(load_settings(), past(day), sessions, run_id=run_id())
+    if as_json:
+        print(json.dumps(document, indent=1))
+        return
+    print(f"simulation only: {sessions} sessions under each arm, the same listeners and random numbers")
+    for row in document["comparisons"]:
+        print(
+            f"{row['arm']} against {row['control']}: {row['effect_percent']:+.2f} % "
+            f"[{row['ci_low_percent']:+.2f}, {row['ci_high_percent']:+.2f}], unpaired "
+            f"[{row['unpaired_low_percent']:+.2f}, {row['unpaired_high_percent']:+.2f}]; correlation {row['correlation']:.3f}, "
+            + ("no noise is left" if row["gain"] is None else f"gain {row['gain']:.2f} times")
+        )
+
+
+def _mark(row: dict[str, object]) -> str:
+    return "ok  " if row["ok"] else "FAIL"

@@ -20,12 +20,20 @@ def nightly(
     episodes: Annotated[int | None, typer.Option(help="Simulated sessions.")] = None,
     seed: Annotated[int | None, typer.Option(help="Base seed.")] = None,
     promote: Annotated[bool | None, typer.Option(help="Force or forbid promotion.")] = None,
+    backfill: Annotated[bool, typer.Option("--backfill", help="Play C and T1 only, and hold.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what the night would do.")] = False,
 ) -> None:
     """Run the night of one log date without Airflow (Redis and the service must be up)."""
     from recsys import nightly as night
 
     settings = load_settings(world=world, episodes=episodes, seed=seed)
-    verdict = night.run(settings, past(day), run_id=run_id(), promote_it=promote)
+    if dry_run:
+        from recsys.outlook import outlook
+
+        for name, value in outlook(settings, past(day), backfill=backfill).items():
+            print(f"{name}: {value}")
+        return
+    verdict = night.run(settings, past(day), run_id=run_id(), promote_it=promote, backfill=backfill)
     print(f"{day}: {verdict['verdict']}")
     for reason in verdict["reasons"]:
         print(f"  {reason}")
@@ -110,6 +118,28 @@ def drift(
         raise typer.Exit(1)
 
 
+@app.command("diff")
+def diff_nights(
+    first: Annotated[str, typer.Argument(metavar="DATE", help="One night.")],
+    second: Annotated[str, typer.Argument(metavar="DATE", help="Another.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two nights: data, settings, lists and metrics."""
+    from recsys.diff import compare
+    from recsys.storage import Storage
+
+    found = compare(Storage(load_settings().storage_url), past(first), past(second))
+    if as_json:
+        print(json.dumps([asdict(row) for row in found], indent=1))
+        return
+    subject, width = "", max(len(row.name) for row in found)
+    for row in found:
+        if row.subject != subject:
+            subject = row.subject
+            print(f"{subject}")
+        print(f"  {' ' if row.same else '*'} {row.name:<{width}}  {row.text()}")
+
+
 @app.command()
 def nights(as_json: JsonOption = False) -> None:
     """List every night so far."""
@@ -125,3 +155,28 @@ def nights(as_json: JsonOption = False) -> None:
         if row["effect_percent"] is not None:
             effect = f"{row['effect_percent']:+.1f} % [{row['ci_low_percent']:+.1f}, {row['ci_high_percent']:+.1f}]"
         print(f"{row['log_date']:<12}{row['verdict']:<14}{row['sessions'] or '-':>9}  {effect:<30}{row['live'] or '-'}")
+
+
+@app.command()
+def days(
+    out: Annotated[Path | None, typer.Option(help="Draw a picture here (PNG).")] = None,
+    world: WorldOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say how listeners fared on each log date."""
+    from recsys import catalog
+    from recsys.days import by_day, draw, to_json
+    from recsys.storage import Storage
+
+    settings = load_settings(world=world)
+    found = by_day(Storage(settings.storage_url), catalog.load_tracks(settings.world).size)
+    if out:
+        draw(found, out)
+    if as_json:
+        print(json.dumps([to_json(day) for day in found], indent=1))
+        return
+    print(f"{'date':<12}{'sessions':>9}  {'session time, 95 % interval':<28}{'coverage':>9}  served by")
+    for day in found:
+        served = ", ".join(f"{version or 'no version'} {share:.0%}" for version, share in day.versions.items())
+        interval = f"{day.mean:.2f} [{day.low:.2f}, {day.high:.2f}]"
+        print(f"{day.log_date!s:<12}{day.sessions:>9}  {interval:<28}{day.coverage:>9.1%}  {served}")

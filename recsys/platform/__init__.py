@@ -4,6 +4,7 @@
 ends what either left behind. Everything they write stands below ``RECSYS_VAR``.
 """
 
+import hashlib
 import importlib.metadata
 import os
 import signal
@@ -32,6 +33,8 @@ from recsys.world import validate
 
 START_SECONDS = 180.0
 VALKEY = "valkey"
+#: What holds a model in memory takes its turn; name, slots and description.
+TRAINING_POOL = ("training", 1, "Tasks that hold a model and its matrices in memory")
 
 
 class Stopped(BaseException):
@@ -80,17 +83,19 @@ class Platform:
         self._start("service", components.service_words(self.options))
         if migrated:
             self._processes.wait("airflow-db")
-            self._migration_stamp().write_text(_airflow_version())
+            self._migration_stamp().write_text(self._migrated_to())
             self.console.say("Airflow's database is ready")
         for part in components.AIRFLOW_PARTS:
             self._start(part, components.airflow_words(part))
         self._wait("service", self._service_answers, self.settings.service_url)
         self._wait("api-server", self.airflow.is_healthy, self.url)
+        self.airflow.ensure_pool(*TRAINING_POOL)
         self._wait("dag-processor", self._dags_are_there, f"{night.TRAFFIC}, {night.NIGHT}")
 
-    def check(self) -> None:
-        """See that every process still runs."""
-        self._processes.check()
+    def revive(self) -> None:
+        """Start what has ended again."""
+        for name in self._processes.revive():
+            self.console.say(f"{name} had ended; it has been started again (log/{name}.log tells more)")
 
     def stop(self) -> None:
         """End every process."""
@@ -106,13 +111,18 @@ class Platform:
     def _migrate(self) -> bool:
         """Begin to create or upgrade Airflow's database, unless this version of Airflow already did."""
         stamp = self._migration_stamp()
-        if stamp.exists() and stamp.read_text() == _airflow_version():
+        if stamp.exists() and stamp.read_text() == self._migrated_to():
             return False
         self._start("airflow-db", components.airflow_words("db", "migrate"))
         return True
 
     def _migration_stamp(self) -> Path:
         return self.var / "airflow" / "migrated"
+
+    def _migrated_to(self) -> str:
+        """Names the version of Airflow and the database."""
+        url = self.options.airflow_database.get_secret_value()
+        return f"{importlib.metadata.version('apache-airflow')} {hashlib.sha256(url.encode()).hexdigest()[:16]}"
 
     def _prepare_world(self) -> None:
         world = self.settings.world
@@ -125,7 +135,7 @@ class Platform:
     def _wait(self, name: str, ready: Callable[[], bool], where: str) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not ready():
-            self.check()
+            self._processes.check()
             if time.monotonic() > deadline:
                 raise self._processes.failure(name, f"{name} was not ready within {START_SECONDS:.0f} s")
             time.sleep(0.1)
@@ -159,8 +169,8 @@ def run(settings: Settings) -> int:
     try:
         with _running(settings, options, console, scheduled=False) as platform:
             night.forget_interrupted(platform.airflow, platform.settings, console)
-            night.collect_missing_traffic(platform.airflow, platform.settings, options, log_date, console, platform.check)
-            seconds = night.run_night(platform.airflow, log_date, console, platform.check)
+            night.collect_missing_traffic(platform.airflow, platform.settings, options, log_date, console, platform.revive)
+            seconds = night.run_night(platform.airflow, log_date, console, platform.revive)
             night.summarize(platform.settings, log_date, console)
             console.say(f"  the night took {seconds:.0f} s, all together {console.seconds:.0f} s")
     except Stopped as stopped:
@@ -173,14 +183,13 @@ def up(settings: Settings) -> int:
     console = Console()
     try:
         with _running(settings, load_options(), console, scheduled=True) as platform:
-            night.forget_interrupted(platform.airflow, platform.settings, console)
             console.say(f"Airflow: {platform.url}   user {components.USER}   password {platform.password}")
             console.say("The DAGs are paused at first: unpause them there for the nightly schedule, or trigger a run.")
             if not Storage(platform.settings.storage_url).dates("logs"):
                 console.say("There is no traffic to learn from yet: 'make run' collects it, or the DAG collect_traffic.")
             console.say("Ctrl-C, or 'make down' elsewhere, stops everything.")
             while True:
-                platform.check()
+                platform.revive()
                 time.sleep(0.5)
     except Stopped:
         return 0
@@ -242,7 +251,3 @@ def _signals() -> Iterator[Callable[[], None]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _airflow_version() -> str:
-    return importlib.metadata.version("apache-airflow")

@@ -33,41 +33,48 @@ class AirflowClient:
 
     def import_errors(self) -> list[str]:
         """Why DAG files cannot be imported, one text a file."""
-        answer = self._call("GET", "/importErrors")
+        answer = self.call("GET", "/importErrors")
         return [f"{error['filename']}: {error['stack_trace'].strip().splitlines()[-1]}" for error in answer["import_errors"]]
 
     def has_dag(self, dag: str) -> bool:
         """Whether the DAG has been parsed and stored."""
         try:
-            self._call("GET", f"/dags/{dag}/details")
+            self.call("GET", f"/dags/{dag}/details")
         except UnavailableError:
             return False
         return True
 
     def set_paused(self, dag: str, paused: bool) -> None:
         """Pause or unpause a DAG; a paused one runs nothing."""
-        self._call("PATCH", f"/dags/{dag}?update_mask=is_paused", {"is_paused": paused})
+        self.call("PATCH", f"/dags/{dag}?update_mask=is_paused", {"is_paused": paused})
+
+    def ensure_pool(self, name: str, slots: int, description: str) -> None:
+        """Create a pool, or leave the one of that name as somebody has set it."""
+        if any(pool["name"] == name for pool in self.call("GET", "/pools?limit=1000")["pools"]):
+            return
+        pool = {"name": name, "slots": slots, "description": description, "include_deferred": False}
+        self.call("POST", "/pools", pool)
 
     def trigger(self, dag: str, run: str, parameters: dict[str, Any]) -> None:
         """Start a manual run."""
-        self._call("POST", f"/dags/{dag}/dagRuns", {"dag_run_id": run, "logical_date": None, "conf": parameters})
+        self.call("POST", f"/dags/{dag}/dagRuns", {"dag_run_id": run, "logical_date": None, "conf": parameters})
 
     def run(self, dag: str, run: str) -> dict[str, Any]:
         """A run: ``state``, ``start_date``, ``end_date`` and more."""
-        return self._call("GET", f"/dags/{dag}/dagRuns/{_quoted(run)}")
+        return self.call("GET", f"/dags/{dag}/dagRuns/{_quoted(run)}")
 
     def unfinished_runs(self, dag: str) -> list[dict[str, Any]]:
         """Runs that are queued or running."""
-        answer = self._call("GET", f"/dags/{dag}/dagRuns?state=running&state=queued&limit=100")
+        answer = self.call("GET", f"/dags/{dag}/dagRuns?state=running&state=queued&limit=100")
         return list(answer["dag_runs"])
 
     def fail_run(self, dag: str, run: str) -> None:
         """Mark a run and its unfinished tasks failed."""
-        self._call("PATCH", f"/dags/{dag}/dagRuns/{_quoted(run)}?update_mask=state", {"state": "failed"})
+        self.call("PATCH", f"/dags/{dag}/dagRuns/{_quoted(run)}?update_mask=state", {"state": "failed"})
 
     def tasks(self, dag: str, run: str) -> list[dict[str, Any]]:
         """Task instances of a run."""
-        return list(self._call("GET", f"/dags/{dag}/dagRuns/{_quoted(run)}/taskInstances?limit=300")["task_instances"])
+        return list(self.call("GET", f"/dags/{dag}/dagRuns/{_quoted(run)}/taskInstances?limit=300")["task_instances"])
 
     def log_tail(self, task: dict[str, Any], lines: int = 12) -> list[str]:
         """The last lines of the log of a task instance's last try."""
@@ -76,7 +83,7 @@ class AirflowClient:
             f"/logs/{task['try_number']}?map_index={task['map_index']}&full_content=true"
         )
         try:
-            content = self._call("GET", path)["content"]
+            content = self.call("GET", path)["content"]
         except UnavailableError as error:
             return [str(error)]
         found = []
@@ -86,7 +93,12 @@ class AirflowClient:
             found += [text, *(f"{d.get('exc_type')}: {d.get('exc_value')}" for d in details)]
         return [line for line in found if line.strip() and not line.startswith("::")][-lines:]
 
-    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The answer to a request below ``/api/v2``.
+
+        Raises:
+            UnavailableError: Airflow does not answer, or answers with an error; the message holds it.
+        """
         if not self._token:
             self._token = self._send("POST", "/auth/token", self._login)["access_token"]
         return self._send(method, f"/api/v2{path}", body)

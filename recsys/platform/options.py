@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from recsys.exceptions import InvalidInputError
@@ -19,6 +19,10 @@ class Options(BaseSettings):
     port_airflow: int = Field(8080, ge=1, le=65535, description="Port of the Airflow UI on 127.0.0.1.")
     traffic_dates: int = Field(5, ge=2, le=60, description="Log dates, ending yesterday, that must have traffic.")
     traffic_sessions: int = Field(20_000, ge=1, description="Sessions of traffic collected for each missing log date.")
+    airflow_database: SecretStr = Field(
+        SecretStr(""), description="SQLAlchemy URL of Airflow's database, such as postgresql+psycopg2://…; empty: SQLite."
+    )
+    airflow_parallelism: int = Field(3, ge=1, le=256, description="Airflow tasks that run at the same time.")
     simulation: Literal["auto", "process", "docker"] = Field("auto", description="auto: docker if an engine has the image.")
     simulator_image: str = Field("nightshift-simulator", description="Image that runs a shard under Docker.")
 

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds from SIGTERM to SIGKILL.
 GRACE = 8.0
+#: A process that ends is started again, but not more often than this within so many seconds.
+RESTARTS, RESTART_SECONDS = 3, 600.0
 TAIL_LINES = 15
 
 
@@ -48,6 +50,8 @@ class Processes:
         self._logs = var / "log"
         self._logs.mkdir(parents=True, exist_ok=True)
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._commands: dict[str, tuple[Sequence[str], Mapping[str, str], Path]] = {}
+        self._restarts: dict[str, list[float]] = {}
         self._strangers = {child.pid for child in psutil.Process().children()}
         self._recorded = [_recorded("platform", os.getpid())]
         self._write()
@@ -60,6 +64,7 @@ class Processes:
                 start_new_session=True,
             )  # fmt: skip
         self._children[name] = child
+        self._commands[name] = words, environment, cwd
         self._recorded.append(_recorded(name, child.pid))
         self._write()
         return child
@@ -77,6 +82,23 @@ class Processes:
         for name, child in self._children.items():
             if child.poll() is not None:
                 raise self.failure(name, f"{name} ended with status {child.returncode}")
+
+    def revive(self) -> list[str]:
+        """Start processes that have ended again, after what is left of their sessions; returns their names.
+
+        Raises:
+            UnavailableError: one ends again and again.
+        """
+        ended = [(name, child.returncode) for name, child in self._children.items() if child.poll() is not None]
+        for name, status in ended:
+            now = time.monotonic()
+            times = [t for t in self._restarts.get(name, []) if now - t < RESTART_SECONDS]
+            if len(times) == RESTARTS:
+                raise self.failure(name, f"{name} ended with status {status} for the {RESTARTS + 1}th time")
+            self._restarts[name] = [*times, now]
+            end([r for r in self._recorded if r.name == name])
+            self.start(name, *self._commands[name])
+        return [name for name, _ in ended]
 
     def wait(self, name: str) -> None:
         """Wait for a process that ends by itself.

@@ -7,13 +7,13 @@ workers may run: they share nothing but Redis and the log directory.
 
 import asyncio
 import contextlib
+import gc
 import hmac
 import logging
 import os
-import struct
 import time
 from collections.abc import Awaitable, Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import orjson
@@ -24,20 +24,19 @@ from recsys import catalog, keyspace
 from recsys.exceptions import InvalidInputError, UnavailableError
 from recsys.experiments import load_live_experiment
 from recsys.schemas import TOP_LENGTH
-from recsys.service.choose import Candidates, Choice, explore, from_any, pick, request_hash, unplayed
+from recsys.service.answers import Answerer, Answers, Call, calls
+from recsys.service.degraded import Degraded
 from recsys.service.link import RedisDownError, RedisLink
 from recsys.service.log import RequestLog
 from recsys.service.protocol import Request
 from recsys.service.requests import MAX_BODY, BadRequestError, Event, parse_batch, parse_event, parse_json, parse_user
-from recsys.service.state import Catalogue, Scope, Version, candidates
+from recsys.service.state import Catalogue, Scope
 from recsys.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-
-_PLAY = struct.Struct("<II").pack
 
 REQUESTS = prom.Counter("recsys_requests", "Requests answered, by route and status", ["route", "status"])
 ANSWERS = prom.Counter("recsys_answers", "Tracks answered, by source", ["source"])
@@ -62,8 +61,7 @@ class App:
         self._top = tuple(catalog.load_top_tracks(settings.world) or range(min(TOP_LENGTH, self._tracks.size)))
         self._experiment = load_live_experiment(settings.experiments)
         self._token = settings.service_token.get_secret_value().encode() if settings.service_token else None
-        self._pending_last: dict[int, Event] = {}
-        self._degraded_plays: dict[int, set[int]] = {}
+        self._degraded = Degraded(self._tracks.size)
         self._outbox: list[_Answered] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -88,8 +86,11 @@ class App:
         self._catalogue = Catalogue(
             self._link, self._tracks.size, self._top, self._experiment, settings.live_exploration, settings.seed
         )
+        self._answerer = Answerer(self._tracks.size, self._catalogue.loaded)
         await self._catalogue.start()
         self._log = RequestLog(settings.log_dir)
+        # The catalogue stays for good: the garbage collector need not walk it again and again.
+        gc.freeze()
 
     async def _stop(self) -> None:
         await self._catalogue.stop()
@@ -123,7 +124,7 @@ class App:
         scope = self._catalogue.known_scope(request.run)
         if not events:
             self._finish(call, 200, b'{"answers":[]}')
-        elif scope is not None and not (request.run is None and self._pending_last):
+        elif scope is not None and not (request.run is None and self._degraded.has_departed):
             self._play(call, scope, events)
         else:
             task = self._loop.create_task(self._prepare(call, events))
@@ -138,7 +139,7 @@ class App:
             else:
                 scope = self._catalogue.live
                 with contextlib.suppress(RedisDownError):
-                    await self._apply_pending()
+                    await self._apply_departed()
             self._play(call, scope, events)
         except Exception as error:
             self._fail(call, error)
@@ -165,99 +166,50 @@ class App:
         return 200, orjson.dumps(self._tracks.track_json(int(text)))
 
     def _play(self, call: "_Call", scope: Scope, events: list[Event]) -> None:
-        """Record the events in Redis, one call each in one write; the last reply starts the answer."""
+        """Record the events in Redis, all calls in one write; the last reply starts the answer."""
         live = call.request.run is None
         if not self._link.ready:
             if not live:
                 raise RedisDownError("not connected")
-            self._answer(call, scope, *self._serve_degraded(call, scope, events))
+            self._answer_degraded(call, scope, events)
             return
-        replies: list[Any] = []
-        count = len(events)
+        recorded: list[tuple[Call, Any]] = []
+        asked = calls(scope, events, self._settings.history_ttl, int(time.time()) if live else 0)
 
-        def settle(reply: Any) -> None:
-            replies.append(reply)
-            if len(replies) == count:
-                self._settled(call, scope, events, replies)
+        def settle(one: Call, reply: Any) -> None:
+            recorded.append((one, reply))
+            if len(recorded) == len(asked):
+                self._settled(call, scope, events, recorded)
 
-        for event in events:
-            self._link.send(self._words(scope, event, live), settle)
+        for one in asked:
+            self._link.send(one.words, partial(settle, one))
 
-    def _words(self, scope: Scope, event: Event, live: bool) -> tuple[Any, ...]:
-        arm, version = scope.arm_of(event.user)
-        b = event.user % keyspace.BUCKETS
-        listed = not event.last and (arm is None or arm.recommender in ("dae", "session"))
-        return (
-            "FCALL", "recsys_event", 2, f"{scope.history[b]}{event.user}", version.lists[b],
-            "last" if event.last else "next", event.user, _PLAY(event.track, round(event.time * 10_000)), event.digest,
-            self._settings.history_ttl, int(time.time()) if live else 0, version.name, "1" if listed else "0",
-        )  # fmt: skip
-
-    def _settled(self, call: "_Call", scope: Scope, events: list[Event], replies: list[Any]) -> None:
+    def _settled(self, call: "_Call", scope: Scope, events: list[Event], recorded: list[tuple[Call, Any]]) -> None:
         try:
-            failed = next((reply for reply in replies if isinstance(reply, RedisDownError)), None)
+            failed = next((reply for _, reply in recorded if isinstance(reply, RedisDownError)), None)
             if failed is None:
-                now, latency = time.time(), time.perf_counter() - call.started
-                served = [self._serve(scope, *pair, now, latency) for pair in zip(events, replies, strict=True)]
-                self._answer(call, scope, [answer for answer, _ in served], [line for _, line in served])
+                now, latency = time.time(), round(time.perf_counter() - call.started, 6)
+                self._answer(call, scope, self._answerer.answers(scope, recorded, now, latency))
             elif call.request.run is None:
-                self._answer(call, scope, *self._serve_degraded(call, scope, events))
+                self._answer_degraded(call, scope, events)
             else:
                 raise failed
         except Exception as error:
             self._fail(call, error)
 
-    def _serve(self, scope: Scope, event: Event, reply: list[Any], now: float, latency: float) -> tuple[bytes, bytes]:
-        """The answer to one event and its log line."""
-        session, step, held, plays, listed = reply
-        arm, version = scope.arm_of(event.user)
-        if held.decode() != version.name:
-            # A repeated event gets the answer that it got before the version changed.
-            version = self._catalogue.loaded(held.decode()) or version
-        choice: Choice | None = None
-        if not event.last:
-            heard = keyspace.unpack(plays)
-            played = set(heard[::2])
-            draw = request_hash(scope.seed, event.user, session, step, event.track)
-            greedy = candidates(arm, version, keyspace.unpack(listed), heard, played)
-            if not greedy.tracks:
-                greedy = Candidates((unplayed(self._tracks.size, played, draw),), "top100")
-            choice = explore(greedy, scope.exploration, self._tracks.size, played, draw)
-            _answers(choice.source).inc()
-        line = _line(scope, event, arm.name if arm else None, version, session, step, choice, False, now, latency)
-        return _reply(event, choice), line
+    def _answer_degraded(self, call: "_Call", scope: Scope, events: list[Event]) -> None:
+        DEGRADED.inc(len(events))
+        latency = round(time.perf_counter() - call.started, 6)
+        self._answer(call, scope, self._degraded.answers(scope, events, time.time(), latency))
 
-    def _serve_degraded(self, call: "_Call", scope: Scope, events: list[Event]) -> tuple[list[bytes], list[bytes]]:
-        """Answers to live events from the TOP 100 in memory, while Redis is away."""
-        answers, lines = [], []
-        now = time.time()
-        for event in events:
-            choice: Choice | None = None
-            played = self._degraded_plays.setdefault(event.user, set())
-            if event.last:
-                self._degraded_plays.pop(event.user, None)
-                self._pending_last[event.user] = event
-            else:
-                played.add(event.track)
-                draw = request_hash(scope.seed, event.user, 0, len(played), event.track)
-                greedy = from_any(scope.version.top, played, "top100")
-                choice = pick(greedy or Candidates((unplayed(self._tracks.size, played, draw),), "top100"), draw)
-                played.add(choice.track)
-                _answers("top100").inc()
-            DEGRADED.inc()
-            arm, _ = scope.arm_of(event.user)
-            latency = time.perf_counter() - call.started
-            name = arm.name if arm else None
-            lines.append(_line(scope, event, name, scope.version, -1, len(played), choice, True, now, latency))
-            answers.append(_reply(event, choice))
-        return answers, lines
-
-    def _answer(self, call: "_Call", scope: Scope, answers: list[bytes], lines: list[bytes]) -> None:
+    def _answer(self, call: "_Call", scope: Scope, answers: Answers) -> None:
         """Put answers out; they leave together with all others of this turn of the event loop, after their log lines."""
-        body = answers[0] if call.route != "batch" else b'{"answers":[' + b",".join(answers) + b"]}"
+        for source, count in answers.sources.items():
+            _answered(source).inc(count)
+        body = answers.bodies[0] if call.route != "batch" else b'{"answers":[' + b",".join(answers.bodies) + b"]}"
         if not self._outbox:
             self._loop.call_soon(self._send_out)
-        self._outbox.append(_Answered(call, scope.name, body, lines))
+        self._outbox.append(_Answered(call, scope.name, body, answers.lines))
 
     def _send_out(self) -> None:
         outbox, self._outbox = self._outbox, []
@@ -294,14 +246,14 @@ class App:
         counter.inc()
         histogram.observe(time.perf_counter() - call.started)
 
-    async def _apply_pending(self) -> None:
-        pending, self._pending_last = self._pending_last, {}
-        self._degraded_plays.clear()
+    async def _apply_departed(self) -> None:
+        """Record the departures noted while Redis was away."""
+        departed = self._degraded.take_departed()
+        asked = calls(self._catalogue.live, departed, self._settings.history_ttl, int(time.time()))
         try:
-            live = self._catalogue.live
-            await asyncio.gather(*[self._link.call(*self._words(live, event, True)) for event in pending.values()])
+            await asyncio.gather(*[self._link.call(*one.words) for one in asked])
         except RedisDownError:
-            self._pending_last = pending | self._pending_last
+            self._degraded.put_back(departed)
             raise
 
 
@@ -334,7 +286,7 @@ def _meters(route: str, status: int) -> tuple[prom.Counter, prom.Histogram]:
 
 
 @cache
-def _answers(source: str) -> prom.Counter:
+def _answered(source: str) -> prom.Counter:
     return ANSWERS.labels(source)
 
 
@@ -344,28 +296,6 @@ def _metrics() -> bytes:
     registry = prom.CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)
     return prom.generate_latest(registry)
-
-
-def _reply(event: Event, choice: Choice | None) -> bytes:
-    if choice is None:
-        return b'{"user":%d}' % event.user
-    return b'{"user":%d,"track":%d}' % (event.user, choice.track)
-
-
-def _line(
-    scope: Scope, event: Event, arm: str | None, version: Version, session: int, step: int,
-    choice: Choice | None, degraded: bool, now: float, latency: float,
-) -> bytes:  # fmt: skip
-    experiments = {scope.experiment.name: arm} if scope.experiment and arm else {}
-    record = {
-        "message": "last" if event.last else "next", "timestamp": int(now * 1000), "user": event.user,
-        "track": event.track, "time": event.time, "latency": round(latency, 6),
-        "recommendation": choice.track if choice else None, "experiments": experiments, "run": scope.name,
-        "version": version.name, "session": session, "step": step, "event": event.key,
-        "source": choice.source if choice else None, "degraded": degraded,
-        "propensity": choice.propensity if choice else None,
-    }  # fmt: skip
-    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _error(message: str) -> bytes:

@@ -1,7 +1,9 @@
 """Starting the service: checks that name what is wrong, then uvicorn with one or several workers."""
 
 import os
+import signal
 import socket
+import sys
 import tempfile
 
 import uvicorn
@@ -23,6 +25,8 @@ def serve(settings: Settings, host: str, port: int, workers: int = 1) -> None:
     catalog.load_users(settings.world)
     keyspace.connect(settings).close()
     _check_port(host, port)
+    # uvicorn raises the signal that ended it again, which by default would end this process before its callers have cleaned up.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     # Workers are started afresh and read their settings from the environment.
     os.environ["RECSYS_WORLD"] = str(settings.world)
     with tempfile.TemporaryDirectory(prefix="recsys-metrics-") as meters:

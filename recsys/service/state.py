@@ -12,6 +12,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import orjson
 
 from recsys import keyspace
 from recsys.exceptions import CorruptDataError, InvalidInputError, UnavailableError
@@ -48,24 +51,57 @@ class Version:
         return self.neighbours[track * NEIGHBOURS : track * NEIGHBOURS + NEIGHBOURS]
 
 
-@dataclass(frozen=True)
-class Scope:
-    """Where requests of one run (or live traffic) are answered from, and under which name their histories stand."""
+class Slot(NamedTuple):
+    """What serves one arm's users (or all of a scope without an experiment): the arm, its version, its part of a log line."""
 
-    name: str
+    arm: Arm | None
     version: Version
-    exploration: float
-    seed: int
-    experiment: Experiment | None = None
-    arm_versions: tuple[Version, ...] = ()
-    history: tuple[str, ...] = ()
+    logged: bytes
 
-    def arm_of(self, user: int) -> tuple[Arm | None, Version]:
-        """The user's arm and the version that serves it."""
-        if self.experiment is None:
-            return None, self.version
-        slot = self.experiment.slot_of(user)
-        return self.experiment.arms[slot], self.arm_versions[slot]
+    @property
+    def wants_list(self) -> bool:
+        """Whether the arm answers from the user's list."""
+        return self.arm is None or self.arm.recommender in ("dae", "session")
+
+
+class Scope:
+    """Where requests of one run (or live traffic) are answered from, and under which name their histories stand.
+
+    Args:
+        arm_versions: the version of each arm of the experiment.
+        history: prefix of the history key by bucket.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        version: Version,
+        exploration: float,
+        seed: int,
+        experiment: Experiment | None = None,
+        arm_versions: Sequence[Version] = (),
+        history: Sequence[str] = (),
+    ) -> None:
+        self.name, self.version, self.exploration, self.seed = name, version, exploration, seed
+        self.history = history
+        self._experiment = experiment
+        arms: Sequence[Arm | None] = experiment.arms if experiment else (None,)
+        versions = arm_versions if experiment else (version,)
+        self.slots = tuple(
+            Slot(arm, served_by, self._logged(arm, served_by)) for arm, served_by in zip(arms, versions, strict=True)
+        )
+
+    def slot_of(self, user: int) -> Slot:
+        """What serves the user."""
+        return self.slots[self._experiment.slot_of(user)] if self._experiment else self.slots[0]
+
+    def from_version(self, slot: Slot, version: Version) -> Slot:
+        """The same arm, served by another version."""
+        return Slot(slot.arm, version, self._logged(slot.arm, version))
+
+    def _logged(self, arm: Arm | None, version: Version) -> bytes:
+        experiments = {self._experiment.name: arm.name} if self._experiment and arm else {}
+        return orjson.dumps({"experiments": experiments, "run": self.name, "version": version.name})[1:-1]
 
 
 def candidates(arm: Arm | None, version: Version, listed: array, plays: Sequence[int], played: AbstractSet[int]) -> Candidates:
@@ -150,7 +186,7 @@ class Catalogue:
             spec = RunSpec.from_json(json.loads(data))
             version = await self._version(spec.version)
             arms = spec.experiment.arms if spec.experiment else ()
-            arm_versions = tuple([await self._version(arm.version or spec.version) for arm in arms])
+            arm_versions = [await self._version(arm.version or spec.version) for arm in arms]
         except RedisDownError as error:
             raise UnavailableError(str(error)) from None
         scope = Scope(run, version, spec.exploration, spec.seed, spec.experiment, arm_versions, keyspace.history_prefix(run))
@@ -181,7 +217,7 @@ class Catalogue:
     def _forget(self) -> None:
         used = {"", self.live.version.name}
         for scope in self._runs.values():
-            used.update(v.name for v in (scope.version, *scope.arm_versions))
+            used.update((scope.version.name, *(slot.version.name for slot in scope.slots)))
         for name in [n for n in self._versions if n not in used][:-8]:
             del self._versions[name]
 

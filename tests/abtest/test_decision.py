@@ -7,6 +7,7 @@ import pytest
 
 from recsys.abtest.analysis import Comparison, SampleRatio
 from recsys.abtest.decision import decide
+from recsys.abtest.rule import Limit, PromotionRule
 
 COUNTS = {
     "events": 10_000, "malformed": 0, "repeated": 0, "sessions": 1000, "unfinished_sessions": 0, "users": 900,
@@ -24,8 +25,8 @@ GUARDRAILS = {"repeat_share": 0.0, "fallback_share": 0.01, "degraded_share": 0.0
 def verdict(**changes: Any) -> tuple[str, list[str]]:
     """The verdict with some inputs changed, and the names of the rules that fail."""
     given: dict[str, Any] = {
-        "primary": BETTER, "live": LIVE, "margin": 0.02, "ratio": RATIO, "validity": [ARRIVALS], "guardrails": GUARDRAILS,
-        "counts": COUNTS, **changes,
+        "primary": BETTER, "live": LIVE, "rule": PromotionRule(), "ratio": RATIO, "validity": [ARRIVALS],
+        "guardrails": GUARDRAILS, "counts": COUNTS, **changes,
     }  # fmt: skip
     primary, live = given.pop("primary"), given.pop("live")
     found = decide(primary, live, **given)
@@ -69,3 +70,12 @@ def test_one_broken_rule_holds_the_candidate(changes: dict[str, Any], rule: str)
 def test_timings_and_what_is_not_logged_decide_nothing() -> None:
     assert verdict(guardrails={**GUARDRAILS, "latency_p99": 9e9}) == ("promote", [])
     assert verdict(guardrails={"repeat_share": 0.0, "fallback_share": None}) == ("promote", [])
+
+
+def test_the_configured_limits_apply() -> None:
+    assert verdict(rule=PromotionRule(minimum_effect_percent=6)) == ("hold", ["better than control"])
+    assert verdict(rule=PromotionRule(margin=0.01)) == ("hold", ["not worse than live"])
+    assert verdict(rule=PromotionRule(guardrails={"latency_p99": Limit(at_most=3.0)})) == ("hold", ["latency_p99"])
+    assert verdict(rule=PromotionRule(arrivals_alarm=0.5)) == ("hold", ["arrivals"])
+    lost = {**COUNTS, "malformed": 200}
+    assert verdict(rule=PromotionRule(max_dropped=0.05), counts=lost) == ("promote", [])

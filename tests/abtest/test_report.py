@@ -8,9 +8,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from recsys.abtest.report import analyse, build_refused_report, build_report
+from recsys.abtest import report
+from recsys.abtest.report import analyse, build_refused_report, build_report, finish_report
 from recsys.exceptions import InvalidInputError, MissingDataError
 from recsys.schemas import Arm, Experiment
 from recsys.settings import Settings
@@ -35,13 +40,18 @@ def night(root: Path, rows: list[dict[str, Any]]) -> Storage:
     return store
 
 
+SHAPE = json.loads((Path(report.__file__).parent / "report.schema.json").read_bytes())
+
+
 def strict(path: Path) -> dict[str, Any]:
-    """JSON without NaN or infinities."""
+    """JSON of the committed shape, without NaN or infinities."""
 
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} in {path}")
 
-    return dict(json.loads(path.read_text(), parse_constant=refuse))
+    document = json.loads(path.read_text(), parse_constant=refuse)
+    jsonschema.Draft202012Validator(SHAPE).validate(document)
+    return dict(document)
 
 
 class Page(HTMLParser):
@@ -139,7 +149,7 @@ def test_same_logs_give_the_same_files_and_timings_stand_apart(finished, tmp_pat
 
     def without_times(value: Any) -> Any:
         if isinstance(value, dict):
-            return {k: without_times(v) for k, v in value.items() if k != "timing"}
+            return {k: without_times(v) for k, v in value.items() if k != "timing" and k not in report.CONTEXT}
         if isinstance(value, list):
             timed = ("mean_request_time", "latency_p50", "latency_p99")
             return [without_times(v) for v in value if not (isinstance(v, dict) and v.get("name") in timed)]
@@ -148,6 +158,111 @@ def test_same_logs_give_the_same_files_and_timings_stand_apart(finished, tmp_pat
     assert without_times(strict(second / "report.json")) == without_times(strict(first / "report.json"))
     for name in PICTURES:
         assert (second / f"{name}.png").read_bytes() == (first / f"{name}.png").read_bytes()
+
+
+def test_the_committed_shape_is_a_schema_and_refuses_other_documents(finished) -> None:
+    jsonschema.Draft202012Validator.check_schema(SHAPE)
+    _, document, _ = finished
+    check = jsonschema.Draft202012Validator(SHAPE)
+    assert check.is_valid(json.loads(json.dumps(document)))
+    assert not check.is_valid({**document, "metrics": [{**document["metrics"][0], "p_value": 1.5}]})
+    assert not check.is_valid({name: value for name, value in document.items() if name != "srm"})
+
+
+def promotions(store: Storage, day: date, verdict: str, version: str) -> dict[str, Any]:
+    """A night's recorded verdict."""
+    outcome = {"verdict": verdict, "reasons": ["Promotion was not asked for."], "version": version, "live": version}
+    with store.stage(f"promotions/date={day}") as staging:
+        (staging / "promotion.json").write_text(json.dumps(outcome))
+    return outcome
+
+
+def test_what_came_of_it_is_written_into_the_report_and_found_again(tmp_path: Path) -> None:
+    rows = records(DESIGN, users=600, sessions=2400, lift={"T1": 1.8, "L": 1.4})
+    store = night(tmp_path, rows)
+    first = build_report(store, NIGHT, Settings(), DESIGN)
+    directory = store.local(f"reports/date={NIGHT}")
+    assert first["outcome"] is None
+    assert "To be promoted" in (directory / "report.html").read_text()
+    pictures = {path.name: path.read_bytes() for path in directory.glob("*.png")}
+    for verdict, said in (("held", "It was held"), ("promoted", "It was promoted")):
+        outcome = promotions(store, NIGHT, verdict, DESIGN.arms[1].version)
+        finish_report(store, NIGHT, outcome)
+        directory = store.local(f"reports/date={NIGHT}")
+        assert strict(directory / "report.json") == json.loads(json.dumps(first | {"outcome": outcome}))
+        text = (directory / "report.html").read_text()
+        assert_self_contained(text)
+        assert said in text
+        assert {path.name: path.read_bytes() for path in directory.glob("*.png")} == pictures
+    assert build_report(store, NIGHT, Settings(), DESIGN)["outcome"] == outcome
+    promotions(store, NIGHT, "promoted", "2026-11-23-ffffffff")
+    assert build_report(store, NIGHT, Settings(), DESIGN)["outcome"] is None
+
+
+def test_earlier_nights_calibration_and_paired_run_are_shown(tmp_path: Path) -> None:
+    design = replace(DESIGN, arms=DESIGN.arms[:2])
+    store = night(tmp_path, records(design, users=600, sessions=1500, lift={"T1": 1.3}))
+    build_report(store, NIGHT, Settings(), design)
+    later = date(2026, 11, 24)
+    for day in (NIGHT, later):
+        with store.stage(f"interactions/date={day}") as staging:
+            users, times = np.repeat(np.arange(300), 2), np.random.default_rng(1).gamma(2.0, 2.0, 600)
+            pq.write_table(pa.table({"user": pa.array(users, pa.int32()), "time": times}), staging / "sessions.parquet")
+    promotions(store, NIGHT, "promoted", "2026-11-23-0a1b2c3d")
+    with store.stage(f"experiments/date={later}") as staging:
+        write(staging / "0000-a.jsonl", records(design, users=600, sessions=1500, seed=4))
+    row = {"ok": True, "low_percent": 3.0, "high_percent": 7.0}
+    with store.stage("calibration") as staging:
+        found = {
+            "arm": "C", "users": 300, "repetitions": 2000, "source": "x", "ok": True,
+            "metrics": [{"label": "Session time", "false_positive_percent": 5.1, "uniform_p": 0.4, **row}],
+            "coverage": [{"effect_percent": 20.0, "covered_percent": 94.8, **row}],
+        }  # fmt: skip
+        (staging / "calibration.json").write_text(json.dumps(found))
+    with store.stage(f"paired/date={later}") as staging:
+        pair = {
+            "arm": "T1", "control": "C", "users": 600, "effect_percent": 1.0, "ci_low_percent": 0.5, "ci_high_percent": 1.5,
+            "unpaired_low_percent": -4.0, "unpaired_high_percent": 6.0, "correlation": 0.93, "gain": 14.2,
+        }  # fmt: skip
+        (staging / "paired.json").write_text(json.dumps({"simulation_only": True, "comparisons": [pair]}))
+    document = build_report(store, later, Settings(), design)
+    directory = store.local(f"reports/date={later}")
+    strict(directory / "report.json")
+    assert [(row["log_date"], row["verdict"]) for row in document["history"]] == [(str(NIGHT), "promoted")]
+    assert document["adjusted"]["known"] == pytest.approx(0.5, abs=0.1)
+    text = (directory / "report.html").read_text()
+    assert_self_contained(text)
+    for said in ("Night after night", "Simulation only", "14.20 times", "2,000 times", "Less noise"):
+        assert said in text
+    assert (directory / "history.png").exists()
+
+
+def test_earlier_logs_must_be_earlier(tmp_path: Path) -> None:
+    design = Experiment("X", (Arm("C", "contextual"), Arm("T1", "dae")))
+    rows = records(design, users=300, sessions=1500)
+    logs = write(tmp_path / "logs/a.jsonl", rows)
+    earlier = [{**row, "timestamp": row["timestamp"] - 10**9} for row in records(design, users=300, sessions=900, seed=3)]
+    before = write(tmp_path / "before/a.jsonl", lean(earlier))
+    document = analyse(logs, "X", "C", before=before)
+    assert document["adjusted"]["role"] == "adjusted"
+    assert document["adjusted"]["known"] > 0.9
+    assert document["metrics"] == analyse(logs, "X", "C")["metrics"]
+    with pytest.raises(InvalidInputError, match="the experiment began at"):
+        analyse(logs, "X", "C", before=write(tmp_path / "late/a.jsonl", [*earlier, rows[0]]))
+
+
+def test_infinite_values_are_dropped_and_a_broken_log_is_held(tmp_path: Path) -> None:
+    design = Experiment("X", (Arm("C", "contextual"), Arm("T1", "dae")))
+    rows = records(design, users=300, sessions=900, lift={"T1": 2.0})
+    path = write(tmp_path / "logs/a.jsonl", rows)
+    lines = path.read_text().splitlines(keepends=True)
+    broken = [line.replace('"time": 0.', '"time": Infinity, "was": 0.') if i % 9 == 0 else line for i, line in enumerate(lines)]
+    path.write_text("".join(broken))
+    document = analyse(path, "X", "C", out=tmp_path / "out")
+    assert document["counts"]["malformed"] > 500
+    assert document["decision"]["verdict"] == "hold"
+    assert "logs" in [rule["rule"] for rule in document["decision"]["rules"] if not rule["ok"]]
+    strict(tmp_path / "out/report.json")
 
 
 def test_equal_arms_are_held(tmp_path: Path) -> None:
@@ -225,7 +340,7 @@ def test_any_logs_of_the_original_format(tmp_path: Path) -> None:
     rows = lean(records(design, users=500, sessions=2000, lift={"T1": 1.5}))
     logs = write(tmp_path / "logs/data.json", rows).parent
     document = analyse(logs, "RECOMMENDERS", "C", out=tmp_path / "out")
-    assert document == analyse(logs, "RECOMMENDERS", "C", ["T1"])
+    assert document | {"pictures": []} == analyse(logs, "RECOMMENDERS", "C", ["T1"])
     assert strict(tmp_path / "out/report.json")["treatments"] == ["T1"]
     assert document["decision"]["verdict"] == "promote"
     assert_self_contained((tmp_path / "out/report.html").read_text())

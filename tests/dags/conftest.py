@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-DAGS = Path(__file__).resolve().parents[2] / "dags"
+ROOT = Path(__file__).resolve().parents[2]
+DAGS = ROOT / "dags"
 
 # Airflow reads these when it is imported.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="recsys-airflow-")
+os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(ROOT / "plugins")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__USAGE_DATA_COLLECTION__ENABLED"] = "False"
 

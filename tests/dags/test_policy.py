@@ -13,24 +13,25 @@ from tests.dags.conftest import DAGS
 
 FILES = sorted(path for path in DAGS.glob("*.py") if "@dag(" in path.read_text())
 NIGHT = [
-    "wait_for_logs", "collect", "train", "evaluate_gate", "recommend", "publish", "simulate", "upload_logs", "abtest_report",
-    "promote_or_hold",
+    "check_run", "wait_for_logs", "collect", "train", "evaluate_gate", "recommend", "publish", "simulate", "upload_logs",
+    "abtest_report", "promote_or_hold",
 ]  # fmt: skip
 PARSE_SECONDS = 2.0
 
 
 def test_no_import_errors(dag_bag: Any) -> None:
     assert dag_bag.import_errors == {}
-    assert set(dag_bag.dags) == {"nightly_recommender", "collect_traffic", "tune_dae"}
+    assert set(dag_bag.dags) == {"nightly_recommender", "collect_traffic", "tune_dae", "change_live"}
 
 
 def test_dags_are_documented_and_bounded(dag_bag: Any) -> None:
     for dag in dag_bag.dags.values():
         assert "### Triage" in dag.doc_md, dag.dag_id
         assert all((dag.tags, dag.description, dag.dagrun_timeout)), dag.dag_id
-        assert dag.max_active_runs <= 2
+        assert dag.max_active_runs <= 3
+        assert dag.has_on_failure_callback, dag.dag_id
         assert dag.catchup is False
-        expected = "NullTimetable" if dag.dag_id == "tune_dae" else "CronDataIntervalTimetable"
+        expected = "NullTimetable" if dag.dag_id in ("tune_dae", "change_live") else "CronDataIntervalTimetable"
         assert type(dag.timetable).__name__ == expected
 
 
@@ -82,7 +83,7 @@ def test_the_night_is_wired_in_order(dag_bag: Any) -> None:
 def test_a_file_parses_quickly_without_heavy_imports(path: Path, simulation: str) -> None:
     program = f"""
 import sys, time
-sys.path.insert(0, {str(DAGS)!r})
+sys.path[:0] = [{str(DAGS)!r}, {str(DAGS.parent / "plugins")!r}]
 import airflow.sdk, airflow.dag_processing.dagbag  # the dag-processor has them loaded
 from airflow.providers.standard.decorators import python, sensor, short_circuit
 before = set(sys.modules)
@@ -100,10 +101,19 @@ print(seconds, *sorted(new & {{"torch", "pandas", "ibis", "duckdb", "scipy", "ma
     assert heavy == []
 
 
-def test_results_come_from_dictionaries_and_from_the_last_line_of_a_container(dag_bag: Any) -> None:
+def test_results_come_from_dictionaries_and_from_what_containers_printed(dag_bag: Any) -> None:
     from simulation import results
+
+    from recsys.exceptions import SimulationError
 
     assert dag_bag.dags  # puts the folder of the DAGs on the path
     expected = {"run": "base.0.a", "episodes": 3}
-    piece = '3 episodes: session time 1.0 +- 0.1, steps 6.0 +- 0.2\n{"run": "base.0.a", "episodes": 3}'
-    assert results([expected, piece, piece.splitlines()[1]]) == [expected] * 3
+    summary, line, progress = (
+        "3 episodes: session time 1.0 +- 0.1",
+        '{"run": "base.0.a", "episodes": 3}',
+        "3 of 3 episodes (100 %)",
+    )
+    pieces = [[progress, f"{summary}\n{line}"], [summary, line, progress], [f"{summary}\n{line}\n{progress}"]]
+    assert results([expected, *pieces]) == [expected] * 4
+    with pytest.raises(SimulationError, match="told no result"):
+        results([[progress]])

@@ -1,5 +1,7 @@
 """Service and simulator together, for real: same seed, same logs, whatever the sharding, the batching and the accidents."""
 
+import http.client
+import itertools
 import json
 import os
 import resource
@@ -22,7 +24,7 @@ from recsys.schemas import Arm, Experiment, RunSpec, ShardResult
 from recsys.settings import load_settings
 from recsys.verify import log_digest
 from recsys.world import generate
-from tests.components import Service, Valkey, running
+from tests.components import Service, Valkey, free_port, running
 
 pytestmark = pytest.mark.real
 
@@ -129,21 +131,21 @@ def worker_of(service: Service) -> psutil.Process:
 
 
 def test_killed_workers_and_a_killed_service_lose_no_answered_request(ground: Ground) -> None:
-    episodes = 4000
+    episodes = 20_000
     with running(Service(ground.environment(), workers=2)) as service:
         ground.play(service, "calm", 1, 0, episodes)
         expected = log_digest(ground.gathered("calm", 1))
 
         def kill_workers() -> None:
             for _ in range(3):
-                time.sleep(0.5)
+                time.sleep(2)
                 worker_of(service).send_signal(signal.SIGKILL)
 
         gathered = disturb(ground, "workers", service, threading.Thread(target=kill_workers), episodes)
         assert log_digest(gathered) == expected
 
         def kill_service() -> None:
-            time.sleep(0.7)
+            time.sleep(4)
             service.kill()
             service.start()
 
@@ -167,6 +169,67 @@ def test_previews_wait_for_redis(ground: Ground) -> None:
 
         gathered = disturb(ground, "redis", service, threading.Thread(target=restart_redis), episodes)
         assert log_digest(gathered) == expected
+
+
+def test_an_outage_of_ten_seconds_under_load(ground: Ground) -> None:
+    """Live requests go on, marked as degraded; previews are told to wait; two seconds after Redis is back all is whole."""
+    answers: list[tuple[float, int, int]] = []
+    previews: list[tuple[float, int, str | None]] = []
+    over = threading.Event()
+
+    def listen(number: int, port: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        for i in itertools.count():
+            if over.is_set():
+                return
+            body = json.dumps({"track": i % TRACKS, "time": 0.5, "event": f"out-{number}-{i}"})
+            connection.request("POST", f"/next/{100 + number}", body)
+            answer = connection.getresponse()
+            answers.append((time.time(), answer.status, json.loads(answer.read()).get("track", -1)))
+
+    def preview(port: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        while not over.is_set():
+            connection.request("POST", "/next/7", json.dumps({"track": 1, "time": 0.5}), {"X-Recsys-Run": "night.0.outage"})
+            answer = connection.getresponse()
+            answer.read()
+            previews.append((time.time(), answer.status, answer.getheader("Retry-After")))
+            time.sleep(0.02)
+
+    with running(Service(ground.environment())) as service:
+        threads = [threading.Thread(target=listen, args=(n, service.port)) for n in range(8)]
+        threads.append(threading.Thread(target=preview, args=(service.port,)))
+        for thread in threads:
+            thread.start()
+        try:
+            time.sleep(1)
+            down = time.time()
+            ground.valkey.kill()
+            time.sleep(10)
+            ground.valkey.start()
+            back = time.time()
+            time.sleep(4)
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+    assert {status for _, status, _ in answers} == {200}
+    assert all(0 <= track < TRACKS for _, _, track in answers)
+    assert {status for when, status, _ in previews if down + 1.5 < when < back} == {503}
+    assert {retry for _, status, retry in previews if status == 503} == {"1"}
+    assert {status for when, status, _ in previews if when < down or when > back + 2} == {200}
+    files = sorted((ground.logs / "live").glob("*.jsonl"))
+    lines = [record for path in files for record in map(json.loads, path.read_text().splitlines())]
+    lines = [record for record in lines if (record["event"] or "").startswith("out-")]
+    assert len(lines) == len(answers)
+    degraded = {True: [], False: []}
+    for record in lines:
+        degraded[record["degraded"]].append(record["timestamp"] / 1000)
+    assert min(degraded[True]) >= down - 0.01
+    assert max(degraded[True]) <= back + 2
+    assert sum(down + 1.5 < when < back for when in degraded[True]) > 100
+    assert not any(down + 1.5 < when < back for when in degraded[False])
+    assert any(when > back + 2 for when in degraded[False])
 
 
 def test_a_guarded_service_wants_its_token(ground: Ground) -> None:
@@ -263,3 +326,26 @@ def test_sigterm_finishes_what_was_asked(ground: Ground) -> None:
     files = sorted((ground.logs / "live").glob("*.jsonl"))
     answered = {json.loads(line)["event"] for path in files for line in path.read_text().splitlines()}
     assert {f"t{i}" for i in range(len(outcomes))} <= answered
+
+
+def test_an_embedded_service_takes_its_valkey_with_it(ground: Ground, tmp_path: Path) -> None:
+    port = free_port()
+    words = [sys.executable, "-m", "recsys.cli", "serve", "--embedded", "--port", str(port)]
+    environment = os.environ | {"RECSYS_WORLD": str(ground.world), "RECSYS_VAR": str(tmp_path)}
+    with subprocess.Popen(words, env=environment) as process:
+        deadline = time.monotonic() + 30
+        while not (found := psutil.Process(process.pid).children()):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        (server,) = found
+        service = Service({}, port=port)
+        while True:
+            try:
+                assert service.get("/readyz")[0] == 200
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        process.terminate()
+        assert process.wait(20) == 128 + signal.SIGTERM
+    assert not server.is_running()

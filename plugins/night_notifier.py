@@ -1,0 +1,88 @@
+"""Tells people what a night needs them for: a failure, a refusal by the gate, a hold, a deadline that passed.
+
+Always to the log; also by the Airflow connection ``nightshift_notify``, if there is one: of type SMTP (its extra ``to`` names the
+recipients) or Slack webhook. It stands among the plugins because the triggerer must be able to import it.
+"""
+
+import asyncio
+import html
+import logging
+from typing import Any
+
+from airflow.sdk import BaseHook
+from airflow.sdk.bases.notifier import BaseNotifier
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+CONNECTION = "nightshift_notify"
+
+log = logging.getLogger(__name__)
+
+
+def tell(subject: str, text: str) -> None:
+    """Log a message, and send it if the connection exists. A message that cannot be sent never fails the night."""
+    log.warning("%s: %s", subject, text)
+    try:
+        connection = BaseHook.get_connection(CONNECTION)
+    except AirflowNotFoundException:
+        return
+    _try_to_send(connection, subject, text)
+
+
+async def tell_from_triggerer(subject: str, text: str) -> None:
+    """The same from an event loop."""
+    log.warning("%s: %s", subject, text)
+    try:
+        connection = await BaseHook.aget_connection(CONNECTION)
+    except AirflowNotFoundException:
+        return
+    await asyncio.to_thread(_try_to_send, connection, subject, text)
+
+
+def _try_to_send(connection: Any, subject: str, text: str) -> None:
+    try:
+        _send(connection, subject, text)
+    except Exception as error:
+        log.error("the message could not be sent by connection %s: %s: %s", CONNECTION, type(error).__name__, error)
+
+
+def _send(connection: Any, subject: str, text: str) -> None:
+    if connection.conn_type == "smtp":
+        from airflow.providers.smtp.hooks.smtp import SmtpHook
+
+        recipients = connection.extra_dejson.get("to")
+        if not recipients:
+            raise ValueError("its extra has no 'to', which must hold the recipients")
+        with SmtpHook(smtp_conn_id=CONNECTION) as hook:
+            hook.send_email_smtp(to=recipients, subject=f"[nightshift] {subject}", html_content=f"<p>{html.escape(text)}</p>")
+    elif connection.conn_type == "slackwebhook":
+        from airflow.providers.slack.hooks.slack_webhook import SlackWebhookHook
+
+        SlackWebhookHook(slack_webhook_conn_id=CONNECTION).send(text=f"*{subject}*\n{text}")
+    else:
+        raise ValueError(f"its type is {connection.conn_type!r}; it must be 'smtp' or 'slackwebhook'")
+
+
+class NightNotifier(BaseNotifier):
+    """A message about a run, as a callback of a DAG or of a deadline."""
+
+    template_fields = ("subject", "text")
+
+    def __init__(self, subject: str, text: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.subject, self.text = subject, text
+
+    def notify(self, context: Any) -> None:
+        """Send it, with the run that it is about."""
+        tell(self.subject, self._about(context))
+
+    async def async_notify(self, context: Any) -> None:
+        """The same, in the triggerer."""
+        await tell_from_triggerer(self.subject, self._about(context))
+
+    def _about(self, context: Any) -> str:
+        run = (context or {}).get("dag_run")
+        if run is None:
+            return self.text
+        # The triggerer hands over a dictionary.
+        dag, name = (run[key] if isinstance(run, dict) else getattr(run, key) for key in ("dag_id", "run_id"))
+        return f"{self.text} Run: {dag} {name}"

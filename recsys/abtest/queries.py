@@ -1,0 +1,221 @@
+# ruff: noqa: S608 - only names of this module are put into SQL; every value is a parameter
+"""The queries behind :mod:`recsys.abtest.sessions`: DuckDB tables of records, sessions and users.
+
+In goes a connection; out come tables ``raw``, ``events``, ``parts``, ``people`` and ``sessions`` in it, and counts. Sums are of
+integers (millionths of a track, nanoseconds), so that the same logs give the same numbers in any order of reading.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_COLUMNS = {
+    "message": "VARCHAR", "timestamp": "BIGINT", "user": "DOUBLE", "track": "DOUBLE", "time": "DOUBLE", "latency": "DOUBLE",
+    "recommendation": "BIGINT", "experiments": "JSON", "run": "VARCHAR", "session": "INTEGER", "step": "INTEGER",
+    "source": "VARCHAR", "degraded": "BOOLEAN",
+}  # fmt: skip
+
+# Identifiers are read as doubles and compared with their floor: reading them as integers would silently round 1.5.
+_VALID = """coalesce(message IN ('next', 'last') AND "user" = floor("user") AND "user" BETWEEN 0 AND 9e15
+    AND track = floor(track) AND track BETWEEN 0 AND 9e15 AND time BETWEEN 0 AND 1 AND timestamp IS NOT NULL
+    AND (latency IS NULL OR latency BETWEEN 0 AND 1e6)
+    AND (session IS NULL OR session >= 0) AND (step IS NULL OR step >= 0), false)"""
+
+
+def load(db: Any, files: list[str], experiment: str) -> dict[str, int]:
+    """``events``: distinct, valid records with base, user, session and step; ``arm`` is null outside the experiment.
+
+    Rows are copied only where they must be: in the original's format, or when records are repeated.
+    """
+    columns = ", ".join(f"\"{name}\": '{kind}'" for name, kind in _COLUMNS.items())
+    source = f"read_json(?, format='newline_delimited', ignore_errors=true, columns={{{columns}}})"
+    if not files:
+        nothing = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in _COLUMNS.items())
+        source = f"(SELECT {nothing} WHERE ?::VARCHAR[] IS NULL)"
+    db.execute(
+        f"""CREATE TEMP TABLE raw AS SELECT {_VALID} AS valid, message = 'last' AS is_last, timestamp,
+            CASE WHEN valid THEN "user"::BIGINT END AS "user", CASE WHEN valid THEN track::BIGINT END AS track,
+            CASE WHEN valid THEN round(time * 1e6)::BIGINT END AS time,
+            CASE WHEN valid THEN round(latency * 1e9)::BIGINT END AS latency,
+            recommendation, json_extract_string(experiments, ?) AS arm,
+            CASE WHEN arm IS NULL THEN experiments END AS others, coalesce(run, '') AS run,
+            session, step, source, degraded FROM {source}""",
+        ["/" + experiment.replace("~", "~0").replace("/", "~1"), files],  # a JSON pointer
+    )
+    db.execute(
+        r"""CREATE TEMP TABLE runs AS SELECT run, dense_rank() OVER (
+              ORDER BY regexp_replace(run, '\.[0-9]{1,4}\.[A-Za-z0-9_-]{1,40}$', ''))::INTEGER AS base
+            FROM (SELECT DISTINCT run FROM raw)"""
+    )
+    total, valid, lean, bases = db.execute(
+        """SELECT count(*), count(*) FILTER (valid), count(*) FILTER (valid AND (session IS NULL OR step IS NULL)),
+             (SELECT count(DISTINCT base) FROM runs) FROM raw"""
+    ).fetchone()
+    based = "(SELECT *, rowid AS line, 1::INTEGER AS base FROM raw)"
+    if bases > 1:
+        based = "(SELECT raw.*, raw.rowid AS line, runs.base FROM raw JOIN runs USING (run))"
+    db.execute(
+        f"""CREATE TEMP {"TABLE" if lean else "VIEW"} lines AS SELECT base, session, step, {_FIELDS}, line
+            FROM {based} WHERE valid AND session IS NOT NULL AND step IS NOT NULL"""
+    )
+    if lean:
+        _add_lean_records(db)
+    if _parts(db, "lines"):
+        _without_repeats(db)
+        _parts(db, "events")
+    else:
+        db.execute("CREATE TEMP VIEW events AS SELECT * FROM lines")
+    events, last, outside = db.execute(
+        "SELECT sum(steps)::BIGINT, sum(lasts)::BIGINT, sum(steps - armed)::BIGINT FROM parts"
+    ).fetchone()
+    events, last, outside = events or 0, last or 0, outside or 0
+    return {
+        "events": events, "next": events - last, "last": last, "malformed": total - valid, "repeated": valid - events,
+        "outside": outside,
+    }  # fmt: skip
+
+
+_FIELDS = 'is_last, timestamp, "user", track, time, latency, recommendation, arm, source, degraded'
+
+
+def _add_lean_records(db: Any) -> None:
+    """Records of the original's format: a session ends with the user's ``last``; equal lines are one event."""
+    db.execute(
+        f"""INSERT INTO lines
+            WITH lean AS (
+                SELECT base, {_FIELDS}, min(raw.rowid) AS line FROM raw JOIN runs USING (run)
+                WHERE valid AND (session IS NULL OR step IS NULL) GROUP BY ALL
+            ), numbered AS (
+                SELECT *, coalesce(sum(is_last::INTEGER) OVER (PARTITION BY base, "user" ORDER BY timestamp, line
+                    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)::INTEGER AS session FROM lean
+            )
+            SELECT base, session, row_number() OVER (PARTITION BY base, "user", session ORDER BY timestamp, line)::INTEGER - 1,
+                {_FIELDS}, line FROM numbered"""
+    )
+
+
+def _parts(db: Any, source: str) -> bool:
+    """Table ``parts``, a row a session, whole or not; returns whether a session may hold a step more than once.
+
+    Steps are counted as bits of a number; a session too long for that is looked at again.
+    """
+    db.execute(
+        f"""CREATE OR REPLACE TEMP TABLE parts AS SELECT base, "user", session, min(arm) AS arm, max(arm) <> min(arm) AS mixed,
+             count(*) AS steps, count(arm) AS armed, count(*) FILTER (is_last) AS lasts,
+             min(timestamp) AS began,
+             sum(time)::BIGINT AS time, count(*) FILTER (time > 800000) AS finished,
+             count(*) FILTER (NOT is_last AND latency IS NOT NULL) AS requests,
+             coalesce(sum(latency) FILTER (NOT is_last), 0)::BIGINT AS latency,
+             lasts = 1 AND max(step) FILTER (is_last) = max(step) AND count(*) = max(step) + 1
+               AND armed IN (0, count(*)) AS whole,
+             max(timestamp) > arg_max(timestamp, step) OR min(timestamp) < arg_min(timestamp, step) AS backwards,
+             bit_count(bit_or(1::BIGINT << least(step, 62)::BIGINT)) <> count(*) AS doubtful
+           FROM {source} GROUP BY base, "user", session"""
+    )
+    return bool(db.execute("SELECT coalesce(bool_or(doubtful), false) FROM parts").fetchone()[0])
+
+
+def _without_repeats(db: Any) -> None:
+    """Keep the first line of each (run, user, session, step)."""
+    db.execute(
+        """CREATE TEMP TABLE repeated AS SELECT unnest(list_sort(list(line))[2:]) AS line FROM lines
+           SEMI JOIN (SELECT * FROM parts WHERE doubtful) p ON lines.base = p.base AND lines."user" = p."user"
+             AND lines.session = p.session
+           GROUP BY base, "user", session, step HAVING count(*) > 1"""
+    )
+    db.execute("CREATE TEMP TABLE events AS SELECT * FROM lines ANTI JOIN repeated USING (line)")
+
+
+def find_sessions(db: Any) -> dict[str, int]:
+    """Table ``sessions`` of whole sessions of users in one arm, and ``people`` (user, arm)."""
+    db.execute(
+        """CREATE TEMP TABLE people AS SELECT "user", min(arm) AS arm FROM parts WHERE arm IS NOT NULL GROUP BY "user"
+           HAVING min(arm) = max(arm) AND NOT bool_or(mixed)"""
+    )
+    db.execute(
+        """CREATE TEMP TABLE sessions AS SELECT parts.*,
+             row_number() OVER (PARTITION BY "user" ORDER BY base, session) - 1 AS ordinal
+           FROM parts JOIN people USING ("user") WHERE whole AND parts.arm IS NOT NULL"""
+    )
+    sessions, unfinished, backwards, users = db.execute(
+        """SELECT (SELECT count(*) FROM sessions), count(*) FILTER (NOT whole), count(*) FILTER (backwards),
+             count(DISTINCT "user") FROM parts WHERE arm IS NOT NULL"""
+    ).fetchone()
+    single = db.execute("SELECT count(*) FROM people").fetchone()[0]
+    return {
+        "sessions": sessions, "unfinished_sessions": unfinished, "clock_backwards": backwards,
+        "users_in_two_arms": users - single,
+    }  # fmt: skip
+
+
+def user_columns(db: Any, arms: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
+    found = db.execute(
+        """SELECT "user", arm, count(*) AS sessions, sum(steps)::BIGINT AS steps, sum(time)::BIGINT AS time,
+             sum(finished)::BIGINT AS finished, sum(requests)::BIGINT AS requests, sum(latency)::HUGEINT::DOUBLE AS latency_ms
+           FROM sessions GROUP BY "user", arm ORDER BY "user" """
+    ).fetchnumpy()
+    users = {name: np.asarray(column) for name, column in found.items()}
+    names = users["arm"].astype(str)
+    users["arm"] = np.searchsorted(np.array(arms, dtype=str), names) if arms else np.zeros(0, dtype=np.int64)
+    users["time"] = users["time"] / 1e6
+    users["latency_ms"] = users["latency_ms"] / 1e6
+    return users
+
+
+def session_columns(db: Any, users: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    found = db.execute('SELECT "user", ordinal, steps, time FROM sessions ORDER BY "user", ordinal').fetchnumpy()
+    sessions = {name: np.asarray(column) for name, column in found.items()}
+    sessions["user"] = np.searchsorted(users["user"], sessions["user"])
+    sessions["arm"] = users["arm"][sessions["user"]]
+    sessions["time"] = sessions["time"] / 1e6
+    return sessions
+
+
+def first_timestamp(db: Any) -> int:
+    """The earliest timestamp of the experiment's records, in milliseconds."""
+    return int(db.execute("SELECT coalesce(min(began), 0) FROM parts WHERE arm IS NOT NULL").fetchone()[0])
+
+
+def earlier_means(db: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any], int]:
+    """Users with whole sessions, in whatever arm, ascending; their mean session time in tracks; the latest timestamp."""
+    found = db.execute(
+        'SELECT "user", avg(time) / 1e6 AS time FROM parts WHERE whole GROUP BY "user" ORDER BY "user"'
+    ).fetchnumpy()
+    last = db.execute("SELECT coalesce(max(timestamp) FILTER (valid), 0) FROM raw").fetchone()[0]
+    return np.asarray(found["user"]), np.asarray(found["time"]), last
+
+
+def guardrails(db: Any, arms: tuple[str, ...], catalogue: int) -> dict[str, dict[str, float | None]]:
+    """Values by arm and name."""
+    mine = 'events JOIN people USING ("user")'
+    found = db.execute(
+        f"""SELECT people.arm, count(*), count(*) FILTER (NOT is_last), count(source) FILTER (NOT is_last),
+              count(*) FILTER (NOT is_last AND source = 'top100'), count(*) FILTER (NOT is_last AND source = 'exploration'),
+              count(degraded) FILTER (NOT is_last), count(*) FILTER (NOT is_last AND degraded), count(DISTINCT recommendation),
+              quantile_cont(latency, [0.5, 0.99]) FILTER (NOT is_last)
+            FROM {mine} GROUP BY people.arm"""
+    ).fetchall()
+    different = dict(
+        db.execute(
+            f"""SELECT arm, count(*) FROM (SELECT DISTINCT people.arm AS arm, base, "user", session, track FROM {mine})
+                GROUP BY arm"""
+        ).fetchall()
+    )
+
+    def share(part: int, whole: int) -> float | None:
+        return part / whole if whole else None
+
+    values: dict[str, dict[str, float | None]] = {arm: {} for arm in arms}
+    for arm, plays, answers, sourced, fallback, random, known, degraded, tracks, latency in found:
+        values[arm] = {
+            "repeat_share": share(plays - different[arm], plays),
+            "fallback_share": share(fallback, sourced),
+            "degraded_share": share(degraded, known),
+            "exploration_share": share(random, sourced),
+            "coverage_tracks": float(tracks) if answers else None,
+            "coverage_share": share(tracks, catalogue),
+            "latency_p50": latency[0] / 1e6 if latency else None,
+            "latency_p99": latency[1] / 1e6 if latency else None,
+        }
+    return values

@@ -1,0 +1,113 @@
+"""Commands about request logs: move them to where a team keeps them, and back."""
+
+import getpass
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
+
+import orjson
+import typer
+
+from recsys.exceptions import ConflictError, InvalidInputError
+from recsys.schemas import ShardResult, plain_user
+from recsys.settings import Settings, load_hdfs_options, load_settings
+
+if TYPE_CHECKING:
+    from recsys.storage import Storage
+
+app = typer.Typer(no_args_is_help=True, help="Request logs: upload them, pull them.")
+
+UserOption = Annotated[str | None, typer.Option("--user", help="Whose directory; default RECSYS_HDFS_USER, or you.")]
+SourceOption = Annotated[Path | None, typer.Option("--source", help="The service's logs; default RECSYS_SERVICE_LOGS.")]
+ResultsOption = Annotated[
+    Path | None, typer.Option("--results", help="Last output lines of simulation shards: only their runs, and counts must agree.")
+]
+CleanupOption = Annotated[bool, typer.Option("--cleanup", help="Remove the local files once they have been verified.")]
+EchoOption = Annotated[bool, typer.Option("--echo", help="Tell every file.")]
+
+
+@app.command()
+def upload(
+    directory: Annotated[str, typer.Argument(help="Directory below /user/<user> of the storage.")],
+    user: UserOption = None,
+    source: SourceOption = None,
+    results: ResultsOption = None,
+    cleanup: CleanupOption = False,
+    echo: EchoOption = False,
+) -> None:
+    """Put the service's logs into /user/USER/DIRECTORY of HDFS (or below the root of a file:// storage)."""
+    from recsys.logs import publish_files
+
+    settings = load_settings()
+    store, name = _place(settings, user, directory)
+    counts = publish_files(
+        store, source or settings.log_dir, name, only=_read_results(results), cleanup=cleanup, tell=print if echo else _quiet
+    )
+    print(f"{store.path(name)}: {counts['next'] + counts['last']} events, {counts['repeated']} repeated lines")
+
+
+@app.command()
+def pull(
+    target: Annotated[Path, typer.Argument(help="Local directory to make.")],
+    uploaded: Annotated[str | None, typer.Option(help="Take /user/<user>/UPLOADED; default: the service's own logs.")] = None,
+    user: UserOption = None,
+    source: SourceOption = None,
+    results: ResultsOption = None,
+    cleanup: CleanupOption = False,
+    echo: EchoOption = False,
+) -> None:
+    """Put logs into a local directory: the service's, or those that were uploaded."""
+    from recsys.logs import publish_files
+    from recsys.storage import Storage
+
+    settings = load_settings()
+    local = Storage(f"file://{target.resolve().parent}")
+    name, tell = target.resolve().name, print if echo else _quiet
+    if uploaded is None:
+        publish_files(local, source or settings.log_dir, name, only=_read_results(results), cleanup=cleanup, tell=tell)
+    else:
+        if cleanup or results or source:
+            raise InvalidInputError("--cleanup, --results and --source are about the service's logs, not about --uploaded")
+        _copy_uploaded(*_place(settings, user, uploaded), local, name, tell)
+    print(f"{target}: {sum(f.bytes for f in local.manifest(name).files)} bytes")
+
+
+def _copy_uploaded(store: "Storage", uploaded: str, local: "Storage", name: str, tell: Callable[[str], None]) -> None:
+    manifest = store.manifest(uploaded)
+    if local.is_complete(name) and local.manifest(name).checksum != manifest.checksum:
+        raise ConflictError(f"{local.path(name)} holds other logs; name another directory")
+    copy = store.local(uploaded)
+    with local.stage(name, manifest.counts) as staging:
+        for file in manifest.files:
+            shutil.copyfile(copy / file.name, staging / file.name)
+            tell(f"{uploaded}/{file.name} -> {local.path(name)}/{file.name} ({file.bytes} bytes)")
+
+
+def _place(settings: Settings, user: str | None, directory: str) -> "tuple[Storage, str]":
+    """The store and the name in it of a user's directory."""
+    from recsys.storage import Storage
+
+    who = plain_user(user or load_hdfs_options().user or getpass.getuser())
+    parts = urlsplit(settings.storage_url)
+    if parts.scheme != "webhdfs":
+        store = Storage(settings.storage_url)
+    else:
+        store = Storage(f"webhdfs://{who}@{parts.hostname}:{parts.port or 9870}/")
+    name = f"user/{who}/{directory}"
+    store.path(name)
+    return store, name
+
+
+def _read_results(path: Path | None) -> list[ShardResult]:
+    if path is None:
+        return []
+    try:
+        return [ShardResult(**orjson.loads(line)) for line in path.read_bytes().splitlines() if line.startswith(b"{")]
+    except (OSError, TypeError, ValueError) as error:
+        raise InvalidInputError(f"results {path} must hold the last output line of every shard: {error}") from None
+
+
+def _quiet(_text: str) -> None:
+    pass

@@ -1,0 +1,137 @@
+"""From events to Redis calls, and from the replies to answers and log lines.
+
+A call records the events of one bucket and version; its reply holds, for each event, the new state of the user's session and the
+user's list. What follows is a pure function of scope, event and reply.
+"""
+
+import struct
+from array import array
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from recsys import keyspace
+from recsys.service.choose import Candidates, Choice, explore, request_hash, unplayed
+from recsys.service.requests import Event
+from recsys.service.state import Scope, Slot, Version, candidates
+
+_EVENT = struct.Struct("<BII16s").pack
+#: session, step, whether the session is open, key of its last event, length of the version's name
+_STATE = struct.Struct("<IIB16sB")
+
+
+class Call(NamedTuple):
+    """A command, and the events that it records: their places in the request and what serves them."""
+
+    words: tuple[Any, ...]
+    events: Sequence[tuple[int, Event, Slot]]
+
+
+class Answers(NamedTuple):
+    """What a request is answered: JSON bodies and log lines in the order of the events, and how often which source answered."""
+
+    bodies: list[bytes]
+    lines: list[bytes]
+    sources: Counter[str]
+
+
+def calls(scope: Scope, events: Sequence[Event], ttl: int, first_session: int) -> list[Call]:
+    """The commands that record events of different users.
+
+    Args:
+        ttl: seconds that an idle history is kept. first_session: number of a user's first session.
+    """
+    groups: dict[str, tuple[str, list[str], list[bytes], list[tuple[int, Event, Slot]]]] = {}
+    for place, event in enumerate(events):
+        user = event.user
+        slot = scope.slot_of(user)
+        b = user % keyspace.BUCKETS
+        lists = slot.version.lists[b]
+        group = groups.get(lists)
+        if group is None:
+            groups[lists] = group = (slot.version.name, [], [], [])
+        flags = 1 if event.last else 2 if slot.wants_list else 0
+        group[1].append(f"{scope.history[b]}{user}")
+        group[2].append(_EVENT(flags, event.track, round(event.time * 10_000), event.digest) + b"%d" % user)
+        group[3].append((place, event, slot))
+    return [
+        Call(("FCALL", "recsys_events", len(keys) + 1, lists, *keys, version, ttl, first_session, *packed), recorded)
+        for lists, (version, keys, packed, recorded) in groups.items()
+    ]
+
+
+class Answerer:
+    """Answers of a catalogue of ``tracks`` tracks; ``loaded`` finds a version in memory by its name."""
+
+    def __init__(self, tracks: int, loaded: Callable[[str], Version | None]) -> None:
+        self._tracks = tracks
+        self._loaded = loaded
+
+    def answers(self, scope: Scope, recorded: Sequence[tuple[Call, list[bytes]]], now: float, latency: float) -> Answers:
+        """Answers to recorded events.
+
+        Args:
+            recorded: the calls with their replies.
+            now: seconds since the epoch. latency: seconds that the request has taken.
+        """
+        count = sum(len(call.events) for call, _ in recorded)
+        bodies, lines = [b""] * count, [b""] * count
+        sources: Counter[str] = Counter()
+        moment = Moment(now, latency)
+        for call, reply in recorded:
+            for (place, event, slot), state, packed in zip(call.events, reply[::2], reply[1::2], strict=True):
+                session, step, _, _, size = _STATE.unpack_from(state)
+                plays = _STATE.size + size
+                held = state[_STATE.size : plays].decode()
+                if held != slot.version.name:
+                    # A repeated event gets the answer that it got before the version changed.
+                    slot = scope.from_version(slot, self._loaded(held) or slot.version)
+                choice: Choice | None = None
+                if not event.last:
+                    choice = self._choose(scope, slot, event, session, step, packed, keyspace.unpack(state[plays:]))
+                    sources[choice.source] += 1
+                bodies[place] = body_of(event, choice)
+                lines[place] = line_of(moment, slot, event, session, step, choice)
+        return Answers(bodies, lines, sources)
+
+    def _choose(self, scope: Scope, slot: Slot, event: Event, session: int, step: int, packed: bytes, heard: array) -> Choice:
+        played = set(heard[::2])
+        draw = request_hash(scope.seed, event.user, session, step, event.track)
+        greedy = candidates(slot.arm, slot.version, keyspace.unpack(packed), heard, played)
+        if not greedy.tracks:
+            greedy = Candidates((unplayed(self._tracks, played, draw),), "top100")
+        return explore(greedy, scope.exploration, self._tracks, played, draw)
+
+
+class Moment:
+    """What the log lines of events answered together share: the time, and how long the answer took; whether Redis was away."""
+
+    __slots__ = ("degraded", "head", "latency")
+
+    def __init__(self, now: float, latency: float, degraded: bool = False) -> None:
+        self.head = b'","timestamp":%d,"user":' % int(now * 1000)
+        self.latency = b',"latency":%a,"recommendation":' % latency
+        self.degraded = b'","degraded":true,"propensity":%a}\n' if degraded else b'","degraded":false,"propensity":%a}\n'
+
+
+def line_of(moment: Moment, slot: Slot, event: Event, session: int, step: int, choice: Choice | None) -> bytes:
+    """The log line of an event: the fields of :data:`recsys.schemas.LOG_FIELDS` in their order."""
+    key = b"null" if event.key is None else orjson.dumps(event.key)
+    if choice is None:
+        answered, chosen = b"null", (b"null" + moment.degraded[1:]).replace(b"%a", b"null")
+    else:
+        answered = b"%d" % choice.track
+        chosen = b'"' + choice.source.encode() + moment.degraded % choice.propensity
+    return b'{"message":"%b%b%d,"track":%d,"time":%a%b%b,%b,"session":%d,"step":%d,"event":%b,"source":%b' % (
+        b"last" if event.last else b"next", moment.head, event.user, event.track, event.time, moment.latency,
+        answered, slot.logged, session, step, key, chosen,
+    )  # fmt: skip
+
+
+def body_of(event: Event, choice: Choice | None) -> bytes:
+    """The JSON answer to an event."""
+    if choice is None:
+        return b'{"user":%d}' % event.user
+    return b'{"user":%d,"track":%d}' % (event.user, choice.track)

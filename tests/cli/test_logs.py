@@ -1,0 +1,141 @@
+"""`recsys logs`: what the service wrote goes to a user's directory, whole and once; the same on files and on a real HDFS."""
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from recsys import logs
+from recsys.cli import app
+from recsys.exceptions import ConflictError, CorruptDataError, InvalidInputError, MissingDataError, UnavailableError
+from recsys.storage import Storage
+from tests.test_logs import record, result
+
+
+@pytest.fixture(params=["file", pytest.param("webhdfs", marks=pytest.mark.real)])
+def storage(request: pytest.FixtureRequest, tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    url = f"file://{tmp_path}/store"
+    if request.param == "webhdfs":
+        hdfs = request.getfixturevalue("hdfs")
+        url = f"{hdfs.url}/nightshift"
+        root = Storage(f"{hdfs.url}/")
+        root.fs.makedirs("/user/ann", exist_ok=True)
+        root.fs.chown("/user/ann", "ann")
+        root.fs.rm(f"/user/ann/{directory_of(tmp_path)}", recursive=True)
+    monkeypatch.setenv("RECSYS_STORAGE", url)
+    monkeypatch.setenv("RECSYS_SERVICE_LOGS", str(tmp_path / "logs"))
+    for shard in (0, 1):
+        run = tmp_path / "logs" / f"base.{shard}.a"
+        run.mkdir(parents=True)
+        write_rested(run / "w.jsonl", record(shard, 0) + record(shard, 1, "last"))
+    return url
+
+
+def directory_of(tmp_path: Path) -> str:
+    return f"{tmp_path.name}-d"
+
+
+def write_rested(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    os.utime(path, (time.time() - 60, time.time() - 60))
+
+
+def run(*words: str) -> None:
+    app(list(words), standalone_mode=False)
+
+
+def test_upload_pull_and_again(storage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = directory_of(tmp_path)
+    run("logs", "upload", name, "--user", "ann", "--echo")
+    told = capsys.readouterr().out
+    assert f"base.1.a/w.jsonl -> user/ann/{name}/base.1.a-w.jsonl" in told
+    assert f"/user/ann/{name}: 4 events, 0 repeated lines" in told
+    run("logs", "upload", name, "--user", "ann", "--cleanup")
+    assert not any((tmp_path / "logs").iterdir())
+    run("logs", "upload", name, "--user", "ann", "--cleanup")  # nothing left to do is no failure
+    for _ in range(2):
+        run("logs", "pull", str(tmp_path / "pulled"), "--uploaded", name, "--user", "ann")
+    assert (tmp_path / "pulled" / "base.0.a-w.jsonl").read_bytes() == record(0, 0) + record(0, 1, "last")
+    if storage.startswith("webhdfs"):
+        status = Storage(storage.replace("/nightshift", "/")).fs.info(f"/user/ann/{name}/base.0.a-w.jsonl")
+        assert status["owner"] == "ann"
+
+
+def test_other_logs_are_not_replaced(storage: str, tmp_path: Path) -> None:
+    name = directory_of(tmp_path)
+    run("logs", "upload", name, "--user", "ann")
+    write_rested(tmp_path / "logs" / "base.1.a" / "w.jsonl", record(1, 0))
+    with pytest.raises(ConflictError, match="other logs"):
+        run("logs", "upload", name, "--user", "ann", "--cleanup")
+    assert (tmp_path / "logs" / "base.1.a" / "w.jsonl").exists()
+
+
+def test_results_decide_which_runs_are_taken(
+    storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "results"
+    results.write_text("2 episodes\n" + json.dumps(vars(result(1, 1, 1))) + "\n")
+    name = directory_of(tmp_path)
+    run("logs", "upload", name, "--user", "ann", "--results", str(results), "--cleanup")
+    assert "2 events" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "logs").iterdir()] == ["base.0.a"]
+    monkeypatch.setattr(logs, "WAIT_SECONDS", 0.0)
+    results.write_text(json.dumps(vars(result(0, 7, 1))))
+    with pytest.raises(CorruptDataError, match="answered 7 next"):
+        run("logs", "upload", f"{name}-2", "--user", "ann", "--results", str(results))
+
+
+def test_a_file_that_is_being_written_is_waited_for(storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = tmp_path / "logs" / "base.1.a" / "w.jsonl"
+
+    def write() -> None:
+        for step in range(10):
+            with busy.open("ab") as file:
+                file.write(record(1, 2 + step))
+            time.sleep(0.1)
+
+    monkeypatch.setattr(logs, "REST_SECONDS", 0.5)
+    writer = threading.Thread(target=write)
+    writer.start()
+    run("logs", "pull", str(tmp_path / "pulled"))
+    writer.join()
+    assert logs.count_events(sorted((tmp_path / "pulled").glob("*.jsonl")))["next"] == 12
+    monkeypatch.setattr(logs, "LIVE_WAIT_SECONDS", 0.0)
+    busy.touch()
+    with pytest.raises(UnavailableError, match="still being written"):
+        run("logs", "upload", directory_of(tmp_path), "--user", "ann")
+
+
+@pytest.mark.parametrize(
+    ("directory", "user"), [("../x", "ann"), ("/etc", "ann"), ("a/../../b", "ann"), ("x", "a/b"), ("x", ".."), ("x", "")]
+)
+def test_paths_and_users_that_climb_are_refused(
+    storage: str, tmp_path: Path, directory: str, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: "a/b")  # what an empty name falls back to
+    with pytest.raises(InvalidInputError):
+        run("logs", "upload", directory, "--user", user)
+    assert (tmp_path / "logs" / "base.0.a" / "w.jsonl").exists()
+
+
+def test_a_directory_without_logs_is_named(storage: str, tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(MissingDataError, match="nothing"):
+        run("logs", "upload", directory_of(tmp_path), "--user", "ann", "--source", str(tmp_path / "nothing"))
+
+
+def test_a_clean_storage_says_what_it_deletes(storage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Storage(storage)
+    with store.stage("logs/date=2026-01-02", {"events": 1}) as staging:
+        (staging / "a").touch()
+    run("storage", "list", "logs")
+    assert "2026-01-02" in capsys.readouterr().out
+    store.remove("logs/date=2026-01-02")
+    run("storage", "clean")
+    assert capsys.readouterr().out == "0 directories deleted\n"
+    time.sleep(1.1)
+    run("storage", "clean", "--days", "0")
+    assert "1 directories deleted" in capsys.readouterr().out
