@@ -18,7 +18,7 @@ import orjson
 from recsys.evaluate import artist_spread, bootstrap_interval, by_activity, coverage, hits, ndcg_at_k, recall_at_k, top_k
 from recsys.exceptions import RecsysError
 from recsys.interactions import Interactions, load_interactions
-from recsys.models.base import create, label
+from recsys.models.base import best, create, label
 from recsys.models.ease import Ease
 from recsys.models.popularity import Popularity
 from recsys.off_policy import of_lists
@@ -67,12 +67,14 @@ def decide(store: Storage, log_date: date, world: Path, settings: Settings, live
             outcome["reasons"] = [f"The model's scores have shape {scores.shape}, not {past.shape}: it ranks {ranked}."]
         if not outcome["reasons"]:
             judged = _judge(data, log_date, past, held_out, scores, seed, label(settings.model))
-            lists = top_k(np.nan_to_num(scores, nan=-np.inf), LIST_LENGTH)
+            lists, _ = best(model, past, LIST_LENGTH)
+            outcome |= {"reasons": _broken(judged, lists, past.shape[1]), "metrics": judged}
+        if not outcome["reasons"]:
             judged |= _of_lists(store, log_date, world, data, users, lists, seed)
             live = _live_lists(store, live_log_date, data.users[users])
             if live is not None:
                 judged["live"] = _against_live(data, log_date, users, lists, live, seed)
-            outcome |= _verdict(judged, lists)
+            outcome |= _verdict(judged)
     with store.stage(f"gates/date={log_date}") as staging:
         (staging / "gate.json").write_text(json.dumps(outcome, indent=1, sort_keys=True))
     log.info("gate %s: %s", "passed" if outcome["passed"] else "refused", " ".join(outcome["reasons"]))
@@ -178,16 +180,26 @@ def _against_live(data: Interactions, log_date: date, users: Ids, lists: Ids, li
     }
 
 
-def _verdict(judged: dict[str, Any], lists: Ids) -> dict[str, Any]:
+def _broken(judged: dict[str, Any], lists: Ids, tracks: int) -> list[str]:
+    """Why the candidate's lists cannot be served at all."""
+    found = []
+    if not judged["finite"]:
+        found.append("The model gives scores that are not numbers.")
+    fewest = min(judged["fewest_ranked"], lists.shape[1])
+    if fewest < LIST_LENGTH:
+        found.append(f"The model ranks only {fewest} tracks for some user; lists have {LIST_LENGTH}.")
+    unknown = (lists < 0) | (lists >= tracks)
+    if unknown.any():
+        found.append(f"The model's lists hold track {lists[unknown][0]}, which is not in the catalogue of {tracks}.")
+    if (np.diff(np.sort(lists, axis=1), axis=1) == 0).any():
+        found.append("The model's lists hold a track twice.")
+    return found
+
+
+def _verdict(judged: dict[str, Any]) -> dict[str, Any]:
     """Rules in order; the first sentence of a refusal names the rule that failed."""
     models, (low, high) = judged["models"], judged["gain"]
     refusals, notes = [], []
-    if not judged["finite"]:
-        refusals.append("The model gives scores that are not numbers.")
-    if judged["fewest_ranked"] < LIST_LENGTH or lists.shape[1] < LIST_LENGTH:
-        refusals.append(f"The model ranks only {judged['fewest_ranked']} tracks for some user; lists have {LIST_LENGTH}.")
-    if (np.diff(np.sort(lists, axis=1), axis=1) == 0).any():
-        refusals.append("The model's lists hold a track twice.")
     sentence = (
         f"NDCG@100 on the held-out date is {models[judged['candidate']]['ndcg_100']:.4f}, "
         f"that of popularity {models['popularity']['ndcg_100']:.4f} (gain {low:+.4f} to {high:+.4f}, 95 %)"

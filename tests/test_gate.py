@@ -51,6 +51,30 @@ class TooFew(Base):
 class TooMany(Base):
     def score(self, history):
         return np.hstack([self.good(history)] * 2)
+
+
+class OwnLists(Base):
+    def score(self, history):
+        return self.good(history)
+
+    def best(self, history, k):
+        tracks = np.argsort(-self.good(history), axis=1, kind="stable")[:, :k]
+        return self.spoilt(tracks), np.zeros(tracks.shape, np.float32)
+
+
+class Twice(OwnLists):
+    def spoilt(self, tracks):
+        return np.hstack([tracks[:, :1], tracks[:, :-1]])
+
+
+class Unknown(OwnLists):
+    def spoilt(self, tracks):
+        return np.hstack([tracks[:, :-1], np.full((len(tracks), 1), 10**6)])
+
+
+class Short(OwnLists):
+    def spoilt(self, tracks):
+        return tracks[:, :49]
 """
 
 
@@ -59,8 +83,12 @@ def settings_for(tmp_path: Path, **more: Any) -> Settings:
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"), [("NotNumbers", "not numbers"), ("TooFew", "ranks only 30"), ("TooMany", "the catalogue has 400")]
-)
+    ("kind", "message"),
+    [
+        ("NotNumbers", "not numbers"), ("TooFew", "only 30 tracks"), ("TooMany", "the catalogue has 400"),
+        ("Twice", "hold a track twice"), ("Unknown", "not in the catalogue"), ("Short", "only 49 tracks"),
+    ],
+)  # fmt: skip
 def test_broken_scores_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, message: str) -> None:
     (tmp_path / "bad_models.py").write_text(BAD)
     monkeypatch.syspath_prepend(tmp_path)
