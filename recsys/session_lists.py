@@ -135,13 +135,13 @@ class Levels:
 
 def build(
     vectors: npt.NDArray[np.float32], tastes: "Tastes", known: npt.NDArray[np.bool_], listeners: Levels, gamma: float,
-    artist_of: npt.NDArray[np.int32], begun: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]], seed: int,
+    artist_of: npt.NDArray[np.int32], begun: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
 ) -> tuple[SessionLists, npt.NDArray[np.int32], npt.NDArray[np.float32]]:  # fmt: skip
     """Rank every known track for every taste.
 
     Args:
         vectors: [tracks, dims], of answers. known: bool [tracks], tracks that the logs say anything about.
-        listeners: how easily users are pleased. gamma: the artist discount. seed: draws tastes if there are too many.
+        listeners: how easily users are pleased. gamma: the artist discount.
         begun: rows of users and tracks with which they began sessions.
 
     Returns:
@@ -149,7 +149,7 @@ def build(
         largest group's first), -1 where there is none; and the share of the user's sessions in each group, float32, 0 for none.
     """
     count = len(tastes.row)
-    chosen = np.sort(np.random.default_rng([seed, 5]).permutation(count)[:ROWS])
+    chosen = np.sort(np.argsort(-tastes.size, kind="stable")[:ROWS])
     # One scale for tracks and lists, so that distances compare.
     scale = 127 / max(1e-9, float(np.abs(tastes.about).max()), float(np.abs(tastes.mean).max()))
     firsts, places = (np.rint(part * scale).astype(np.int8) for part in (tastes.about, tastes.mean[chosen]))
@@ -162,7 +162,7 @@ def build(
         rows[~found] = _nearest(np.rint(tastes.mean[~found] * scale).astype(np.int8), places)
     order_of_groups = np.lexsort((rows, -tastes.size, tastes.row))
     groups = np.stack([tastes.row, rows], axis=1)[order_of_groups].astype(np.int32)
-    tracks, inner = _candidates(vectors, tastes.mean[chosen], known)
+    tracks, inner = _candidates(vectors, tastes.aim[chosen], known)
     low, high = float(inner.min()), float(inner.max())
     scores = np.rint((inner - low) * ((SCORES - 1) / max(high - low, 1e-9))).astype(np.uint16)
     order = np.lexsort((tracks, -scores.astype(np.int64)), axis=1)

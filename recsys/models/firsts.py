@@ -22,8 +22,9 @@ Ints = npt.NDArray[np.int64]
 MOST = 64
 #: Users whose tracks are compared together.
 CHUNK = 1000
-#: What scores are divided by before they become shares of a group; above 1 groups are softer.
-TEMPERATURE = 1.5
+#: What scores are divided by before they become shares of a group, in standard deviations of the scores among a user's tracks:
+#: scores grow with training, and groups must not depend on how far it came. Where scores say nothing yet, the least one holds.
+TEMPERATURE, LEAST_TEMPERATURE = 0.8, 0.5
 #: Two first tracks are of one group if their shares overlap by this much; groups a user, the largest ones.
 SAME, GROUPS = 0.5, 6
 
@@ -66,13 +67,24 @@ class FirstTracks:
         import torch
 
         tracks, counts = torch.from_numpy(self.tracks), torch.from_numpy(self.counts)
+        temperature = self._temperature(vectors, firsts)
         for start in range(0, len(tracks), CHUNK):
             ids, weight = tracks[start : start + CHUNK], counts[start : start + CHUNK]
-            scores = torch.bmm(firsts[ids], vectors[ids].transpose(1, 2)) / TEMPERATURE
+            scores = torch.bmm(firsts[ids], vectors[ids].transpose(1, 2)) / temperature
             scores += torch.where(weight > 0, weight.clamp_min(1e-9).log(), torch.tensor(-1e9))[:, None, :]
             if not itself:
                 scores.diagonal(dim1=1, dim2=2).fill_(-1e9)
             yield start, torch.softmax(scores, 2)
+
+    def _temperature(self, vectors: "torch.Tensor", firsts: "torch.Tensor") -> float:
+        """By the scores of a chunk of users who began with several tracks."""
+        import torch
+
+        several = np.flatnonzero((self.counts > 0).sum(axis=1) > 1)[:CHUNK]
+        ids, real = torch.from_numpy(self.tracks[several]), torch.from_numpy(self.counts[several] > 0)
+        pairs = real[:, :, None] & real[:, None, :] & ~torch.eye(ids.shape[1], dtype=torch.bool)
+        scores = torch.bmm(firsts[ids], vectors[ids].transpose(1, 2))[pairs]
+        return max(LEAST_TEMPERATURE, TEMPERATURE * float(scores.double().std())) if len(scores) > 1 else LEAST_TEMPERATURE
 
     def pairs(self, vectors: "torch.Tensor", firsts: "torch.Tensor", rng: np.random.Generator) -> tuple[Ints, Ints]:
         """For each session of a user with other first tracks: its first track, and another one drawn from its group."""
@@ -113,7 +125,8 @@ class FirstTracks:
         about = firsts.numpy().copy()
         began = sessions > 0
         about[began] = (total[began] / sessions[began][:, None]).astype(np.float32)
-        return Tastes(about, sessions, np.concatenate(rows), np.concatenate(sizes), np.concatenate(means))
+        mean = np.concatenate(means)
+        return Tastes(about, sessions, np.concatenate(rows), np.concatenate(sizes), mean, mean)
 
 
 @dataclass(frozen=True)
@@ -124,6 +137,7 @@ class Tastes:
         about: float32 [tracks, dims], of sessions that begin with a track; tracks that begin none keep their own vector.
         sessions: float64 [tracks], how many sessions began with each.
         row, size, mean: a line for each group of a user: int64 row of the user, sessions in it, float32 [groups, dims].
+        aim: float32 [groups, dims], what the user wants to hear in such sessions, as far as the user's answers tell.
     """
 
     about: npt.NDArray[np.float32]
@@ -131,6 +145,20 @@ class Tastes:
     row: Ints
     size: npt.NDArray[np.float32]
     mean: npt.NDArray[np.float32]
+    aim: npt.NDArray[np.float32]
+
+    def of(self, row: Ints, first: Ints) -> Ints:
+        """The user's group that is nearest to what a session with this first track is about; of users who have groups."""
+        order = np.argsort(self.row, kind="stable")
+        low, high = (np.searchsorted(self.row[order], row, side=side) for side in ("left", "right"))
+        nearest, found = np.full(len(row), np.inf, np.float32), np.zeros(len(row), np.int64)
+        for number in range(int((high - low).max(initial=0))):
+            has = np.flatnonzero(low + number < high)
+            group = order[low[has] + number]
+            distance = ((self.about[first[has]] - self.mean[group]) ** 2).sum(axis=1)
+            closer = distance < nearest[has]
+            nearest[has[closer]], found[has[closer]] = distance[closer], group[closer]
+        return found
 
 
 def _leaders(
