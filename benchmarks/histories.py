@@ -8,8 +8,10 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from benchmarks.content import SEED
+from recsys.evaluate import hits, ndcg_at_k, recall_at_k, top_k
+from recsys.models.base import create
 from recsys.schemas import POSITIVE_TIME
-from recsys.simulate.listeners import load_listeners
+from recsys.simulate.listeners import Listeners, load_listeners
 from recsys.simulate.play import Plays
 from recsys.simulate.recommenders import DummyRecommender
 from recsys.simulate.run import run_in_process
@@ -41,10 +43,48 @@ def explored_history(world: Path, sessions: int) -> csr_matrix:
     listeners = load_listeners(world)
     recorder = _Recorder(DummyRecommender(listeners.catalogue.size, SEED))
     run_in_process(listeners, recorder, episodes=sessions, seed=SEED, progress=False)
-    user, track = (np.concatenate(column) for column in zip(*recorder.liked, strict=True))
+    return matrix(listeners, *(np.concatenate(column) for column in zip(*recorder.liked, strict=True)))
+
+
+def matrix(listeners: Listeners, user: np.ndarray, track: np.ndarray) -> csr_matrix:
+    """Binary users x tracks matrix of pairs of ids; row r is the r-th line of users.json."""
     order = np.argsort(listeners.users)
     row = order[np.searchsorted(listeners.users, user, sorter=order)]
     return _matrix(row, track, (len(listeners.users), listeners.catalogue.size))
+
+
+def held_out_table(history: csr_matrix, work: Path) -> dict[str, dict[str, float]]:
+    """Recall@50 and NDCG@100 of every model on one split, the original's recipe after each of its epochs; prints as it goes."""
+    from benchmarks.reference import autoencoder
+    from recsys.models.neighbours import Neighbours
+
+    data = split(history)
+    rows: dict[str, dict[str, float]] = {}
+
+    def judge(name: str, scores: np.ndarray) -> None:
+        exclude = np.repeat(np.arange(data.fold_in.shape[0]), np.diff(data.fold_in.indptr))
+        scores[exclude, data.fold_in.indices] = -np.inf
+        sizes = np.array([len(tracks) for tracks in data.held_out])
+        found = hits(top_k(scores, 100), data.held_out, scores.shape[1])
+        figures = {"recall_50": recall_at_k(found, sizes, 50).mean(), "ndcg_100": ndcg_at_k(found, sizes, 100).mean()}
+        rows[name] = {key: round(float(value), 4) for key, value in figures.items()}
+        print(f"{name:<40}{rows[name]['recall_50']:>10.4f}{rows[name]['ndcg_100']:>10.4f}", flush=True)
+
+    print(f"{'model':<40}{'Recall@50':>10}{'NDCG@100':>10}")
+    for name in ("popularity", "ease", "dae"):
+        model = create(name)
+        model.fit(data.train, seed=SEED, work=work / name)
+        judge(name, model.score(data.fold_in))
+    near = Neighbours()
+    near.fit(data.train, seed=SEED)
+    scores = np.full(data.fold_in.shape, -np.inf, np.float32)
+    scores[:, near.tracks] = (data.fold_in[:, near.tracks] @ near.vectors) @ near.vectors.T
+    judge("neighbours", scores)
+    training = autoencoder.Training(data.train, SEED)
+    for epoch in range(autoencoder.EPOCHS):
+        training.epoch()
+        judge(f"original recipe, {epoch + 1} epochs", autoencoder.score(training.model, data.fold_in))
+    return rows
 
 
 class _Recorder:

@@ -7,6 +7,9 @@ In go the logs of the dates (D - window, D]; out comes ``interactions/date=D``:
   choice and counts like any other play.
 * ``sessions.parquet``: user int32, run string, session int64, log_date date32, steps int32, time float64, first_track int32;
   sorted by log date, user, run, session.
+* ``plays.parquet``: user int32, run string, session int64, step int32, track int32, hundredths int16 (how much of the track
+  was heard), recommendation int32 (what was answered to the play; null on the last one), propensity float64 (of that answer),
+  log_date date32; one row a play, sorted by log date, user, run, session, step.
 * ``inputs.json``: every directory that was read with its manifest's checksum, the live version, the settings, the night's
   seed.
 
@@ -90,7 +93,8 @@ def collect_interactions(store: Storage, log_date: date, settings: Settings, liv
             "counts": counts,
         }
         with store.stage(f"interactions/date={log_date}", counts) as staging:
-            for name, table in (("interactions", interactions(plays)), ("sessions", sessions_of(plays))):
+            tables = {"interactions": interactions(plays), "sessions": sessions_of(plays), "plays": answered_plays(plays)}
+            for name, table in tables.items():
                 queries.write(table, staging / f"{name}.parquet")
                 counts[name] = _rows(staging / f"{name}.parquet")
             (staging / "inputs.json").write_text(json.dumps(inputs, indent=1, sort_keys=True))
@@ -219,6 +223,16 @@ def sessions_of(plays: "ir.Table") -> "ir.Table":
             steps=lambda t: t.steps, time=lambda t: t.hundredths.cast("float64") / 100, first_track=lambda t: t.first_track,
         )
         .order_by(["log_date", "user", "run", "session"])
+    )  # fmt: skip
+
+
+def answered_plays(plays: "ir.Table") -> "ir.Table":
+    """Every play with what was answered to it, in the order of log date, user, run, session and step."""
+    return plays.order_by(["log_date", "user", "run", "session", "step"]).select(
+        user=lambda t: t.user.cast("int32"), run=lambda t: t.run, session=lambda t: t.session.cast("int64"),
+        step=lambda t: t.step.cast("int32"), track=lambda t: t.track.cast("int32"),
+        hundredths=lambda t: (t.time * 100).round().cast("int16"), recommendation=lambda t: t.recommendation.cast("int32"),
+        propensity=lambda t: t.propensity.cast("float64"), log_date=lambda t: t.log_date,
     )  # fmt: skip
 
 

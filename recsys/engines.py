@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: Columns of a record and their types in both engines.
 COLUMNS = {
     "message": "string", "timestamp": "int64", "user": "int32", "track": "int32", "time": "float64", "run": "string",
-    "session": "int32", "step": "int32",
+    "session": "int32", "step": "int32", "recommendation": "int32", "propensity": "float64",
 }  # fmt: skip
 
 ROW_GROUP = 1_000_000
@@ -93,12 +93,14 @@ _NATURALS = {"timestamp": "BIGINT", "user": "INTEGER", "track": "INTEGER", "sess
 _DUCKDB_RECORDS = f"""
 SELECT CASE message WHEN '"next"' THEN 'next' ELSE 'last' END AS message, * EXCLUDE message FROM (
   SELECT CAST(message AS VARCHAR) AS message, TRY_CAST(CAST("time" AS VARCHAR) AS DOUBLE) AS "time",
-    CAST(run AS VARCHAR)[2:-2] AS run,
+    CAST(run AS VARCHAR)[2:-2] AS run, TRY_CAST(CAST(recommendation AS VARCHAR) AS INTEGER) AS recommendation,
+    TRY_CAST(CAST(propensity AS VARCHAR) AS DOUBLE) AS propensity,
     {", ".join(f'TRY_CAST(CAST("{name}" AS VARCHAR) AS {kind}) AS "{name}"' for name, kind in _NATURALS.items())},
     $log_date AS log_date
   FROM read_json([$files], format = 'newline_delimited', ignore_errors = true, hive_partitioning = false,
     columns = {{{", ".join(f"'{name}': 'JSON'" for name in COLUMNS)}}})
-  WHERE NOT regexp_matches(concat({", ".join(f'"{name}"' for name in _NATURALS)}), '[.eE"]') AND starts_with(run, '"')
+  WHERE NOT regexp_matches(concat(recommendation, {", ".join(f'"{name}"' for name in _NATURALS)}), '[.eE"]')
+    AND starts_with(run, '"')
 ) WHERE message IN ('"next"', '"last"') AND "time" BETWEEN 0 AND 1 AND regexp_full_match(run, '{RUN}')
   AND {" AND ".join(f'"{name}" >= 0' for name in _NATURALS)}
 """  # noqa: S608 - only names of this module

@@ -63,6 +63,26 @@ def coverage(ranked: Lists, tracks: int) -> float:
     return float(len(np.unique(ranked)) / tracks)
 
 
+def artist_spread(ranked: Lists, artist_of: npt.NDArray[np.integer]) -> float:
+    """Distinct artists of a list over its length, the mean over users; 1 if no list names an artist twice."""
+    artists = np.sort(artist_of[ranked], axis=1)
+    return float((1 + (np.diff(artists, axis=1) != 0).sum(axis=1)).mean() / ranked.shape[1])
+
+
+def by_activity(values: Floats, activity: npt.NDArray[np.integer], parts: int = 3) -> list[dict[str, float]]:
+    """Means of a figure over equal parts of the users, the least active ones first.
+
+    Args:
+        values, activity: [users], the figure and the number of positives before.
+    """
+    order = np.argsort(activity, kind="stable")
+    return [
+        {"users": len(part), "most_positives": int(activity[part].max()), "mean": round(float(values[part].mean()), 6)}
+        for part in np.array_split(order, min(parts, len(order)))
+        if len(part)
+    ]
+
+
 def bootstrap_interval(values: Floats, seed: int, repeats: int = 1000) -> tuple[float, float]:
     """Percentile interval (95 %) of the mean over users, resampling users."""
     rng = np.random.default_rng(seed)

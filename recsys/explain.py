@@ -13,6 +13,8 @@ import orjson
 
 from recsys.exceptions import MissingDataError
 from recsys.logs import read_records
+from recsys.service.session import SessionChooser
+from recsys.session_lists import SessionLists
 from recsys.storage import Storage
 
 
@@ -20,7 +22,8 @@ from recsys.storage import Storage
 class Explanation:
     """One answered request.
 
-    ``position`` counts from 1 in the user's list (dae), the neighbours of the previous track (contextual) or the TOP 100;
+    ``position`` counts from 1 in the user's list (dae), the neighbours of the previous track (contextual), the candidates of the
+    session's first track before discounts (session) or the TOP 100;
     ``skipped`` are the entries before it (contextual: anywhere in the row) that the session had played already.
     """
 
@@ -40,7 +43,10 @@ class Explanation:
 
     def lines(self) -> list[str]:
         """The same in sentences."""
-        where = {"dae": "the user's list", "contextual": f"the neighbours of track {self.previous}", "top100": "the TOP 100"}
+        where = {
+            "dae": "the user's list", "contextual": f"the neighbours of track {self.previous}", "top100": "the TOP 100",
+            "session": "the candidates of the session's first track, discounted by their artists' plays",
+        }  # fmt: skip
         told = [
             f"Track {self.track} was served to user {self.user} in session {self.session}, step {self.step}, after track "
             f"{self.previous}.",
@@ -78,7 +84,7 @@ def explain(store: Storage, logs: Path, user: int, session: int, step: int) -> E
         )
     played = tuple(plays[s]["track"] for s in sorted(plays) if s <= step)
     source, track, previous = record["source"], record["recommendation"], record["track"]
-    entries = _entries(store, record["version"], source, user, previous)
+    entries = _entries(store, record["version"], source, user, previous, played[0])
     position = entries.index(track) + 1 if track in entries else None
     before = entries[: position - 1] if position and source == "dae" else entries
     skipped = tuple(t for t in before if t in played)
@@ -89,7 +95,7 @@ def explain(store: Storage, logs: Path, user: int, session: int, step: int) -> E
     )  # fmt: skip
 
 
-def _entries(store: Storage, version: str, source: str, user: int, previous: int) -> list[int]:
+def _entries(store: Storage, version: str, source: str, user: int, previous: int, first: int) -> list[int]:
     """What the version offered to this request, in order; empty where its files are gone."""
     if not version or source == "exploration":
         return []
@@ -102,6 +108,12 @@ def _entries(store: Storage, version: str, source: str, user: int, previous: int
     if source == "contextual":
         table = np.load(directory / "neighbours.npy", mmap_mode="r", allow_pickle=False)
         return [int(t) for t in table[previous]]
+    if source == "session":
+        lists = SessionLists.from_bytes((directory / "sessions.npz").read_bytes())
+        tastes = np.load(directory / "tastes.npy", allow_pickle=False)
+        own = tastes[tastes[:, 0] == user, 2:].ravel()
+        row = SessionChooser(lists).row(first, own[own >= 0].tolist())
+        return [int(t) for t in lists.tracks[row]]
     with (directory / "recommendations.json").open("rb") as file:
         for line in file:
             row = orjson.loads(line)

@@ -6,6 +6,7 @@ reasons as sentences, and the figures. The held-out tracks of a user are those l
 
 import json
 import logging
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from recsys.evaluate import bootstrap_interval, coverage, hits, ndcg_at_k, recall_at_k, top_k
+from recsys.evaluate import artist_spread, bootstrap_interval, by_activity, coverage, hits, ndcg_at_k, recall_at_k, top_k
 from recsys.exceptions import RecsysError
 from recsys.interactions import Interactions, load_interactions
-from recsys.models.dae import Dae
+from recsys.models.base import best, create, label
 from recsys.models.ease import Ease
 from recsys.models.popularity import Popularity
+from recsys.off_policy import of_lists
+from recsys.plays import load_plays
 from recsys.schemas import LIST_LENGTH, night_seed
 from recsys.settings import Settings
 from recsys.storage import Storage
@@ -32,6 +35,8 @@ Ids = npt.NDArray[np.int64]
 MOST_USERS, FEWEST_USERS = 2000, 50
 #: Share of the live lists' NDCG@50 that the candidate must reach.
 TOLERATED = 0.95
+#: Share of the log's lines that may be malformed.
+MOST_MALFORMED = 0.05
 
 
 def decide(store: Storage, log_date: date, world: Path, settings: Settings, live_log_date: date | None = None) -> dict[str, Any]:
@@ -44,22 +49,32 @@ def decide(store: Storage, log_date: date, world: Path, settings: Settings, live
     seed = night_seed(settings.seed, log_date)
     users, past, held_out = _held_out(data, log_date, seed)
     outcome: dict[str, Any] = {"passed": False, "reasons": [], "metrics": {}, "users": len(users)}
-    if len(users) < FEWEST_USERS:
+    malformed = _malformed_share(store, log_date)
+    if malformed > MOST_MALFORMED:
+        outcome["reasons"] = [f"{malformed:.1%} of the log's lines are no valid records; at most {MOST_MALFORMED:.0%} may be."]
+    elif len(users) < FEWEST_USERS:
         outcome["reasons"] = [f"Only {len(users)} users liked something new on {log_date}; {FEWEST_USERS} are needed to judge."]
     else:
-        model = Dae()
+        model = create(settings.model)
         try:
             model.load(store.local(f"models/date={log_date}"))
             scores = model.score(past)
         except RecsysError as error:
             outcome["reasons"] = [f"The model cannot be used: {error}."]
-        else:
-            judged = _judge(data, log_date, past, held_out, scores, seed)
-            lists = top_k(scores, LIST_LENGTH)
+            scores = np.zeros(past.shape, np.float32)
+        if not outcome["reasons"] and scores.shape != past.shape:
+            ranked = f"{scores.shape[-1]} tracks, but the catalogue has {past.shape[1]}"
+            outcome["reasons"] = [f"The model's scores have shape {scores.shape}, not {past.shape}: it ranks {ranked}."]
+        if not outcome["reasons"]:
+            judged = _judge(data, log_date, past, held_out, scores, seed, label(settings.model))
+            lists, _ = best(model, past, LIST_LENGTH)
+            outcome |= {"reasons": _broken(judged, lists, past.shape[1]), "metrics": judged}
+        if not outcome["reasons"]:
+            judged |= _of_lists(store, log_date, world, data, users, lists, seed)
             live = _live_lists(store, live_log_date, data.users[users])
             if live is not None:
                 judged["live"] = _against_live(data, log_date, users, lists, live, seed)
-            outcome |= _verdict(judged, lists)
+            outcome |= _verdict(judged)
     with store.stage(f"gates/date={log_date}") as staging:
         (staging / "gate.json").write_text(json.dumps(outcome, indent=1, sort_keys=True))
     log.info("gate %s: %s", "passed" if outcome["passed"] else "refused", " ".join(outcome["reasons"]))
@@ -80,35 +95,59 @@ def _held_out(data: Interactions, log_date: date, seed: int) -> tuple[Ids, Any, 
 
 
 def _judge(
-    data: Interactions, log_date: date, past: Any, held_out: list[Ids], scores: npt.NDArray[np.float32], seed: int
+    data: Interactions, log_date: date, past: Any, held_out: list[Ids], scores: npt.NDArray[np.float32], seed: int, name: str
 ) -> dict[str, Any]:
     """NDCG@100, Recall@20 and Recall@50 of the candidate and its baselines, and the interval of the gain over popularity."""
     history = data.matrix(data.before(log_date))
     baselines: dict[str, Popularity | Ease] = {"popularity": Popularity(), "ease": Ease()}
-    scored = {"dae": scores}
-    for name, model in baselines.items():
+    scored = {}
+    for baseline, model in baselines.items():
         model.fit(history, seed=seed)
-        scored[name] = model.score(past)
+        scored[baseline] = model.score(past)
+    scored[name] = scores
     rows = np.repeat(np.arange(past.shape[0]), np.diff(past.indptr))
     sizes = np.array([len(wanted) for wanted in held_out])
     metrics: dict[str, Any] = {}
     ndcg: dict[str, npt.NDArray[np.float64]] = {}
-    for name, values in scored.items():
+    for key, values in scored.items():
         fresh = values.copy()
         fresh[rows, past.indices] = -np.inf
-        ranked = top_k(fresh, 100)
+        ranked = top_k(np.nan_to_num(fresh, nan=-np.inf), 100)
         found = hits(ranked, held_out, fresh.shape[1])
-        ndcg[name] = ndcg_at_k(found, sizes, 100)
-        metrics[name] = {
-            "ndcg_100": round(float(ndcg[name].mean()), 6),
+        ndcg[key] = ndcg_at_k(found, sizes, 100)
+        metrics[key] = {
+            "ndcg_100": round(float(ndcg[key].mean()), 6),
+            "ndcg_100_interval": bootstrap_interval(ndcg[key], seed),
+            "ndcg_100_by_activity": by_activity(ndcg[key], np.diff(past.indptr)),
             "recall_20": round(float(recall_at_k(found, sizes, 20).mean()), 6),
             "recall_50": round(float(recall_at_k(found, sizes, 50).mean()), 6),
             "coverage_100": round(coverage(ranked, fresh.shape[1]), 6),
+            "artist_spread_100": round(artist_spread(ranked, data.artist_of), 6),
         }
-    gain = bootstrap_interval(ndcg["dae"] - ndcg["popularity"], seed)
+    gain = bootstrap_interval(ndcg[name] - ndcg["popularity"], seed)
     finite = bool(np.isfinite(scores).any(axis=1).all() and not np.isnan(scores).any())
     fewest = int(np.isfinite(scores).sum(axis=1).min())
-    return {"models": metrics, "finite": finite, "fewest_ranked": fewest, "gain": gain}
+    return {"candidate": name, "models": metrics, "finite": finite, "fewest_ranked": fewest, "gain": gain}
+
+
+def _malformed_share(store: Storage, log_date: date) -> float:
+    counts = store.read_json(f"interactions/date={log_date}", "inputs.json").get("counts", {})
+    return float(counts["malformed"] / max(1, counts["lines"])) if counts else 0.0
+
+
+def _of_lists(
+    store: Storage, log_date: date, world: Path, data: Interactions, users: Ids, lists: Ids, seed: int
+) -> dict[str, Any]:  # fmt: skip
+    """What D's logs say the candidate's lists would have earned (off-policy); nothing if the plays were not kept."""
+    if not data.plays_checksum:
+        return {}
+    plays = load_plays(store, log_date, world)
+    plays = plays.chosen((plays.day == np.datetime64(log_date)) & np.isin(plays.row, users))
+    everyone = np.full((len(data.users), LIST_LENGTH), -1, np.int64)
+    everyone[users, : lists.shape[1]] = lists
+    estimate = of_lists(plays, everyone, seed)
+    told = {name: None if np.isnan(value) else round(value, 4) for name, value in asdict(estimate).items()}
+    return {"off_policy": {**told, "reliable": estimate.reliable}}
 
 
 def _live_lists(store: Storage, live_log_date: date | None, users: Ids) -> Ids | None:
@@ -141,18 +180,28 @@ def _against_live(data: Interactions, log_date: date, users: Ids, lists: Ids, li
     }
 
 
-def _verdict(judged: dict[str, Any], lists: Ids) -> dict[str, Any]:
+def _broken(judged: dict[str, Any], lists: Ids, tracks: int) -> list[str]:
+    """Why the candidate's lists cannot be served at all."""
+    found = []
+    if not judged["finite"]:
+        found.append("The model gives scores that are not numbers.")
+    fewest = min(judged["fewest_ranked"], lists.shape[1])
+    if fewest < LIST_LENGTH:
+        found.append(f"The model ranks only {fewest} tracks for some user; lists have {LIST_LENGTH}.")
+    unknown = (lists < 0) | (lists >= tracks)
+    if unknown.any():
+        found.append(f"The model's lists hold track {lists[unknown][0]}, which is not in the catalogue of {tracks}.")
+    if (np.diff(np.sort(lists, axis=1), axis=1) == 0).any():
+        found.append("The model's lists hold a track twice.")
+    return found
+
+
+def _verdict(judged: dict[str, Any]) -> dict[str, Any]:
     """Rules in order; the first sentence of a refusal names the rule that failed."""
     models, (low, high) = judged["models"], judged["gain"]
     refusals, notes = [], []
-    if not judged["finite"]:
-        refusals.append("The model gives scores that are not numbers.")
-    if judged["fewest_ranked"] < LIST_LENGTH or lists.shape[1] < LIST_LENGTH:
-        refusals.append(f"The model ranks only {judged['fewest_ranked']} tracks for some user; lists have {LIST_LENGTH}.")
-    if (np.diff(np.sort(lists, axis=1), axis=1) == 0).any():
-        refusals.append("The model's lists hold a track twice.")
     sentence = (
-        f"NDCG@100 on the held-out date is {models['dae']['ndcg_100']:.4f}, "
+        f"NDCG@100 on the held-out date is {models[judged['candidate']]['ndcg_100']:.4f}, "
         f"that of popularity {models['popularity']['ndcg_100']:.4f} (gain {low:+.4f} to {high:+.4f}, 95 %)"
     )
     if low > 0:

@@ -28,7 +28,7 @@ class Interactions:
         artist_of: int32 [n_tracks], artist of each track.
         row: int64 [n], row of each positive's user.
         track: int64 [n]. weight: float32 [n]. day: datetime64[D] [n], log date.
-        checksum: SHA-256 of the Parquet file.
+        checksum, plays_checksum: SHA-256 of the Parquet files of positives and of plays ("" if there is none).
     """
 
     users: npt.NDArray[np.int64]
@@ -38,6 +38,7 @@ class Interactions:
     weight: npt.NDArray[np.float32]
     day: npt.NDArray[np.datetime64]
     checksum: str = ""
+    plays_checksum: str = ""
 
     def matrix(self, chosen: npt.NDArray[np.bool_] | None = None) -> "csr_matrix":
         """Binary users x tracks matrix of the chosen positives (all by default), float32, indices sorted."""
@@ -66,7 +67,7 @@ def load_interactions(store: Storage, log_date: date, world: Path) -> Interactio
 
     name = f"interactions/date={log_date}"
     table = pq.read_table(store.local(name) / "interactions.parquet")
-    checksum = next(f.sha256 for f in store.manifest(name).files if f.name == "interactions.parquet")
+    checksums = {f.name: f.sha256 for f in store.manifest(name).files}
     users, artist_of = catalog.load_users(world), catalog.load_tracks(world).artist_of
     user = table["user"].to_numpy().astype(np.int64)
     track = table["track"].to_numpy().astype(np.int64)
@@ -80,4 +81,7 @@ def load_interactions(store: Storage, log_date: date, world: Path) -> Interactio
         raise CorruptDataError(f"{name} has track {wrong}, beyond the catalogue of {len(artist_of)}; use the right RECSYS_WORLD")
     if not np.isfinite(weight).all():
         raise CorruptDataError(f"{name} has a weight that is not finite; collect the date again")
-    return Interactions(users, artist_of, row, track, weight, table["log_date"].to_numpy().astype("datetime64[D]"), checksum)
+    return Interactions(
+        users, artist_of, row, track, weight, table["log_date"].to_numpy().astype("datetime64[D]"),
+        checksums["interactions.parquet"], checksums.get("plays.parquet", ""),
+    )  # fmt: skip

@@ -16,6 +16,8 @@ from recsys.settings import Settings
 PREFIX = "recsys:"
 #: A call to Redis records events of one bucket: few buckets make a batch cheap. A Redis Cluster spreads over at most as many.
 BUCKETS = 32
+#: Marks the numbers that follow a user's tracks: no track id has this bit.
+TASTE = 2**31
 
 LIVE = f"{PREFIX}{{pointer}}:live"
 BLOCKED = f"{PREFIX}{{pointer}}:blocked"
@@ -40,7 +42,7 @@ def lists_key(version: str, user_bucket: int) -> str:
 
 
 def version_key(version: str, part: str = "") -> str:
-    """Description ("") of a version, or its "top" or "neighbours" part."""
+    """Description ("") of a version, or its "top", "neighbours" or "sessions" part."""
     return f"{PREFIX}version:{version}{':' + part if part else ''}"
 
 
@@ -62,6 +64,19 @@ def pack(tracks: Iterable[int]) -> bytes:
 def unpack(data: bytes) -> array:
     """The inverse of :func:`pack`."""
     return array("I", data)
+
+
+def pack_taste(numbers: Iterable[int]) -> bytes:
+    """A user's level and session lists, as they follow the user's tracks: marked by the highest bit, which no track id has."""
+    return pack(TASTE | number for number in numbers)
+
+
+def split(listed: array) -> tuple[array, list[int]]:
+    """A user's entry as tracks, and level and numbers of session lists."""
+    end = len(listed)
+    while end and listed[end - 1] & TASTE:
+        end -= 1
+    return listed[:end], [number ^ TASTE for number in listed[end:]]
 
 
 def connect(settings: Settings) -> redis.Redis:

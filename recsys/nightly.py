@@ -82,6 +82,8 @@ def publish_candidate(settings: Settings, log_date: date) -> Summary:
     version = publish.publish_version(client, content, log_date)
     baseline = _baseline(store, log_date)
     arms = [Arm("C", "contextual", version), Arm("T1", "dae", version)]
+    if content.sessions:
+        arms.append(Arm("T2", "session", version))
     if baseline and baseline != version:
         live.publish_again(client, store, baseline)
         arms.append(Arm("L", "dae", baseline))

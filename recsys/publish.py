@@ -1,7 +1,7 @@
 """Versions in Redis: publish immutable ones, register runs that preview them, move the live pointer.
 
-In goes a directory with recommendations.json, top_tracks.json and neighbours.npy; out comes a version
-``D-<8 hex of its content>`` that was read back and compared before it counts.
+In goes a directory with recommendations.json, top_tracks.json, neighbours.npy and, if the session-aware arm was trained,
+sessions.npz and tastes.npy; out comes a version ``D-<8 hex of its content>`` that was read back and compared before it counts.
 """
 
 import hashlib
@@ -30,19 +30,20 @@ _CHUNK = 200
 
 @dataclass(frozen=True)
 class Content:
-    """A version's content: packed list by user, packed TOP 100, packed neighbours."""
+    """A version's content: packed list (and groups) by user, packed TOP 100, packed neighbours, session lists."""
 
     lists: dict[int, bytes]
     top: bytes
     neighbours: bytes
+    sessions: bytes = b""
 
     @property
     def checksum(self) -> str:
-        """Hexadecimal SHA-256 over users in ascending order, the TOP 100 and the neighbours."""
+        """Hexadecimal SHA-256 over users in ascending order, the TOP 100 and the catalogue-sized parts."""
         digest = hashlib.sha256()
         for user in sorted(self.lists):
             digest.update(user.to_bytes(4, "little") + self.lists[user])
-        digest.update(self.top + self.neighbours)
+        digest.update(self.top + self.neighbours + self.sessions)
         return digest.hexdigest()
 
 
@@ -56,8 +57,10 @@ class Live:
     previous: str = ""
 
 
-def read_content(recommendations: Path, top: Path, neighbours: Path | None, tracks: int | None = None) -> Content:
-    """Read the original's file formats (and ``neighbours.npy``, uint32 [tracks, 20]).
+def read_content(
+    recommendations: Path, top: Path, neighbours: Path | None, tracks: int | None = None, sessions: Path | None = None
+) -> Content:
+    """Read the original's file formats (and ``neighbours.npy``, uint32 [tracks, 20], and ``sessions.npz``).
 
     Raises:
         MissingDataError: a file is absent. InvalidInputError: a line is malformed; the message names file and line.
@@ -91,12 +94,20 @@ def read_content(recommendations: Path, top: Path, neighbours: Path | None, trac
         if table.ndim != 2 or table.shape[1] != NEIGHBOURS:
             raise InvalidInputError(f"{neighbours} has shape {table.shape}; it must be [tracks, {NEIGHBOURS}]")
         rows = np.ascontiguousarray(table, dtype="<u4").tobytes()
-    return Content(lists, keyspace.pack(popular[:TOP_LENGTH]), rows)
+    return Content(lists, keyspace.pack(popular[:TOP_LENGTH]), rows, sessions.read_bytes() if sessions else b"")
 
 
 def read_directory(directory: Path) -> Content:
     """The content of a recommendations directory."""
-    return read_content(directory / "recommendations.json", directory / "top_tracks.json", directory / "neighbours.npy")
+    sessions = directory / "sessions.npz"
+    content = read_content(
+        directory / "recommendations.json", directory / "top_tracks.json", directory / "neighbours.npy",
+        sessions=sessions if sessions.exists() else None,
+    )  # fmt: skip
+    if sessions.exists():
+        for user, *numbers in np.load(directory / "tastes.npy", allow_pickle=False).tolist():
+            content.lists[user] += keyspace.pack_taste(number for number in numbers if number >= 0)
+    return content
 
 
 def publish_version(client: redis.Redis, content: Content, log_date: date) -> str:
@@ -124,6 +135,8 @@ def publish_version(client: redis.Redis, content: Content, log_date: date) -> st
                 pipe.execute()
         pipe.set(keyspace.version_key(version, "top"), content.top)
         pipe.set(keyspace.version_key(version, "neighbours"), content.neighbours)
+        if content.sessions:
+            pipe.set(keyspace.version_key(version, "sessions"), content.sessions)
         pipe.execute()
     if not _read_back(client, version, content):
         raise CorruptDataError(f"version {version} reads back from Redis differently from what was written; publish again")
@@ -142,7 +155,8 @@ def _read_back(client: redis.Redis, version: str, content: Content) -> bool:
                 lists.update({int(user): packed for user, packed in found.items()})
     top = client.get(keyspace.version_key(version, "top"))
     rows = client.get(keyspace.version_key(version, "neighbours"))
-    return lists == content.lists and top == content.top and rows == content.neighbours
+    sessions = client.get(keyspace.version_key(version, "sessions")) or b""
+    return (lists, top, rows, sessions) == (content.lists, content.top, content.neighbours, content.sessions)
 
 
 def matches(client: redis.Redis, version: str, content: Content) -> bool:
@@ -222,7 +236,7 @@ def collect_garbage(client: redis.Redis, keep: int = 4) -> None:
         with client.pipeline(transaction=False) as pipe:
             for b in range(keyspace.BUCKETS):
                 pipe.unlink(keyspace.lists_key(version, b))
-            for part in ("", "top", "neighbours"):
+            for part in ("", "top", "neighbours", "sessions"):
                 pipe.unlink(keyspace.version_key(version, part))
             pipe.srem(keyspace.VERSIONS, version)
             pipe.execute()

@@ -26,7 +26,7 @@ LOG_FIELDS = (
     "run", "version", "session", "step", "event", "source", "degraded", "propensity",
 )  # fmt: skip
 
-Recommender = Literal["dae", "contextual", "top100"]
+Recommender = Literal["dae", "contextual", "top100", "session"]
 
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}\.[0-9]{1,4}\.[A-Za-z0-9_-]{1,40}")

@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     )
     live_exploration: float = Field(0.0, ge=0, le=1, description="Share of random answers to requests without a run id.")
     experiments: Path | None = Field(None, description="YAML file of the live experiment; empty: the original's.")
+    model: str = Field("dae", description="Model behind T1: dae, ease, popularity, response, or package.module:Class.")
+    dae: Path | None = Field(None, description="JSON file of the autoencoder's hyperparameters; empty: the defaults.")
+    session_arm: bool = Field(False, description="Train the session-aware arm, play it as T2 and let it serve what is live.")
     promotion: Path | None = Field(None, description="YAML file of the promotion rule; empty: config/promotion.yml's values.")
     deadline_hours: float = Field(4.0, gt=0, description="Hours after which a night that has not ended is reported as late.")
     experiment_source: Literal["simulate", "live"] = Field(

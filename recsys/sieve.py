@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import orjson
 
@@ -19,6 +19,8 @@ MESSAGE, IDENTIFIER = "unknown message", "identifier missing or not a natural nu
 TIME, NO_RUN = "time out of range", "no run, or not a plain name"
 
 FIELDS = ("message", "timestamp", "user", "track", "time", "run", "session", "step")
+#: Fields that a whole record may lack; values that cannot be are as good as none.
+OPTIONAL = ("recommendation", "propensity")
 IDENTIFIERS = ("user", "track", "session", "step")
 #: Identifiers are stored as 32-bit integers, timestamps (milliseconds) as 64-bit ones.
 IDENTIFIER_END, TIMESTAMP_END = 2**31, 2**63
@@ -51,6 +53,13 @@ def reason(line: bytes) -> str | None:
     return None if isinstance(run, str) and re.fullmatch(RUN, run) else NO_RUN
 
 
+def _answer(record: dict[str, Any]) -> dict[str, Any]:
+    """The optional fields of a record."""
+    track, chance = (record.get(name) for name in OPTIONAL)
+    possible = isinstance(chance, int | float) and not isinstance(chance, bool) and 0 < chance <= 1
+    return {"recommendation": track if _is_natural(track, IDENTIFIER_END) else None, "propensity": chance if possible else None}
+
+
 def _is_natural(value: object, end: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < end
 
@@ -70,7 +79,9 @@ def sieve(source: Path, whole: Path, malformed: IO[str]) -> Counter[str]:
             why = reason(line) if line.endswith(b"\n") else UNTERMINATED
             if why is None:
                 record = orjson.loads(line)
-                kept.write(orjson.dumps({name: record[name] for name in FIELDS}, option=orjson.OPT_APPEND_NEWLINE))
+                kept.write(
+                    orjson.dumps({name: record[name] for name in FIELDS} | _answer(record), option=orjson.OPT_APPEND_NEWLINE)
+                )
                 continue
             found[why] += 1
             text = line.decode(errors="backslashreplace").rstrip("\n")

@@ -48,7 +48,7 @@ def test_a_record_is_read_whole(queries: Engine, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(GOOD)
     expected = {
         "message": "next", "timestamp": 1000, "user": 1, "track": 5, "time": 0.5, "run": "traffic.0.a", "session": 0, "step": 0,
-        "log_date": DAY,
+        "recommendation": 1, "propensity": 0.1, "log_date": DAY,
     }  # fmt: skip
     assert read(queries, tmp_path / "a.jsonl") == [expected]
 

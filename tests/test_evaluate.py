@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import ndcg_score
 
-from recsys.evaluate import bootstrap_interval, coverage, hits, ndcg_at_k, recall_at_k, top_k
+from recsys.evaluate import artist_spread, bootstrap_interval, by_activity, coverage, hits, ndcg_at_k, recall_at_k, top_k
 
 
 def test_metrics_of_a_hand_computed_case() -> None:
@@ -52,3 +52,15 @@ def test_bootstrap_intervals_hold_the_mean_and_repeat() -> None:
     assert low < values.mean() < high
     assert bootstrap_interval(values, seed=3) == (low, high)
     assert high - low == pytest.approx(2 * 1.96 / np.sqrt(500), rel=0.15)
+
+
+def test_artist_spread_counts_distinct_artists() -> None:
+    artist_of = np.array([0, 0, 1, 2])
+    assert artist_spread(np.array([[0, 1, 2], [1, 2, 3]]), artist_of) == pytest.approx((2 / 3 + 1) / 2)
+
+
+def test_figures_by_activity_start_with_the_least_active() -> None:
+    found = by_activity(np.array([0.1, 0.9, 0.5, 0.3]), np.array([7, 1, 3, 9]), parts=2)
+    assert found == [
+        {"users": 2, "most_positives": 3, "mean": 0.7}, {"users": 2, "most_positives": 9, "mean": 0.2},
+    ]  # fmt: skip

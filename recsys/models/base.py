@@ -1,17 +1,36 @@
-"""The interface of a model that a night can train."""
+"""The interface of a model that a night can train, and the one place where a model's name becomes an object.
 
+In goes a name (``dae``, ``ease``, ``popularity``, ``response``, or ``package.module:Class``); out comes a :class:`Recommender`.
+"""
+
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from recsys.evaluate import top_k
+from recsys.exceptions import InvalidInputError
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+#: Models that come with Nightshift.
+MODELS = {
+    "dae": "recsys.models.dae:Dae",
+    "ease": "recsys.models.ease:Ease",
+    "popularity": "recsys.models.popularity:Popularity",
+    "response": "recsys.models.response:Response",
+}
+
 
 class Recommender(Protocol):
-    """Learns from a binary users x tracks matrix, and scores tracks for such rows."""
+    """Learns from a binary users x tracks matrix, and scores tracks for such rows.
+
+    A class that sets ``uses_plays = True`` gets the answered plays too: :meth:`fit` is called with ``plays=``, a
+    :class:`recsys.plays.Plays`. A ``config`` attribute, if there is one, is noted in the model's card; it must be JSON-ready.
+    """
 
     def fit(self, history: "csr_matrix", *, seed: int, work: Path) -> dict[str, Any]:
         """Learn.
@@ -33,3 +52,52 @@ class Recommender(Protocol):
 
     def load(self, directory: Path) -> None:
         """Become the model that was saved."""
+
+
+def create(name: str, **arguments: Any) -> Recommender:
+    """A new model by name.
+
+    Args:
+        arguments: given to the class.
+
+    Raises:
+        InvalidInputError: no such model, or its class lacks a method; the message names it.
+    """
+    path, _, attribute = MODELS.get(name, name).partition(":")
+    if not attribute:
+        raise InvalidInputError(f"model {name!r} is none of {', '.join(MODELS)}, nor of the form package.module:Class")
+    try:
+        found = getattr(import_module(path), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InvalidInputError(f"model {name!r} cannot be imported: {error}; is its package on the path?") from None
+    missing = [method for method in ("fit", "score", "save", "load") if not callable(getattr(found, method, None))]
+    if missing:
+        raise InvalidInputError(f"model {name!r} has no method {missing[0]}; it needs fit, score, save and load")
+    try:
+        return cast(Recommender, found(**arguments))
+    except TypeError as error:
+        raise InvalidInputError(f"model {name!r} cannot be made: {error}") from None
+
+
+def best(model: Recommender, history: "csr_matrix", k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Ids and scores of each row's k best tracks, ties by id; by the model's own ``best(history, k)`` if it has one."""
+    if hasattr(model, "best"):
+        return cast(tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]], model.best(history, k))
+    scores = model.score(history)
+    tracks = top_k(scores, k)
+    return tracks, np.take_along_axis(scores, tracks, axis=1)
+
+
+def label(name: str) -> str:
+    """How a model is called in reports: its name, or the name of a class of one's own."""
+    return name if name in MODELS else name.rpartition(":")[2]
+
+
+def uses_plays(model: Recommender) -> bool:
+    """Whether the model wants the answered plays."""
+    return bool(getattr(model, "uses_plays", False))
+
+
+def config_of(model: Recommender) -> dict[str, Any]:
+    """What the model says about itself."""
+    return dict(getattr(model, "config", {}))

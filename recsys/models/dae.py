@@ -1,7 +1,7 @@
 """A denoising autoencoder with multinomial likelihood (Mult-DAE; Liang, Krishnan, Hoffman, Jebara 2018, section 2).
 
 The input is the user's history, scaled to unit length, with entries dropped at random while training; the output is a softmax
-over the tracks that anybody liked. Input and targets stay sparse: the first layer sums embeddings, the loss gathers logits.
+over the tracks that anybody liked. The network and its loss stand in :mod:`recsys.models.dae_net`.
 """
 
 import json
@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.evaluate import hits, ndcg_at_k, top_k
-from recsys.exceptions import CorruptDataError, MissingDataError
+from recsys.exceptions import CorruptDataError, InvalidInputError, MissingDataError
+from recsys.models import dae_net
+from recsys.ranking import LinearRanking
 
 if TYPE_CHECKING:
     import torch
@@ -36,19 +38,23 @@ class Dae:
         dropout: share of history entries that training hides.
         learning_rate, batch, epochs: Adam's step, users a step, and how often every user is seen at most.
         patience: epochs without a better held-out NDCG@100 after which training ends.
+        precision: of the large products while training; bfloat16 where the processor has it (weights stay float32), or float32.
     """
 
     def __init__(
         self, layers: tuple[int, ...] = (200,), *, dropout: float = 0.5, learning_rate: float = 4e-3, batch: int = 128,
-        epochs: int = 12, patience: int = 4,
+        epochs: int = 12, patience: int = 4, precision: str = "bfloat16",
     ) -> None:  # fmt: skip
+        if precision not in ("bfloat16", "float32"):
+            raise InvalidInputError(f"precision {precision!r} is neither bfloat16 nor float32")
         self._config: dict[str, Any] = {
             "layers": list(layers), "dropout": dropout, "learning_rate": learning_rate, "batch": batch, "epochs": epochs,
-            "patience": patience,
+            "patience": patience, "precision": precision,
         }  # fmt: skip
         self._items = np.zeros(0, dtype=np.int64)
         self._tracks = 0
         self._net: Any = None
+        self._ranking: LinearRanking | None = None
 
     @property
     def config(self) -> dict[str, Any]:
@@ -67,13 +73,13 @@ class Dae:
             raise MissingDataError("there are no positives to train on; collect more traffic or widen the window")
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(True)
-        self._tracks = history.shape[1]
+        self._tracks, self._ranking = history.shape[1], None
         self._items = np.flatnonzero(np.asarray(history.sum(axis=0)).ravel())
         data = history[:, self._items].tocsr()
         data.sort_indices()
         fold_in, held_out, train = _split(data, seed)
-        self._net = _build(len(self._items), self._config["layers"])
-        optimizer = torch.optim.Adam(self._net.parameters(), lr=self._config["learning_rate"], fused=True)
+        self._net = dae_net.build(len(self._items), self._config["layers"]).to(_device())
+        optimizer = _Optimizer(self._net, self._config["learning_rate"])
         state = _Progress(work / CHECKPOINT, f"{seed} {data.shape} {data.nnz} {json.dumps(self._config)}")
         state.resume(self._net, optimizer)
         users = np.flatnonzero(np.diff(train.indptr))
@@ -100,8 +106,27 @@ class Dae:
             for start in range(0, data.shape[0], SCORED_ROWS):
                 rows = data[start : start + SCORED_ROWS]
                 weight = np.repeat(_unit(rows), np.diff(rows.indptr))
-                scores[start : start + SCORED_ROWS, self._items] = _logits(self._net, rows, weight).numpy()
+                units = dae_net.code(self._net, rows, weight)
+                scores[start : start + SCORED_ROWS, self._items] = self._net.out(units).cpu().numpy()
         return scores
+
+    def best(self, history: "csr_matrix", k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Ids and scores of the k best tracks of each row; tracks that nobody liked come last."""
+        import torch
+
+        if len(self._items) < k or _device() == "cuda":
+            scores = self.score(history)
+            tracks = top_k(scores, k)
+            return tracks, np.take_along_axis(scores, tracks, axis=1)
+        if self._ranking is None:
+            out = self._net.out
+            self._ranking = LinearRanking(out.weight.detach().numpy(), out.bias.detach().numpy())
+        rows = history[:, self._items].tocsr()
+        self._net.eval()
+        with torch.inference_mode():
+            units = dae_net.code(self._net, rows, np.repeat(_unit(rows), np.diff(rows.indptr))).numpy()
+            found, values = self._ranking.best(units, k)
+        return self._items[found], values
 
     def save(self, directory: Path) -> None:
         """Write weights and configuration."""
@@ -121,14 +146,14 @@ class Dae:
         from safetensors.torch import load_file
 
         config = json.loads((directory / CONFIG).read_text())
-        self._tracks = config.pop("tracks")
+        self._tracks, self._ranking = config.pop("tracks"), None
         self._config = config
         tensors = load_file(directory / WEIGHTS)
         for name, tensor in tensors.items():
             if not bool(tensor.isfinite().all()):
                 raise CorruptDataError(f"{directory / WEIGHTS} has weights in {name} that are not finite; train again")
         self._items = tensors.pop("items").numpy()
-        self._net = _build(len(self._items), config["layers"])
+        self._net = dae_net.build(len(self._items), config["layers"])
         self._net.load_state_dict(tensors)
 
     def _epoch(self, train: "csr_matrix", users: npt.NDArray[np.int64], optimizer: Any, rng: np.random.Generator) -> float:
@@ -136,14 +161,13 @@ class Dae:
         total = 0.0
         batches = np.array_split(rng.permutation(users), max(1, round(len(users) / self._config["batch"])))
         kept = 1.0 - self._config["dropout"]
+        half = self._config["precision"] == "bfloat16" and (dae_net.has_native_bfloat16() or _device() == "cuda")
         for batch in batches:
             rows = train[batch]
             shown = rng.random(rows.nnz) < kept
             weight = np.repeat(_unit(rows), np.diff(rows.indptr)) * shown / kept
-            loss = _loss(_logits(self._net, rows, weight), rows)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+            loss = dae_net.loss(self._net, dae_net.code(self._net, rows, weight), rows, half=half)
+            optimizer.descend(loss)
             total += loss.item() * len(batch)
         return total / len(users)
 
@@ -154,12 +178,40 @@ class Dae:
             return None
         self._net.eval()
         with torch.inference_mode():
-            logits = _logits(self._net, fold_in, np.repeat(_unit(fold_in), np.diff(fold_in.indptr))).numpy()
+            units = dae_net.code(self._net, fold_in, np.repeat(_unit(fold_in), np.diff(fold_in.indptr)))
+            logits = self._net.out(units).cpu().numpy()
         rows = np.repeat(np.arange(fold_in.shape[0]), np.diff(fold_in.indptr))
         logits[rows, fold_in.indices] = -np.inf
         wanted = np.split(held_out.indices, held_out.indptr[1:-1])
         found = hits(top_k(logits, 100), wanted, logits.shape[1])
         return float(ndcg_at_k(found, np.diff(held_out.indptr), 100).mean())
+
+
+class _Optimizer:
+    """Adam; the embeddings' gradient is sparse, and only the rows that a batch touches move."""
+
+    def __init__(self, net: Any, rate: float) -> None:
+        import torch
+
+        dense = [parameter for name, parameter in net.named_parameters() if name != "embedding.weight"]
+        self._parts = (
+            torch.optim.Adam(dense, lr=rate, fused=True), torch.optim.SparseAdam([net.embedding.weight], lr=rate),
+        )  # fmt: skip
+
+    def descend(self, loss: "torch.Tensor") -> None:
+        """One step."""
+        for part in self._parts:
+            part.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        for part in self._parts:
+            part.step()
+
+    def state_dict(self) -> list[Any]:
+        return [part.state_dict() for part in self._parts]
+
+    def load_state_dict(self, saved: list[Any]) -> None:
+        for part, state in zip(self._parts, saved, strict=True):
+            part.load_state_dict(state)
 
 
 class _Progress:
@@ -208,49 +260,10 @@ class _Progress:
         partial.rename(self._path)
 
 
-def _build(items: int, layers: list[int]) -> "torch.nn.Module":
-    import torch
-    from torch import nn
-
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.embedding = nn.EmbeddingBag(items, layers[0], mode="sum")
-            self.bias = nn.Parameter(torch.zeros(layers[0]))
-            sizes = [*layers, *layers[-2::-1]]
-            self.hidden = nn.ModuleList([nn.Linear(a, b) for a, b in pairwise(sizes)])
-            self.out = nn.Linear(sizes[-1], items)
-            nn.init.xavier_normal_(self.embedding.weight)
-            nn.init.xavier_normal_(self.out.weight)
-            nn.init.zeros_(self.out.bias)
-
-        def forward(self, index: torch.Tensor, offset: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-            x = torch.tanh(self.embedding(index, offset, per_sample_weights=weight) + self.bias)
-            for layer in self.hidden:
-                x = torch.tanh(layer(x))
-            return self.out(x)
-
-    return Net()
-
-
-def _logits(net: Any, rows: "csr_matrix", weight: npt.NDArray[np.floating]) -> "torch.Tensor":
+def _device() -> str:
     import torch
 
-    index = torch.from_numpy(rows.indices.astype(np.int64))
-    offset = torch.from_numpy(rows.indptr[:-1].astype(np.int64))
-    logits: torch.Tensor = net(index, offset, torch.from_numpy(weight.astype(np.float32)))
-    return logits
-
-
-def _loss(logits: "torch.Tensor", rows: "csr_matrix") -> "torch.Tensor":
-    """Negative multinomial log likelihood of the rows, the mean over users."""
-    import torch
-
-    counts = np.diff(rows.indptr)
-    row = torch.from_numpy(np.repeat(np.arange(len(counts)), counts))
-    liked = logits[row, torch.from_numpy(rows.indices.astype(np.int64))].sum()
-    normalizer = (torch.logsumexp(logits, dim=1) * torch.from_numpy(counts.astype(np.float32))).sum()
-    return (normalizer - liked) / len(counts)
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _unit(rows: "csr_matrix") -> npt.NDArray[np.float32]:

@@ -5,6 +5,7 @@ user's list. What follows is a pure function of scope, event and reply.
 """
 
 import struct
+from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -89,15 +90,16 @@ class Answerer:
                     slot = scope.from_version(slot, self._loaded(held) or slot.version)
                 choice: Choice | None = None
                 if not event.last:
-                    choice = self._choose(scope, slot, event, session, step, packed, set(keyspace.unpack(state[plays:])[::2]))
+                    choice = self._choose(scope, slot, event, session, step, packed, keyspace.unpack(state[plays:]))
                     sources[choice.source] += 1
                 bodies[place] = body_of(event, choice)
                 lines[place] = line_of(moment, slot, event, session, step, choice)
         return Answers(bodies, lines, sources)
 
-    def _choose(self, scope: Scope, slot: Slot, event: Event, session: int, step: int, packed: bytes, played: set[int]) -> Choice:
+    def _choose(self, scope: Scope, slot: Slot, event: Event, session: int, step: int, packed: bytes, heard: array) -> Choice:
+        played = set(heard[::2])
         draw = request_hash(scope.seed, event.user, session, step, event.track)
-        greedy = candidates(slot.arm, slot.version, keyspace.unpack(packed), event.track, played)
+        greedy = candidates(slot.arm, slot.version, keyspace.unpack(packed), heard, played)
         if not greedy.tracks:
             greedy = Candidates((unplayed(self._tracks, played, draw),), "top100")
         return explore(greedy, scope.exploration, self._tracks, played, draw)

@@ -17,10 +17,12 @@ from typing import NamedTuple
 import orjson
 
 from recsys import keyspace
-from recsys.exceptions import InvalidInputError, UnavailableError
+from recsys.exceptions import CorruptDataError, InvalidInputError, UnavailableError
 from recsys.schemas import NEIGHBOURS, Arm, Experiment, RunSpec, run_base
 from recsys.service.choose import Candidates, from_any, from_list
 from recsys.service.link import RedisDownError, RedisLink
+from recsys.service.session import SessionChooser
+from recsys.session_lists import SessionLists
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +38,13 @@ class Version:
     top: Sequence[int]
     neighbours: array = field(default_factory=lambda: array("I"), repr=False)
     lists: tuple[str, ...] = ()
+    sessions: SessionChooser | None = field(default=None, repr=False)
 
     @classmethod
-    def named(cls, name: str, top: Sequence[int], neighbours: array) -> "Version":
+    def named(cls, name: str, top: Sequence[int], neighbours: array, sessions: bytes = b"") -> "Version":
         """A version whose users' lists are in Redis."""
-        return cls(name, top, neighbours, _lists(name))
+        chooser = SessionChooser(SessionLists.from_bytes(sessions)) if sessions else None
+        return cls(name, top, neighbours, _lists(name), chooser)
 
     def near(self, track: int) -> Sequence[int]:
         """The 20 neighbours of a track; empty if the version has none."""
@@ -57,7 +61,7 @@ class Slot(NamedTuple):
     @property
     def wants_list(self) -> bool:
         """Whether the arm answers from the user's list."""
-        return self.arm is None or self.arm.recommender == "dae"
+        return self.arm is None or self.arm.recommender in ("dae", "session")
 
 
 class Scope:
@@ -100,12 +104,23 @@ class Scope:
         return orjson.dumps({"experiments": experiments, "run": self.name, "version": version.name})[1:-1]
 
 
-def candidates(arm: Arm | None, version: Version, listed: Sequence[int], track: int, played: AbstractSet[int]) -> Candidates:
-    """What the arm would answer now: its recommender's candidates, else an unplayed track of the TOP 100, else any neighbour."""
-    recommender = arm.recommender if arm else "dae"
+def candidates(arm: Arm | None, version: Version, listed: array, plays: Sequence[int], played: AbstractSet[int]) -> Candidates:
+    """What the arm would answer now: its recommender's candidates, else an unplayed track of the TOP 100, else none.
+
+    Without an arm, a version that has lists by first track answers by them.
+
+    Args:
+        listed: the user's tracks and taste, as published.
+        plays: track and time of each play of the session, one after another. played: its tracks.
+    """
+    recommender = arm.recommender if arm else "session"
+    track = plays[-2]
+    listed, taste = keyspace.split(listed)
     found: Candidates | None = None
-    if recommender == "dae":
-        found = from_list(listed, played, "dae")
+    if recommender == "session" and version.sessions:
+        found = version.sessions.best(plays, played, taste)
+    if recommender in ("dae", "session"):
+        found = found or from_list(listed, played, "dae")
     elif recommender == "contextual":
         found = from_any(version.near(track), played, "contextual")
     return found or from_any(version.top, played, "top100") or Candidates((), "top100")
@@ -183,13 +198,17 @@ class Catalogue:
     async def _version(self, name: str) -> Version:
         version = self._versions.get(name)
         if version is None:
-            top, neighbours = await asyncio.gather(
+            top, neighbours, sessions = await asyncio.gather(
                 self.link.call("GET", keyspace.version_key(name, "top")),
                 self.link.call("GET", keyspace.version_key(name, "neighbours")),
+                self.link.call("GET", keyspace.version_key(name, "sessions")),
             )
             if top is None:
                 raise InvalidInputError(f"version {name!r} is not in Redis; publish it again or restore the live version")
-            version = Version.named(name, tuple(keyspace.unpack(top)), keyspace.unpack(neighbours or b""))
+            try:
+                version = Version.named(name, tuple(keyspace.unpack(top)), keyspace.unpack(neighbours or b""), sessions or b"")
+            except CorruptDataError as error:
+                raise InvalidInputError(f"version {name!r} cannot be served: {error}") from None
             self._versions[name] = version
             self._forget()
             log.info("loaded version %s", name)

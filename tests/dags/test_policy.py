@@ -21,7 +21,7 @@ PARSE_SECONDS = 2.0
 
 def test_no_import_errors(dag_bag: Any) -> None:
     assert dag_bag.import_errors == {}
-    assert set(dag_bag.dags) == {"nightly_recommender", "collect_traffic", "change_live"}
+    assert set(dag_bag.dags) == {"nightly_recommender", "collect_traffic", "tune_dae", "change_live"}
 
 
 def test_dags_are_documented_and_bounded(dag_bag: Any) -> None:
@@ -31,7 +31,8 @@ def test_dags_are_documented_and_bounded(dag_bag: Any) -> None:
         assert dag.max_active_runs <= 3
         assert dag.has_on_failure_callback, dag.dag_id
         assert dag.catchup is False
-        assert type(dag.timetable).__name__ == ("NullTimetable" if dag.dag_id == "change_live" else "CronDataIntervalTimetable")
+        expected = "NullTimetable" if dag.dag_id in ("tune_dae", "change_live") else "CronDataIntervalTimetable"
+        assert type(dag.timetable).__name__ == expected
 
 
 def test_tasks_are_owned_retried_and_bounded(dag_bag: Any) -> None:

@@ -1,0 +1,200 @@
+"""``python -m benchmarks.quality [--world DIR] [--sessions N] [--nights N] [--split] [--json PATH]``: what each arm is worth.
+
+In goes a world; out come tables and JSON. Exploratory sessions (an unplayed track uniformly at random) are played in process and
+become ``interactions/date=D``; the night's own steps train and recommend; then each arm plays sessions through the service's own
+choices. ``--nights`` goes on with traffic that is served by what is live, and compares with as many exploratory sessions.
+``--split`` compares models on one held-out split of the same logs.
+"""
+
+import argparse
+import json
+import logging
+import sys
+import time
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.histories import held_out_table, matrix
+from benchmarks.measure import surroundings
+from benchmarks.oracle import Oracle
+from benchmarks.sessions import Explorer, Logged, Served, publish_interactions, record, session_times
+from recsys import keyspace, publish
+from recsys.artists import Discount
+from recsys.exceptions import RecsysError
+from recsys.interactions import Interactions, load_interactions
+from recsys.models.base import Recommender, create
+from recsys.recommend import artist_discount, ranked, recommend
+from recsys.schemas import POSITIVE_TIME, Arm
+from recsys.service.state import Version
+from recsys.settings import load_settings
+from recsys.simulate.listeners import Listeners, load_listeners
+from recsys.simulate.play import Recommender as Policy
+from recsys.storage import Storage
+from recsys.train import train
+
+DAY = date(2026, 1, 3)
+SEED = 31337
+#: Seed of the sessions that arms are compared on: the same listeners for every arm, none of which is in the logs.
+PLAYED = 77
+#: Sessions of a served night and its share of random answers.
+NIGHT_SESSIONS, EXPLORATION = 100_000, 0.1
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a night made of logs: the version as a worker holds it, each user's entry, the model's directory, the data."""
+
+    version: Version
+    lists: dict[int, array]
+    models: Path
+    data: Interactions
+    card: dict[str, Any]
+    discount: Discount
+
+
+class Bench:
+    """One world, its listeners and a store of nights."""
+
+    def __init__(self, world: Path, var: Path, arm_sessions: int) -> None:
+        self.world, self.var, self.arm_sessions = world, var, arm_sessions
+        self.listeners: Listeners = load_listeners(world)
+        self.rows: dict[str, Any] = {}
+
+    def learn(self, logged: Sequence[Logged], log_date: date, model: str = "dae") -> Learned:
+        """Train and recommend as a night does, on everything logged before ``log_date``."""
+        settings = load_settings(var=self.var, world=self.world, session_arm=True, model=model)
+        store = Storage(settings.storage_url)
+        began = time.perf_counter()
+        publish_interactions(store, log_date, logged)
+        train(store, log_date, self.world, settings)
+        recommend(store, log_date, self.world, settings)
+        card = store.read_json(f"models/date={log_date}", "card.json")
+        shown = {"seconds": round(time.perf_counter() - began, 1), "models": card["models"], "timing": card["timing"]}
+        print(f"trained for {log_date}: {json.dumps(shown)}", flush=True)
+        content = publish.read_directory(store.local(f"recommendations/date={log_date}"))
+        near = keyspace.unpack(content.neighbours)
+        version = Version.named("quality", tuple(keyspace.unpack(content.top)), near, content.sessions)
+        lists = {user: keyspace.unpack(packed) for user, packed in content.lists.items()}
+        data = load_interactions(store, log_date, self.world)
+        models = store.local(f"models/date={log_date}")
+        fitted = create(model)
+        fitted.load(models)
+        last = max(part.day for part in logged)
+        discount = artist_discount(store, log_date, self.world, data, fitted, SEED, of=last)
+        return Learned(version, lists, models, data, card, discount)
+
+    def lists_of(self, model: Recommender, learned: Learned, discount: Discount) -> dict[int, array]:
+        """Every user's list by a model alone."""
+        found: dict[int, array] = {}
+        for start, lists in ranked(model, learned.data.matrix(), discount, None, learned.data.artist_of):
+            users = learned.data.users[start : start + len(lists)].tolist()
+            found.update({user: array("I", row) for user, row in zip(users, lists.tolist(), strict=True)})
+        return found
+
+    def play(self, name: str, policy: Policy) -> None:
+        """One line of the table."""
+        mean, half, steps = session_times(self.listeners, policy, self.arm_sessions, PLAYED)
+        self.rows[name] = {"time": round(mean, 4), "half_width": round(half, 4), "steps": round(steps, 3)}
+        print(f"{name:<44}{mean:>8.3f} ± {half:.3f}{steps:>8.2f}", flush=True)
+
+    def play_arm(self, name: str, recommender: Any, learned: Learned, lists: dict[int, array] | None = None) -> None:
+        """One arm, through the service's own choices."""
+        arm = Arm("A", recommender)
+        self.play(name, Served(self.listeners, arm, learned.version, learned.lists if lists is None else lists, SEED))
+
+    def arms(self, learned: Learned) -> None:
+        """The arms and the baselines."""
+        self.play_arm("TOP 100", "top100", learned)
+        self.play_arm("C: neighbours", "contextual", learned)
+        history = learned.data.matrix()
+        for name in ("popularity", "ease"):
+            model = create(name)
+            model.fit(history, seed=SEED, work=self.var)
+            self.play_arm(f"{name}, list", "dae", learned, self.lists_of(model, learned, Discount()))
+        dae = create("dae")
+        dae.load(learned.models)
+        self.play_arm("dae, list", "dae", learned, self.lists_of(dae, learned, Discount()))
+        self.play_arm("dae, list, artists spread", "dae", learned, self.lists_of(dae, learned, learned.discount))
+        self.play_arm("T1: dae re-ranked by the response model", "dae", learned)
+        self.play_arm("T2: session-aware", "session", learned)
+        self.play("oracle (knows the world)", Oracle(self.listeners, PLAYED, self.arm_sessions))
+
+    def nights(self, logged: list[Logged], count: int, sessions: int) -> None:
+        """Nights served by what is live, and as many exploratory sessions instead."""
+        served, live = list(logged), None
+        for night in range(count):
+            day = DAY + timedelta(days=night)
+            # The lists behind T2 do not depend on T1's model: the quickest one will do until the last night.
+            live = self.learn(served, day, "popularity")
+            arm = Arm("L", "session")
+            policy = Served(self.listeners, arm, live.version, live.lists, SEED + night, EXPLORATION)
+            served += record(self.listeners, policy, sessions, SEED + 1 + night, [day])
+        last = DAY + timedelta(days=count)
+        learned = self.learn(served, last)
+        self.play_arm(f"T1 after {count} served nights", "dae", learned)
+        self.play_arm(f"T2 after {count} served nights", "session", learned)
+        explored = list(logged)
+        for night in range(count):
+            explorer = Explorer(self.listeners, SEED + 100 + night)
+            explored += record(self.listeners, explorer, sessions, SEED + 1 + night, [DAY + timedelta(days=night)])
+        learned = self.learn(explored, last)
+        self.play_arm(f"T1 after {count} exploratory nights", "dae", learned)
+        self.play_arm(f"T2 after {count} exploratory nights", "session", learned)
+
+
+def measure(bench: Bench, sessions: int, nights: int, night_sessions: int, split: bool) -> dict[str, Any]:
+    """The tables."""
+    result: dict[str, Any] = {"world": bench.world.name, "sessions": sessions, "arm_sessions": bench.arm_sessions}
+    began = time.perf_counter()
+    days = [DAY - timedelta(days=2), DAY - timedelta(days=1)]
+    logged = record(bench.listeners, Explorer(bench.listeners, SEED), sessions, SEED, days)
+    print(f"{sessions:,} exploratory sessions in {time.perf_counter() - began:.1f} s", flush=True)
+    if split:
+        positive = [(part.user[liked], part.track[liked]) for part in logged if (liked := part.time > 100 * POSITIVE_TIME).any()]
+        user, track = (np.concatenate(column) for column in zip(*positive, strict=True))
+        result["split"] = held_out_table(matrix(bench.listeners, user, track), bench.var)
+    else:
+        print(f"{'arm':<44}{'session time':>16}{'steps':>9}")
+        bench.arms(bench.learn(logged, DAY))
+        if nights:
+            bench.nights(logged, nights, night_sessions)
+        result["arms"] = bench.rows
+    return result
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run; returns the exit status."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    try:
+        with surroundings(arguments.world, quick=False) as around:
+            bench = Bench(around.world, around.scratch / "var", arguments.arm_sessions)
+            result = measure(bench, arguments.sessions, arguments.nights, arguments.night_sessions, arguments.split)
+    except RecsysError as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return error.exit_code
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m benchmarks.quality", description="What each arm is worth to listeners.")
+    parser.add_argument("--world", type=Path, metavar="DIR", help="world directory; default RECSYS_WORLD, or a generated one")
+    parser.add_argument("--sessions", type=int, default=1_000_000, metavar="N", help="exploratory sessions to learn from")
+    parser.add_argument("--arm-sessions", type=int, default=20_000, metavar="N", help="sessions that each arm plays")
+    parser.add_argument("--nights", type=int, default=0, metavar="N", help="nights of served traffic after that")
+    parser.add_argument("--night-sessions", type=int, default=NIGHT_SESSIONS, metavar="N", help="sessions of such a night")
+    parser.add_argument("--split", action="store_true", help="the table of held-out metrics instead of arms")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures here")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

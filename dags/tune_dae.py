@@ -1,0 +1,83 @@
+"""Hyperparameters of the autoencoder, a mapped task a configuration. The logic stands in ``recsys.tune``."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import run_context
+from airflow.sdk import Param, dag, get_current_context, task
+from run_context import step
+
+DOC = """
+### What it does
+Trains the autoencoder once for every combination of the Param `grid` on the interactions of `log_date` (which a night must have
+collected), and ranks the trials by NDCG@100 on held-out users. `tuning/date=D/leaderboard` gets `leaderboard.json`,
+`leaderboard.png` and `best.json`. Nights adopt it by one setting: `RECSYS_DAE=<storage>/tuning/date=D/leaderboard/best.json`.
+
+A trial that has ended is not trained again; one that was killed goes on from its last epoch.
+
+### Triage
+| task | if it fails |
+|---|---|
+| configurations | the Param `grid` is not a grid of hyperparameters: the message names the value |
+| trial | no interactions of this date: run its night first; out of memory: smaller `layers` or `batch`, clear the task |
+| leaderboard | no trial has ended: clear the failed trials |
+
+Owner: recommendations.
+"""
+
+
+@task
+@step
+def configurations() -> list[dict[str, Any]]:
+    """Every combination of the grid."""
+    from recsys import tune
+
+    return tune.configurations(get_current_context()["params"]["grid"] or tune.GRID)
+
+
+@task(max_active_tis_per_dagrun=1, execution_timeout=timedelta(hours=2))
+@step
+def trial(configuration: dict[str, Any]) -> dict[str, Any]:
+    """Train one configuration."""
+    from recsys import tune
+
+    return tune.trial(run_context.settings(), run_context.log_date(), configuration)
+
+
+@task(trigger_rule="all_done")
+@step
+def leaderboard(results: Any) -> dict[str, Any]:
+    """Rank the trials that have ended."""
+    from recsys import tune
+
+    return tune.leaderboard(run_context.settings(), run_context.log_date(), [result for result in results if result])
+
+
+@dag(
+    dag_id="tune_dae",
+    description="Try hyperparameters of the autoencoder on one log date",
+    doc_md=DOC,
+    schedule=None,
+    start_date=datetime(2024, 1, 1),
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(hours=24),
+    default_args=run_context.DEFAULT_ARGS,
+    tags=["recommender", "tuning"],
+    params={
+        "log_date": Param(
+            None, type=["null", "string"], format="date", title="Log date",
+            description="The date whose interactions are learned from; empty: yesterday.",
+        ),
+        "grid": Param(
+            None, type=["null", "object"], title="Grid",
+            description='Values by hyperparameter, such as {"layers": [[200], [400]], "dropout": [0.5]}; empty: a small grid.',
+        ),
+    },
+)  # fmt: skip
+def tune_dae() -> None:
+    """Wire the three tasks."""
+    leaderboard(trial.expand(configuration=configurations()))
+
+
+tune_dae()
