@@ -31,7 +31,7 @@ from recsys.verify import nights
 log = logging.getLogger(__name__)
 
 CONTROL, LIVE = "C", "L"
-LABELS = {"contextual": "contextual", "dae": "new version", "top100": "TOP 100"}
+LABELS = {"contextual": "contextual", "dae": "new version", "top100": "TOP 100", "session": "session-aware"}
 #: Keys that depend on more than the night's own data: what happened afterwards, and what else stands in the storage.
 CONTEXT = ("outcome", "calibration", "paired", "history", "pictures")
 

@@ -1,9 +1,8 @@
 """Which tracks to play after a track: 20 neighbours each, learned from what the same users liked.
 
 Two tracks are close if the same users liked them. Few users have liked any one track, so direct counts are mostly noise; the
-matrix of users and tracks is therefore reduced to its largest singular vectors first (as in PureSVD, Cremonesi et al. 2010),
-after active users and much-liked tracks are damped by a power of their counts. The relevance of s after t is the inner product of
-their vectors.
+matrix of users and tracks is therefore reduced to its largest singular vectors first (as in PureSVD, Cremonesi et al. 2010), with
+rows of unit length. The relevance of s after t is the inner product of their vectors.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -26,15 +25,13 @@ class Neighbours:
 
     Args:
         factors: dimensions of the track vectors.
-        damping: power of a track's count by which it is divided; 0 keeps popular tracks popular.
-        prior: added to a track's count before.
 
     Attributes:
         tracks: int64 [liked], ids of tracks that somebody liked. vectors: float32 [liked, factors].
     """
 
-    def __init__(self, factors: int = 32, damping: float = 0.5, prior: float = 5.0) -> None:
-        self.factors, self.damping, self.prior = factors, damping, prior
+    def __init__(self, factors: int = 32) -> None:
+        self.factors = factors
         self.size = 0
         self.tracks: npt.NDArray[np.int64] = np.zeros(0, np.int64)
         self.vectors: npt.NDArray[np.float32] = np.zeros((0, 0), np.float32)
@@ -47,11 +44,9 @@ class Neighbours:
         counts = np.asarray(history.sum(axis=0)).ravel()
         self.tracks = np.flatnonzero(counts)
         users = history[np.diff(history.indptr) > 0][:, self.tracks]
-        damped = diags(np.diff(users.indptr) ** -0.5) @ users @ diags((counts[self.tracks] + self.prior) ** -self.damping)
-        self.vectors = _singular_vectors(damped.tocsr().astype(np.float32), self.factors, seed)
-        return {
-            "tracks": len(self.tracks), "factors": self.vectors.shape[1], "damping": self.damping, "prior": self.prior,
-        }  # fmt: skip
+        rows = diags(np.diff(users.indptr) ** -0.5) @ users
+        self.vectors = _singular_vectors(rows.tocsr().astype(np.float32), self.factors, seed)
+        return {"tracks": len(self.tracks), "factors": self.vectors.shape[1]}
 
     def table(self, popular: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
         """Neighbours of every track, nearest first, ties by id, without the track itself.
