@@ -143,6 +143,11 @@ class Stack:
         named = {k.removeprefix("RECSYS_").lower(): v for k, v in self.environment.items() if k.startswith("RECSYS_")}
         return load_settings(**{k: v for k, v in named.items() if k in Settings.model_fields})
 
+    @property
+    def own(self) -> dict[str, str]:
+        """Nightshift's own part of the environment."""
+        return {name: value for name, value in self.environment.items() if name.startswith("RECSYS_")}
+
     def cli(self, *words: str, code: int = 0, **more: str) -> str:
         """Output of a ``recsys`` command."""
         environment = self.environment | more
@@ -167,14 +172,14 @@ class Stack:
         named = {k.removeprefix("RECSYS_").lower(): v for k, v in self.environment.items() if k.startswith("RECSYS_")}
         return Options(**{k: v for k, v in named.items() if k in Options.model_fields})
 
-    def verified(self, day: date) -> str:
+    def verified(self, day: date, **more: str) -> str:
         """Digest of a finished night that is in order."""
-        answer = json.loads(self.cli("verify", "--date", str(day), "--json"))
+        answer = json.loads(self.cli("verify", "--date", str(day), "--json", **more))
         assert answer["failures"] == []
         return str(answer["digest"])
 
     def live(self) -> str:
-        """The live version."""
+        """The live version; empty before the first."""
         from recsys import keyspace, publish
 
         return publish.live(keyspace.connect(self.settings)).version
@@ -216,6 +221,20 @@ class Stack:
         found = self.wait_for_run(dag, run)
         assert found["state"] == state, self.story(dag, run)
         return found
+
+    def night(self, run: str) -> dict[str, Any]:
+        """A run of the night."""
+        return self.client.run(night.NIGHT, run)
+
+    def state(self, dag: str, run: str, task: str) -> list[str]:
+        """States of a task's instances."""
+        return [t["state"] for t in self.client.tasks(dag, run) if t["task_id"] == task]
+
+    def log_date_of(self, run: str) -> date:
+        """The log date that a night's first task told in its log."""
+        (first,) = [t for t in self.client.tasks(night.NIGHT, run) if t["task_id"] == "check_run"]
+        (told,) = [line for line in self.client.log_tail(first, 200) if line.startswith("log date: ")]
+        return date.fromisoformat(told.removeprefix("log date: "))
 
     def story(self, dag: str, run: str) -> str:
         """States of a run's tasks, and the logs of those that failed."""
