@@ -134,8 +134,8 @@ def docker_engine() -> Iterator[Engine]:
 class Stack:
     """A running platform: its command line, its Airflow, its storage."""
 
-    def __init__(self, environment: dict[str, str], client: AirflowClient, platform: int) -> None:
-        self.environment, self.client, self.platform = environment, client, platform
+    def __init__(self, environment: dict[str, str], client: AirflowClient) -> None:
+        self.environment, self.client = environment, client
         self.var = Path(environment["RECSYS_VAR"])
 
     @property
@@ -222,6 +222,15 @@ class Stack:
         assert found["state"] == state, self.story(dag, run)
         return found
 
+    @property
+    def password(self) -> str:
+        """Password of Airflow's user."""
+        return components.load_secrets(self.var).password
+
+    def runs(self, dag: str) -> list[dict[str, Any]]:
+        """All runs."""
+        return list(self.client.call("GET", f"/dags/{dag}/dagRuns?limit=100")["dag_runs"])
+
     def night(self, run: str) -> dict[str, Any]:
         """A run of the night."""
         return self.client.run(night.NIGHT, run)
@@ -277,8 +286,7 @@ def stack(directory: Path, database: str, **more: str) -> Iterator[Stack]:
             else:
                 raise AssertionError("".join(said))
             password = components.load_secrets(Path(environment["RECSYS_VAR"])).password
-            client = AirflowClient(f"http://127.0.0.1:{airflow}", components.USER, password)
-            yield Stack(environment, client, process.pid)
+            yield Stack(environment, AirflowClient(f"http://127.0.0.1:{airflow}", components.USER, password))
         finally:
             down(environment)
             process.communicate(timeout=60)

@@ -58,24 +58,17 @@ def test_a_killed_scheduler(platform: Stack, undisturbed: str) -> None:
 
 def test_a_killed_task(platform: Stack, undisturbed: str) -> None:
     run = "task-killed"
-    killed: list[int] = []
 
-    def running() -> bool:
-        return platform.state(night.NIGHT, run, "train") == ["running"]
+    def training() -> dict[str, Any] | None:
+        tasks = platform.client.tasks(night.NIGHT, run)
+        return next((t for t in tasks if t["task_id"] == "train" and t["state"] == "running" and t["pid"]), None)
 
     def kill() -> None:
-        time.sleep(1)
-        scheduler = process_named(platform, "scheduler")
-        tree = [p for p in scheduler.children(recursive=True) if not p.children()]
-        # The one that has used the most processor time since is the one that trains.
-        before = {p.pid: sum(p.cpu_times()[:2]) for p in tree}
-        time.sleep(1)
-        busiest = max(tree, key=lambda p: sum(p.cpu_times()[:2]) - before[p.pid])
-        killed.append(busiest.pid)
-        busiest.kill()
+        found = training()
+        assert found is not None
+        psutil.Process(found["pid"]).kill()
 
-    assert disturbed(platform, run, running, kill) == undisturbed
-    assert killed
+    assert disturbed(platform, run, training, kill) == undisturbed
     (train,) = [t for t in platform.client.tasks(night.NIGHT, run) if t["task_id"] == "train"]
     assert train["try_number"] == 2
 

@@ -61,8 +61,9 @@ def backfill(platform: Stack, *words: str) -> None:
 
     wait_until(ended, 1500, "the backfill")
     runs = platform.client.call("GET", f"/dags/{night.NIGHT}/dagRuns?run_type=backfill&limit=100")["dag_runs"]
-    assert len(runs) == len(DATES)
-    for run in runs:
+    dated = [run for run in runs if not run["conf"]]
+    assert len(dated) == len(DATES)
+    for run in dated:
         assert run["state"] == "success", platform.story(night.NIGHT, run["dag_run_id"])
 
 
@@ -141,6 +142,25 @@ def test_the_first_task_refuses_what_the_form_cannot_see(platform: Stack) -> Non
     assert refused["task_id"] == "check_run"
     assert refused["try_number"] == 1
     assert any("a log date is over before its night" in line for line in platform.client.log_tail(refused, 40))
+
+
+def test_a_backfill_that_also_names_a_log_date_is_refused(platform: Stack) -> None:
+    day = DATES[0] - timedelta(days=10)
+    span = ["--from-date", f"{day}T02:00:00+00:00", "--to-date", f"{day}T02:00:00+00:00"]
+    conf = json.dumps({"log_date": str(LAST)})
+    platform.airflow("backfill", "create", "--dag-id", night.NIGHT, *span, "--dag-run-conf", conf)
+
+    def created() -> list[str]:
+        runs = platform.client.call("GET", f"/dags/{night.NIGHT}/dagRuns?run_type=backfill&limit=100")["dag_runs"]
+        return [run["dag_run_id"] for run in runs if run["conf"]]
+
+    (run,) = wait_until(created, 120, "the backfill's run")
+    assert platform.wait_for_run(night.NIGHT, run)["state"] == "failed"
+    (refused,) = [t for t in platform.client.tasks(night.NIGHT, run) if t["state"] == "failed"]
+    assert (refused["task_id"], refused["try_number"]) == ("check_run", 1)
+    assert any(
+        "a backfill run takes its log date from its data interval" in line for line in platform.client.log_tail(refused, 40)
+    )
 
 
 def test_a_dry_run_writes_nothing(platform: Stack) -> None:
