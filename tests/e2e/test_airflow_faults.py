@@ -29,12 +29,11 @@ def undisturbed(platform: Stack) -> Iterator[str]:
     platform.forget(DAY)
 
 
-def disturbed(platform: Stack, name: str, moment: Callable[[], Any], accident: Callable[[], None]) -> str:
-    """Digest of a night that meets an accident at some moment."""
+def disturbed(platform: Stack, name: str, moment: Callable[[], Any], accident: Callable[[Any], None]) -> str:
+    """Digest of a night that meets an accident as soon as ``moment`` gives something, which is handed on."""
     platform.forget(DAY)
     platform.client.trigger(night.NIGHT, name, NIGHT)
-    wait_until(moment, 300, f"the moment of the accident of {name}")
-    accident()
+    accident(wait_until(moment, 300, f"the moment of the accident of {name}"))
     found = platform.wait_for_run(night.NIGHT, name, 900)
     assert found["state"] == "success", platform.story(night.NIGHT, name)
     return platform.verified(DAY)
@@ -52,7 +51,7 @@ def test_a_killed_scheduler(platform: Stack, undisturbed: str) -> None:
     def running() -> bool:
         return platform.state(night.NIGHT, run, "train") == ["running"]
 
-    digest = disturbed(platform, run, running, lambda: process_named(platform, "scheduler").kill())
+    digest = disturbed(platform, run, running, lambda _: process_named(platform, "scheduler").kill())
     assert digest == undisturbed
 
 
@@ -63,10 +62,8 @@ def test_a_killed_task(platform: Stack, undisturbed: str) -> None:
         tasks = platform.client.tasks(night.NIGHT, run)
         return next((t for t in tasks if t["task_id"] == "train" and t["state"] == "running" and t["pid"]), None)
 
-    def kill() -> None:
-        found = training()
-        assert found is not None
-        psutil.Process(found["pid"]).kill()
+    def kill(task: dict[str, Any]) -> None:
+        psutil.Process(task["pid"]).kill()
 
     assert disturbed(platform, run, training, kill) == undisturbed
     (train,) = [t for t in platform.client.tasks(night.NIGHT, run) if t["task_id"] == "train"]
@@ -78,8 +75,8 @@ def containers(engine: Engine) -> list[str]:
 
 
 def test_a_killed_container(platform: Stack, engine: Engine, undisturbed: str) -> None:
-    def kill() -> None:
-        engine.docker("kill", containers(engine)[0])
+    def kill(running: list[str]) -> None:
+        engine.docker("kill", running[0])
 
     assert disturbed(platform, "container-killed", lambda: containers(engine), kill) == undisturbed
     shards = [t for t in platform.client.tasks(night.NIGHT, "container-killed") if t["task_id"] == "simulate"]
@@ -87,8 +84,9 @@ def test_a_killed_container(platform: Stack, engine: Engine, undisturbed: str) -
 
 
 def test_a_killed_docker_engine(platform: Stack, engine: Engine, undisturbed: str) -> None:
-    def kill() -> None:
+    def kill(_: list[str]) -> None:
         engine.kill()
+        # Long enough for the tasks to notice; they try again ten seconds later.
         time.sleep(2)
         engine.start()
 
