@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,12 +11,11 @@ from recsys.platform import night
 from recsys.platform.options import yesterday
 from tests.e2e.airflow import IMAGE, SESSIONS, Engine, Stack, days, docker_engine, postgres, stack, wait_until
 
-#: The last log date before yesterday; yesterday's is left to the schedule.
-LAST = yesterday() - timedelta(days=1)
-#: Log dates with traffic that are played again as backfills, by hand and with accidents; one before them to learn from.
-DATES = days(LAST, 5)
+#: Log dates that are played again as backfills, by hand and with accidents. A night's seed comes from its date: with fixed dates
+#: the tests see the same nights on every day.
+DATES = days(date(2025, 6, 20), 5)
 #: The date that is due as soon as the DAGs are unpaused.
-DUE = yesterday() if datetime.now(UTC).hour >= 2 else LAST
+DUE = yesterday() - timedelta(days=0 if datetime.now(UTC).hour >= 2 else 1)
 
 
 @pytest.fixture(scope="session")
@@ -36,11 +35,11 @@ def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def paused(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Airflow on PostgreSQL, simulating in containers; traffic of some dates, nothing live, both DAGs paused."""
+    """Airflow on PostgreSQL, simulating in containers; traffic to learn from, nothing live, both DAGs paused."""
     directory = tmp_path_factory.mktemp("platform")
     more = {"RECSYS_SIMULATION": "docker", "DOCKER_HOST": engine.host, "RECSYS_SIMULATOR_IMAGE": IMAGE}
     with postgres() as database, stack(directory, database.url, **more) as running:
-        for day in days(LAST, len(DATES) + 1):
+        for day in [*days(DATES[-1], len(DATES) + 1), *days(DUE, 3)[:2]]:
             running.cli("traffic", "--date", str(day), "--sessions", str(SESSIONS))
         yield running
 

@@ -11,11 +11,11 @@ import pytest
 from recsys.platform import night
 from recsys.platform.engine import LABEL
 from tests.e2e.airflow import Engine, Stack, wait_until
-from tests.e2e.conftest import LAST
+from tests.e2e.conftest import DATES
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 
-DAY = LAST
+DAY = DATES[-1]
 #: Enough for containers that live some seconds.
 NIGHT = {"log_date": str(DAY), "promote": False, "episodes": 12_000, "shards": 2}
 
@@ -102,6 +102,6 @@ def test_a_shard_that_is_failed_by_hand_ends_its_container(platform: Stack, engi
         if task["task_id"] == "simulate" and task["map_index"] >= 0:
             path = f"/dags/{night.NIGHT}/dagRuns/{run}/taskInstances/simulate/{task['map_index']}"
             platform.client.call("PATCH", path, {"new_state": "failed"})
-    wait_until(lambda: not containers(engine), 60, "the end of the containers")
+    wait_until(lambda: not containers(engine), 180, "the end of the containers")
     assert platform.wait_for_run(night.NIGHT, run)["state"] == "failed"
     platform.forget(DAY)

@@ -13,14 +13,14 @@ from selenium.webdriver.support.ui import WebDriverWait
 from recsys.platform import components, night
 from recsys.platform.client import FINISHED
 from tests.e2e.airflow import Stack, wait_until
-from tests.e2e.conftest import LAST
+from tests.e2e.conftest import DATES
 from tests.plugins.browser import chromium, framed_text, log_in
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 
 PATIENCE = 120
 RUN = "from-the-form"
-DAY, SESSIONS, SEED = LAST, 1500, 42
+DAY, SESSIONS, SEED = DATES[-1], 1500, 42
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,13 @@ def find(browser: Chrome, selector: str, text: str = "") -> WebElement:
     found = WebDriverWait(browser, PATIENCE, ignored_exceptions=[Exception]).until(look)
     assert isinstance(found, WebElement)
     return found
+
+
+def wait_for_state(browser: Chrome, state: str) -> None:
+    """Wait until the page's first badge, the run's own, tells a state; those of its tasks follow."""
+    WebDriverWait(browser, PATIENCE, ignored_exceptions=[Exception]).until(
+        lambda d: d.find_elements(By.CSS_SELECTOR, "[data-testid=state-badge]")[0].text == state
+    )
 
 
 def open_form(browser: Chrome, platform: Stack) -> None:
@@ -75,12 +82,12 @@ def test_a_night_is_triggered_watched_and_read(platform: Stack, browser: Chrome,
         "promote": None, "dry_run": False,
     }  # fmt: skip
     browser.get(f"{platform.client.url}/dags/{night.NIGHT}/runs/{RUN}")
-    find(browser, "[data-testid=state-badge]", "Running")
+    wait_for_state(browser, "Running")
     browser.save_screenshot(str(artefacts / "airflow-running.png"))
     found = wait_until(lambda: platform.night(RUN)["state"] in FINISHED and platform.night(RUN), 600, "the end of the run")
     assert found["state"] == "success", platform.story(night.NIGHT, RUN)
     # The page is not loaded again: it follows the run by itself.
-    find(browser, "[data-testid=state-badge]", "Success")
+    wait_for_state(browser, "Success")
     browser.save_screenshot(str(artefacts / "airflow-green.png"))
 
     find(browser, "a", "A/B report").click()
