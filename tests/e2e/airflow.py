@@ -21,7 +21,7 @@ from recsys.settings import Settings, load_settings
 from recsys.storage import Storage
 from tests.components import free_port
 
-TRACKS, USERS, SESSIONS = 1500, 400, 2500
+TRACKS, USERS, SESSIONS = 800, 400, 2500
 IMAGE = "nightshift-simulator-test"
 
 
@@ -270,6 +270,8 @@ def stack(directory: Path, database: str, **more: str) -> Iterator[Stack]:
         "RECSYS_PORT_REDIS": str(redis), "RECSYS_REDIS_URL": f"redis://127.0.0.1:{redis}/0", "RECSYS_BATCH": "64",
         "RECSYS_PORT_SERVICE": str(service), "RECSYS_SERVICE_URL": f"http://127.0.0.1:{service}",
         "RECSYS_PORT_AIRFLOW": str(airflow), "RECSYS_AIRFLOW_DATABASE": database,
+        # Several nights train side by side; more threads than cores would wait for each other.
+        "OMP_NUM_THREADS": "1",
     } | more  # fmt: skip
     words = [sys.executable, "-m", "recsys.cli", "world", "generate", "--dir", environment["RECSYS_WORLD"]]
     words += ["--tracks", str(TRACKS), "--artists", "300", "--users", str(USERS), "--seed", "5"]

@@ -1,8 +1,7 @@
-"""Accidents in the middle of a night: it ends green, with the digest of an undisturbed one."""
+"""Accidents in the middle of a night, two in each: it ends green, with the digest of an undisturbed one."""
 
 import json
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import psutil
@@ -17,91 +16,80 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 
 DAY = DATES[-1]
 #: Enough for containers that live some seconds.
-NIGHT = {"log_date": str(DAY), "promote": False, "episodes": 12_000, "shards": 2}
+EPISODES = 12_000
+NIGHT = {"log_date": str(DAY), "promote": False, "episodes": EPISODES, "shards": 2}
 
 
 @pytest.fixture(scope="module")
-def undisturbed(platform: Stack) -> Iterator[str]:
+def undisturbed(platform: Stack) -> str:
     """Digest of the night without Airflow and without containers."""
     platform.forget(DAY)
-    platform.cli("nightly", "--date", str(DAY), "--no-promote", "--episodes", str(NIGHT["episodes"]))
-    yield platform.verified(DAY)
-    platform.forget(DAY)
-
-
-def disturbed(platform: Stack, name: str, moment: Callable[[], Any], accident: Callable[[Any], None]) -> str:
-    """Digest of a night that meets an accident as soon as ``moment`` gives something, which is handed on."""
-    platform.forget(DAY)
-    platform.client.trigger(night.NIGHT, name, NIGHT)
-    accident(wait_until(moment, 300, f"the moment of the accident of {name}"))
-    found = platform.wait_for_run(night.NIGHT, name, 900)
-    assert found["state"] == "success", platform.story(night.NIGHT, name)
+    platform.cli("nightly", "--date", str(DAY), "--no-promote", "--episodes", str(EPISODES))
     return platform.verified(DAY)
 
 
-def process_named(platform: Stack, name: str) -> psutil.Process:
-    """A part of the platform."""
-    recorded = json.loads((platform.var / "platform.json").read_text())
-    return psutil.Process([r["pid"] for r in recorded if r["name"] == name][-1])
+def running(platform: Stack, run: str, task: str) -> dict[str, Any]:
+    """A task of a night as soon as it runs."""
 
-
-def test_a_killed_scheduler(platform: Stack, undisturbed: str) -> None:
-    run = "scheduler-killed"
-
-    def running() -> bool:
-        return platform.state(night.NIGHT, run, "train") == ["running"]
-
-    digest = disturbed(platform, run, running, lambda _: process_named(platform, "scheduler").kill())
-    assert digest == undisturbed
-
-
-def test_a_killed_task(platform: Stack, undisturbed: str) -> None:
-    run = "task-killed"
-
-    def training() -> dict[str, Any] | None:
+    def look() -> dict[str, Any] | None:
         tasks = platform.client.tasks(night.NIGHT, run)
-        return next((t for t in tasks if t["task_id"] == "train" and t["state"] == "running" and t["pid"]), None)
+        return next((t for t in tasks if t["task_id"] == task and t["state"] == "running" and t["pid"]), None)
 
-    def kill(task: dict[str, Any]) -> None:
-        psutil.Process(task["pid"]).kill()
-
-    assert disturbed(platform, run, training, kill) == undisturbed
-    (train,) = [t for t in platform.client.tasks(night.NIGHT, run) if t["task_id"] == "train"]
-    assert train["try_number"] == 2
+    return dict(wait_until(look, 400, f"{task} of {run} to run"))
 
 
 def containers(engine: Engine) -> list[str]:
-    return engine.docker("ps", "--quiet", "--filter", f"label={LABEL}").split()
+    return engine.docker("ps", "--quiet", "--filter", f"label={LABEL}", check=False).split()
 
 
-def test_a_killed_container(platform: Stack, engine: Engine, undisturbed: str) -> None:
-    def kill(running: list[str]) -> None:
-        engine.docker("kill", running[0])
-
-    assert disturbed(platform, "container-killed", lambda: containers(engine), kill) == undisturbed
-    shards = [t for t in platform.client.tasks(night.NIGHT, "container-killed") if t["task_id"] == "simulate"]
-    assert max(t["try_number"] for t in shards) >= 2
+def a_container(engine: Engine) -> str:
+    """A simulation's container as soon as there is one."""
+    return str(wait_until(lambda: containers(engine), 400, "a container")[0])
 
 
-def test_a_killed_docker_engine(platform: Stack, engine: Engine, undisturbed: str) -> None:
-    def kill(_: list[str]) -> None:
-        engine.kill()
-        # Long enough for the tasks to notice; they try again ten seconds later.
-        time.sleep(2)
-        engine.start()
+def tries(platform: Stack, run: str, task: str) -> int:
+    return max(t["try_number"] for t in platform.client.tasks(night.NIGHT, run) if t["task_id"] == task)
 
-    assert disturbed(platform, "engine-killed", lambda: containers(engine), kill) == undisturbed
+
+def test_a_killed_task_and_a_killed_container(platform: Stack, engine: Engine, undisturbed: str) -> None:
+    run = "task-and-container-killed"
+    platform.forget(DAY)
+    platform.client.trigger(night.NIGHT, run, NIGHT)
+    psutil.Process(running(platform, run, "train")["pid"]).kill()
+    engine.docker("kill", a_container(engine))
+    assert platform.wait_for_run(night.NIGHT, run, 900)["state"] == "success", platform.story(night.NIGHT, run)
+    assert platform.verified(DAY) == undisturbed
+    assert tries(platform, run, "train") == 2
+    assert tries(platform, run, "simulate") == 2
+
+
+def test_a_killed_scheduler_and_a_killed_docker_engine(platform: Stack, engine: Engine, undisturbed: str) -> None:
+    run = "scheduler-and-engine-killed"
+    platform.forget(DAY)
+    platform.client.trigger(night.NIGHT, run, NIGHT)
+    running(platform, run, "train")
+    recorded = json.loads((platform.var / "platform.json").read_text())
+    psutil.Process([r["pid"] for r in recorded if r["name"] == "scheduler"][-1]).kill()
+    a_container(engine)
+    engine.kill()
+    # Long enough for the tasks to notice; they try again ten seconds later.
+    time.sleep(2)
+    engine.start()
+    assert platform.wait_for_run(night.NIGHT, run, 900)["state"] == "success", platform.story(night.NIGHT, run)
+    assert platform.verified(DAY) == undisturbed
+    assert tries(platform, run, "simulate") == 2
+    assert len([r for r in json.loads((platform.var / "platform.json").read_text()) if r["name"] == "scheduler"]) == 2
 
 
 def test_a_shard_that_is_failed_by_hand_ends_its_container(platform: Stack, engine: Engine) -> None:
     run = "failed-by-hand"
-    platform.forget(DAY)
-    platform.client.trigger(night.NIGHT, run, NIGHT | {"episodes": 400_000})
-    wait_until(lambda: containers(engine), 200, "a container")
-    for task in platform.client.tasks(night.NIGHT, run):
+    # Long enough that no container ends by itself meanwhile.
+    platform.client.trigger(night.TRAFFIC, run, {"log_date": "2025-01-01", "sessions": 10_000_000})
+    a_container(engine)
+    for task in platform.client.tasks(night.TRAFFIC, run):
         if task["task_id"] == "simulate" and task["map_index"] >= 0:
-            path = f"/dags/{night.NIGHT}/dagRuns/{run}/taskInstances/simulate/{task['map_index']}"
+            path = f"/dags/{night.TRAFFIC}/dagRuns/{run}/taskInstances/simulate/{task['map_index']}"
             platform.client.call("PATCH", path, {"new_state": "failed"})
     wait_until(lambda: not containers(engine), 180, "the end of the containers")
-    assert platform.wait_for_run(night.NIGHT, run)["state"] == "failed"
-    platform.forget(DAY)
+    assert platform.wait_for_run(night.TRAFFIC, run)["state"] == "failed"
+    assert not platform.cli("nights", "--json").count("2025-01-01")
