@@ -62,6 +62,7 @@ def leaderboard(results: Any) -> dict[str, Any]:
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=24),
+    on_failure_callback=run_context.FAILED,
     default_args=run_context.DEFAULT_ARGS,
     tags=["recommender", "tuning"],
     params={

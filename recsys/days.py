@@ -37,6 +37,21 @@ class Day:
     coverage: float
 
 
+@dataclass(frozen=True)
+class Difference:
+    """How much longer a user listened on one log date than on another.
+
+    Attributes:
+        users: users who listened on both.
+        mean: mean over them of the difference of their mean session times, in tracks. low, high: its 95 % interval.
+    """
+
+    users: int
+    mean: float
+    low: float
+    high: float
+
+
 def by_day(store: Storage, catalogue: int) -> list[Day]:
     """Every log date, ascending; the catalogue has so many tracks.
 
@@ -46,7 +61,21 @@ def by_day(store: Storage, catalogue: int) -> list[Day]:
     dates = store.dates("logs")
     if not dates:
         raise MissingDataError(f"{store.url} holds no logs; 'recsys traffic' collects some")
-    return [_day(day, sorted(store.local(f"logs/date={day}").glob("*.jsonl")), catalogue) for day in dates]
+    return [_day(day, _files(store, day), catalogue) for day in dates]
+
+
+def difference(store: Storage, first: date, last: date) -> Difference:
+    """What has become of listeners from one log date to another, by user.
+
+    Raises:
+        MissingDataError: nobody listened on both dates.
+    """
+    before, after = (_by_user(read_sessions(_files(store, day))) for day in (first, last))
+    both = sorted(before.keys() & after.keys())
+    if not both:
+        raise MissingDataError(f"no user listened both on {first} and on {last}; compare other dates")
+    mean, half = _interval(np.array([after[user] - before[user] for user in both]))
+    return Difference(len(both), mean, mean - half, mean + half)
 
 
 def draw(days: Sequence[Day], path: Path) -> None:
@@ -73,16 +102,31 @@ def to_json(day: Day) -> dict[str, Any]:
     return asdict(day) | {"log_date": str(day.log_date)}
 
 
-def _day(day: date, files: Sequence[Path], catalogue: int) -> Day:
-    from scipy import stats
+def _files(store: Storage, day: date) -> list[Path]:
+    return sorted(store.local(f"logs/date={day}").glob("*.jsonl"))
 
-    sessions = read_sessions(files)
+
+def _by_user(sessions: Any) -> dict[int, float]:
+    """Mean session time of each user of a table of sessions."""
     users, inverse = np.unique(sessions["user"].to_numpy(), return_inverse=True)
     means = np.bincount(inverse, sessions["time"].to_numpy()) / np.bincount(inverse)
-    mean = float(means.mean())
+    return dict(zip(users.tolist(), means.tolist(), strict=True))
+
+
+def _interval(values: Any) -> tuple[float, float]:
+    """Mean and half width of its 95 % interval, by Student's t."""
+    from scipy import stats
+
     half = 0.0
-    if len(means) > 1:
-        half = float(stats.t.ppf(0.975, len(means) - 1) * means.std(ddof=1) / np.sqrt(len(means)))
+    if len(values) > 1:
+        half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return float(values.mean()), half
+
+
+def _day(day: date, files: Sequence[Path], catalogue: int) -> Day:
+    sessions = read_sessions(files)
+    by_user = _by_user(sessions)
+    mean, half = _interval(np.array(list(by_user.values())))
     served: set[int] = set()
     versions: dict[str, int] = {}
     for path in files:
@@ -92,6 +136,6 @@ def _day(day: date, files: Sequence[Path], catalogue: int) -> Day:
                 versions[record["version"]] = versions.get(record["version"], 0) + 1
     answers = max(1, sum(versions.values()))
     return Day(
-        day, len(users), sessions.num_rows, mean, mean - half, mean + half,
+        day, len(by_user), sessions.num_rows, mean, mean - half, mean + half,
         {version: count / answers for version, count in sorted(versions.items())}, len(served) / catalogue,
     )  # fmt: skip

@@ -182,11 +182,13 @@ def test_secrets_are_private_and_kept(tmp_path: Path) -> None:
 def test_children_get_absolute_paths_and_no_foreign_airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
+    monkeypatch.setenv("AIRFLOW__METRICS__OTEL_ON", "True")
     settings = Settings(var=Path("var"), world=Path("world"))  # type: ignore[call-arg]
     found = components.environment(settings, Options(), "process", scheduled=False)  # type: ignore[call-arg]
     assert found["RECSYS_VAR"] == str(tmp_path / "var")
     assert found["RECSYS_WORLD"] == str(tmp_path / "world")
     assert found["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
+    assert found["AIRFLOW__METRICS__OTEL_ON"] == "True"
     assert found["AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE"] == "False"
 
 

@@ -188,11 +188,12 @@ def days(
 ) -> None:
     """Say how listeners fared on each log date."""
     from recsys import catalog
-    from recsys.days import by_day, draw, to_json
+    from recsys.days import by_day, difference, draw, to_json
     from recsys.storage import Storage
 
     settings = load_settings(world=world)
-    found = by_day(Storage(settings.storage_url), catalog.load_tracks(settings.world).size)
+    store = Storage(settings.storage_url)
+    found = by_day(store, catalog.load_tracks(settings.world).size)
     if out:
         draw(found, out)
     if as_json:
@@ -203,3 +204,6 @@ def days(
         served = ", ".join(f"{version or 'no version'} {share:.0%}" for version, share in day.versions.items())
         interval = f"{day.mean:.2f} [{day.low:.2f}, {day.high:.2f}]"
         print(f"{day.log_date!s:<12}{day.sessions:>9}  {interval:<28}{day.coverage:>9.1%}  {served}")
+    if len(found) > 1:
+        change = difference(store, found[0].log_date, found[-1].log_date)
+        print(f"from the first to the last, by user: {change.mean:+.2f} [{change.low:+.2f}, {change.high:+.2f}]")

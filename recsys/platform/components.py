@@ -22,6 +22,8 @@ from recsys.settings import Settings, load_hdfs_options
 HOST = "127.0.0.1"
 USER = "admin"
 ROOT = Path(recsys.__file__).resolve().parents[1]
+#: Of Airflow's own variables only these are handed on: where its metrics go, and connections.
+HANDED_ON = ("AIRFLOW__METRICS__", "AIRFLOW_CONN_")
 AIRFLOW_PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 
 
@@ -87,7 +89,7 @@ def environment(settings: Settings, options: Options, simulation: str, scheduled
     for name, path in (("RECSYS_EXPERIMENTS", settings.experiments), ("RECSYS_SERVICE_LOGS", settings.service_logs)):
         if path is not None:
             own[name] = str(path.resolve())
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW") or name.startswith(HANDED_ON)}
     return kept | {"PYTHONUNBUFFERED": "1"} | own | _airflow(var, options, scheduled) | _webhdfs(settings.storage)
 
 

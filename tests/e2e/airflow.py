@@ -21,7 +21,7 @@ from recsys.settings import Settings, load_settings
 from recsys.storage import Storage
 from tests.components import free_port
 
-TRACKS, USERS, SESSIONS = 1500, 400, 2500
+TRACKS, USERS, SESSIONS = 800, 400, 2500
 IMAGE = "nightshift-simulator-test"
 
 
@@ -134,14 +134,19 @@ def docker_engine() -> Iterator[Engine]:
 class Stack:
     """A running platform: its command line, its Airflow, its storage."""
 
-    def __init__(self, environment: dict[str, str], client: AirflowClient, platform: int) -> None:
-        self.environment, self.client, self.platform = environment, client, platform
+    def __init__(self, environment: dict[str, str], client: AirflowClient) -> None:
+        self.environment, self.client = environment, client
         self.var = Path(environment["RECSYS_VAR"])
 
     @property
     def settings(self) -> Settings:
         named = {k.removeprefix("RECSYS_").lower(): v for k, v in self.environment.items() if k.startswith("RECSYS_")}
         return load_settings(**{k: v for k, v in named.items() if k in Settings.model_fields})
+
+    @property
+    def own(self) -> dict[str, str]:
+        """Nightshift's own part of the environment."""
+        return {name: value for name, value in self.environment.items() if name.startswith("RECSYS_")}
 
     def cli(self, *words: str, code: int = 0, **more: str) -> str:
         """Output of a ``recsys`` command."""
@@ -167,14 +172,14 @@ class Stack:
         named = {k.removeprefix("RECSYS_").lower(): v for k, v in self.environment.items() if k.startswith("RECSYS_")}
         return Options(**{k: v for k, v in named.items() if k in Options.model_fields})
 
-    def verified(self, day: date) -> str:
+    def verified(self, day: date, **more: str) -> str:
         """Digest of a finished night that is in order."""
-        answer = json.loads(self.cli("verify", "--date", str(day), "--json"))
+        answer = json.loads(self.cli("verify", "--date", str(day), "--json", **more))
         assert answer["failures"] == []
         return str(answer["digest"])
 
     def live(self) -> str:
-        """The live version."""
+        """The live version; empty before the first."""
         from recsys import keyspace, publish
 
         return publish.live(keyspace.connect(self.settings)).version
@@ -217,6 +222,29 @@ class Stack:
         assert found["state"] == state, self.story(dag, run)
         return found
 
+    @property
+    def password(self) -> str:
+        """Password of Airflow's user."""
+        return components.load_secrets(self.var).password
+
+    def runs(self, dag: str) -> list[dict[str, Any]]:
+        """All runs."""
+        return list(self.client.call("GET", f"/dags/{dag}/dagRuns?limit=100")["dag_runs"])
+
+    def night(self, run: str) -> dict[str, Any]:
+        """A run of the night."""
+        return self.client.run(night.NIGHT, run)
+
+    def state(self, dag: str, run: str, task: str) -> list[str]:
+        """States of a task's instances."""
+        return [t["state"] for t in self.client.tasks(dag, run) if t["task_id"] == task]
+
+    def log_date_of(self, run: str) -> date:
+        """The log date that a night's first task told in its log."""
+        (first,) = [t for t in self.client.tasks(night.NIGHT, run) if t["task_id"] == "check_run"]
+        (told,) = [line for line in self.client.log_tail(first, 200) if line.startswith("log date: ")]
+        return date.fromisoformat(told.removeprefix("log date: "))
+
     def story(self, dag: str, run: str) -> str:
         """States of a run's tasks, and the logs of those that failed."""
         lines = []
@@ -242,6 +270,8 @@ def stack(directory: Path, database: str, **more: str) -> Iterator[Stack]:
         "RECSYS_PORT_REDIS": str(redis), "RECSYS_REDIS_URL": f"redis://127.0.0.1:{redis}/0", "RECSYS_BATCH": "64",
         "RECSYS_PORT_SERVICE": str(service), "RECSYS_SERVICE_URL": f"http://127.0.0.1:{service}",
         "RECSYS_PORT_AIRFLOW": str(airflow), "RECSYS_AIRFLOW_DATABASE": database,
+        # Several nights train side by side; more threads than cores would wait for each other.
+        "OMP_NUM_THREADS": "1",
     } | more  # fmt: skip
     words = [sys.executable, "-m", "recsys.cli", "world", "generate", "--dir", environment["RECSYS_WORLD"]]
     words += ["--tracks", str(TRACKS), "--artists", "300", "--users", str(USERS), "--seed", "5"]
@@ -258,8 +288,7 @@ def stack(directory: Path, database: str, **more: str) -> Iterator[Stack]:
             else:
                 raise AssertionError("".join(said))
             password = components.load_secrets(Path(environment["RECSYS_VAR"])).password
-            client = AirflowClient(f"http://127.0.0.1:{airflow}", components.USER, password)
-            yield Stack(environment, client, process.pid)
+            yield Stack(environment, AirflowClient(f"http://127.0.0.1:{airflow}", components.USER, password))
         finally:
             down(environment)
             process.communicate(timeout=60)

@@ -29,7 +29,7 @@ from recsys.settings import Settings
 from recsys.storage import Storage
 from tests.abtest.traffic import records, write
 from tests.components import free_port
-from tests.plugins.browser import chromium
+from tests.plugins.browser import chromium, framed_text, log_in
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
@@ -131,29 +131,8 @@ def wait_for_dag(client: AirflowClient, log: Path) -> None:
 @pytest.fixture(scope="module")
 def browser(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     with chromium(tmp_path_factory.mktemp("profile")) as driver:
-        driver.get(f"{site.url}/auth/login")
-        WebDriverWait(driver, 60).until(lambda d: d.find_elements(By.NAME, "username"))
-        driver.find_element(By.NAME, "username").send_keys(components.USER)
-        driver.find_element(By.NAME, "password").send_keys(site.password)
-        driver.find_element(By.CSS_SELECTOR, "button[type=submit]").click()
-        WebDriverWait(driver, 60).until(lambda d: "/auth/login" not in d.current_url)
+        log_in(driver, site.url, components.USER, site.password)
         yield driver
-
-
-def framed_text(driver: Chrome, wanted: str) -> str:
-    """The text inside the page's frame, once it holds what is wanted."""
-
-    def look(_: Chrome) -> str | bool:
-        driver.switch_to.default_content()
-        for frame in driver.find_elements(By.TAG_NAME, "iframe"):
-            driver.switch_to.frame(frame)
-            text = driver.find_element(By.TAG_NAME, "body").text
-            if wanted in text:
-                return text
-            driver.switch_to.default_content()
-        return False
-
-    return str(WebDriverWait(driver, 60, ignored_exceptions=[Exception]).until(look))
 
 
 def test_the_run_page_has_a_tab_with_the_report(site: Site, browser: Chrome) -> None:

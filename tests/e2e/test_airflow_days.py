@@ -1,0 +1,43 @@
+"""A week of the loop: the traffic of each day is served by what is live, then that day's night decides what is live next."""
+
+import json
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from recsys.days import by_day, difference, draw
+from recsys.platform import night
+from recsys.storage import Storage
+from tests.e2e.airflow import TRACKS, Stack, days
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
+
+#: Far enough from all other dates that no night reads both.
+WEEK = days(date(2025, 3, 9), 7)
+SESSIONS = 4000
+
+
+def test_seven_days_in_a_row(platform: Stack, artefacts: Path) -> None:
+    assert platform.live() == ""
+    before = WEEK[0] - timedelta(days=1)
+    platform.cli("traffic", "--date", str(before), "--sessions", str(SESSIONS))
+    served = []
+    for day in WEEK:
+        served.append(platform.live())
+        platform.finish(night.TRAFFIC, f"week-{day}", {"log_date": str(day), "sessions": SESSIONS})
+        platform.finish(night.NIGHT, f"week-{day}", {"log_date": str(day), "episodes": SESSIONS})
+        platform.verified(day)
+    verdicts = {row["log_date"]: row["verdict"] for row in json.loads(platform.cli("nights", "--json"))}
+    assert "promoted" in {verdicts[str(day)] for day in WEEK}, verdicts
+
+    store = Storage(platform.settings.storage_url)
+    week = [day for day in by_day(store, TRACKS) if day.log_date in WEEK]
+    assert [list(day.versions) for day in week] == [[version] for version in served]
+    draw(week, artefacts / "week.png")
+    change = difference(store, WEEK[0], WEEK[-1])
+    for day in week:
+        print(f"{day.log_date}: session time {day.mean:.2f} [{day.low:.2f}, {day.high:.2f}], coverage {day.coverage:.1%}")
+    print(f"day 7 minus day 1, by user: {change.mean:+.2f} [{change.low:+.2f}, {change.high:+.2f}] tracks, {change.users} users")
+    assert change.low > 0, change
+    assert all(0 < day.coverage <= 1 for day in week)
