@@ -21,7 +21,7 @@ from recsys.settings import Settings, load_settings
 from recsys.storage import Storage
 from tests.components import free_port
 
-TRACKS, USERS, SESSIONS = 800, 400, 2500
+TRACKS, USERS, SESSIONS = 1500, 400, 2500
 IMAGE = "nightshift-simulator-test"
 
 

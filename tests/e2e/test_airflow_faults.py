@@ -25,6 +25,8 @@ def undisturbed(platform: Stack) -> str:
     """Digest of the night without Airflow and without containers."""
     platform.forget(DAY)
     platform.cli("nightly", "--date", str(DAY), "--no-promote", "--episodes", str(EPISODES))
+    # A refused candidate is not simulated: nothing would be there to kill.
+    assert {row["log_date"]: row["verdict"] for row in json.loads(platform.cli("nights", "--json"))}[str(DAY)] == "held"
     return platform.verified(DAY)
 
 
