@@ -5,6 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV_VERSION ?= 0.13.9
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+BUILD_ARGS ?=
 IMAGE ?= $(or $(RECSYS_SIMULATOR_IMAGE),nightshift-simulator)
 BASE_IMAGE ?= python:3.11-slim
 
@@ -67,7 +68,7 @@ lock: $(BIN)/uv ## Resolve the dependencies again
 	$(COMPILE) --output-file docker/simulator/requirements.lock pyproject.toml
 
 simulator-image: ## Build the image in which a Docker engine runs simulation shards
-	docker build --build-arg BASE_IMAGE=$(BASE_IMAGE) --file docker/simulator/Dockerfile --tag $(IMAGE) .
+	docker build $(BUILD_ARGS) --build-arg BASE_IMAGE=$(BASE_IMAGE) --file docker/simulator/Dockerfile --tag $(IMAGE) .
 
 clean: ## Remove the environment and caches (var/ stays)
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -88,6 +88,8 @@ class Engine:
     def start(self) -> "Engine":
         d = self.directory
         words = ["dockerd", "--data-root", str(d / "data"), "--exec-root", str(d / "exec"), "--pidfile", str(d / "pid")]
+        # Its containers use the host's network, so it stands beside another engine without sharing a bridge with it.
+        words += ["--bridge", "none", "--iptables=false"]
         with (d / "log").open("ab") as log:
             self.process = subprocess.Popen([*words, "--host", self.host], stdout=log, stderr=log)
         wait_until(lambda: self.docker("info", check=False), 60, f"dockerd; {d / 'log'} tells more")
@@ -122,7 +124,7 @@ def docker_engine() -> Iterator[Engine]:
         environment = os.environ | {"DOCKER_HOST": engine.host}
         base = os.environ.get("RECSYS_TEST_BASE_IMAGE", "nightshift-base")
         subprocess.run([str(components.ROOT / "docker" / "base" / "build.sh"), base], env=environment, check=True)
-        words = ["make", "simulator-image", f"BASE_IMAGE={base}", f"IMAGE={IMAGE}"]
+        words = ["make", "simulator-image", f"BASE_IMAGE={base}", f"IMAGE={IMAGE}", "BUILD_ARGS=--network host"]
         built = subprocess.run(words, env=environment, cwd=components.ROOT, capture_output=True, text=True, check=False)
         assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
         yield engine
