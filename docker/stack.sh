@@ -46,6 +46,9 @@ up() {
     docker/secrets.sh
     choose_base
     docker compose build
+    if [ -n "${RECSYS_WORLD:-}" ]; then
+        docker compose run --rm --no-deps -T --volume "$(realpath "$RECSYS_WORLD"):/given:ro" init python stack/init.py world
+    fi
     docker compose up --detach --wait --wait-timeout 600
     [ "${FIRST_NIGHT:-yes}" = no ] || docker compose run --rm --no-deps first-night
     echo

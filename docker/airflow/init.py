@@ -7,6 +7,7 @@ as words of a command.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,8 @@ from urllib.parse import quote, urlsplit
 
 SECRETS = Path("/run/secrets")
 WORLD = Path(os.environ["RECSYS_WORLD"])
+#: Where `RECSYS_WORLD=… make stack` mounts a person's own.
+GIVEN = Path("/given")
 TOKEN = Path("/simulation-secrets/recsys_service_token")
 #: Who formatted HDFS, and may make directories for others.
 SUPERUSER = "hdfs"
@@ -72,13 +75,22 @@ def hdfs_root() -> None:
 
 
 def world() -> None:
-    """A generated world unless there is one, and the simulator's table of first tracks, which containers cannot keep."""
+    """A person's world, if one is mounted, else a generated one, unless there is one; and the table of first tracks, which
+    simulation containers could not keep.
+    """
     if not (WORLD / "tracks.json").exists():
-        size = [
-            word for name in ("tracks", "users") if (n := os.environ.get(f"WORLD_{name.upper()}")) for word in (f"--{name}", n)
-        ]
-        _recsys("recsys.cli", "world", "generate", "--dir", str(WORLD), *size)
-    _recsys("recsys.simulate", "--recommender", "random", "--world", str(WORLD), "--episodes", "1", "--seed", "1")
+        with tempfile.TemporaryDirectory() as directory:
+            source = GIVEN
+            if not source.is_dir():
+                source = Path(directory) / "world"
+                size = {name: os.environ.get(f"WORLD_{name.upper()}") for name in ("tracks", "users")}
+                words = [word for name, value in size.items() if value for word in (f"--{name}", value)]
+                _recsys("recsys.cli", "world", "generate", "--dir", str(source), *words)
+            # Its presence says that the others are there.
+            for file in sorted(source.glob("[!.]*"), key=lambda path: path.name == "tracks.json"):
+                shutil.copyfile(file, WORLD / file.name)
+    _recsys("recsys.cli", "world", "check", "--world", str(WORLD))
+    _recsys("recsys.simulate", "--recommender", "dummy", "--world", str(WORLD), "--episodes", "1", "--seed", "1")
 
 
 def _recsys(*words: str) -> None:
@@ -100,5 +112,6 @@ def simulation_token() -> None:
 if __name__ == "__main__":
     simulation_token()
     world()
-    hdfs_root()
-    database()
+    if sys.argv[1:] != ["world"]:
+        hdfs_root()
+        database()
