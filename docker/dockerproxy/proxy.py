@@ -48,7 +48,8 @@ class Proxy:
             forward = judge(method, target, body, self._allowed)
             if forward.container:
                 await self._check_owner(forward.container)
-            log.info("%s %s", forward.method, forward.target)
+            # The health check asks every few seconds.
+            log.log(logging.DEBUG if forward.target == "/_ping" else logging.INFO, "%s %s", forward.method, forward.target)
             await self._relay(forward, reader, writer)
         except RefusedError as error:
             log.warning("refused: %s", error)

@@ -1,4 +1,4 @@
-"""What the proxy of the Docker engine lets through, and what it refuses: bodies as DockerOperator sends them, and crafted ones."""
+"""What the proxy of the Docker engine lets through and refuses: bodies as DockerOperator sends them, and crafted ones."""
 
 import copy
 import json
@@ -20,7 +20,8 @@ MOUNT = {"Type": "volume", "Source": "night_world", "Target": "/world", "ReadOnl
 
 #: What docker-py makes of a DockerOperator.
 BODY: dict[str, Any] = {
-    "Hostname": None, "Domainname": None, "ExposedPorts": None, "User": None, "Tty": False, "OpenStdin": False, "StdinOnce": False,
+    "Hostname": None, "Domainname": None, "ExposedPorts": None, "User": None, "Tty": False, "OpenStdin": False,
+    "StdinOnce": False,
     "AttachStdin": False, "AttachStdout": True, "AttachStderr": True, "Env": ["RECSYS_SHARD=1"],
     "Cmd": ["recsys.simulate", "--recommender", "remote", "--episodes", "3"], "Image": "sim", "Volumes": None,
     "NetworkDisabled": False, "Entrypoint": None, "WorkingDir": None, "NetworkingConfig": None, "MacAddress": None,
@@ -159,7 +160,8 @@ def test_what_the_operator_asks_for_passes() -> None:
     ("method", "target"),
     [
         ("GET", "/containers/json"), ("GET", "/info"), ("GET", "/events"), ("GET", "/volumes"), ("GET", "/secrets"),
-        ("GET", "/containers/postgres/json"), ("POST", "/containers/prune"), ("POST", "/build"), ("POST", "/images/create?fromImage=x"),
+        ("GET", "/containers/postgres/json"), ("POST", "/containers/prune"), ("POST", "/build"),
+        ("POST", "/images/create?fromImage=x"),
         ("POST", "/images/load"), ("POST", "/volumes/create"), ("POST", "/networks/create"), ("POST", "/plugins/pull"),
         ("POST", f"/containers/{ID}/exec"), ("POST", f"/exec/{ID}/start"), ("PUT", f"/containers/{ID}/archive?path=/"),
         ("GET", f"/containers/{ID}/archive?path=/"), ("GET", f"/containers/{ID}/export"), ("POST", f"/containers/{ID}/update"),
