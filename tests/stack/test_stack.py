@@ -78,7 +78,7 @@ def watching_simulations(stack: Stack, seen: list[str]) -> Iterator[None]:
         while not stop.wait(0.3):
             for container in stack.run("docker", *SIMULATIONS, code=None).split():
                 seen.append(stack.run("docker", "inspect", container, code=None))
-                seen.append(stack.run("docker", "top", container, "-eo", "uid,args", code=None))
+                seen.append(stack.run("docker", "top", container, "-eo", "uid,pid,args", code=None))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -142,7 +142,7 @@ def test_nothing_runs_as_root(stack: Stack) -> None:
     running = stack.containers()
     assert set(running) == SERVICES
     for service, container in running.items():
-        lines = stack.run("docker", "top", container, "-eo", "uid,args").splitlines()[1:]
+        lines = stack.run("docker", "top", container, "-eo", "uid,pid,args").splitlines()[1:]
         assert lines
         assert all(int(line.split()[0]) != 0 for line in lines), (service, lines)
 
