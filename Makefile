@@ -15,7 +15,7 @@ STAMP := $(VENV)/.installed
 COMPILE := $(BIN)/uv pip compile --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down test lint format bench lock simulator-image stack stack-down stack-reset test-stack clean
+.PHONY: help setup run up down test drill lint format bench lock simulator-image stack stack-down stack-reset test-stack clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -45,6 +45,10 @@ down: setup ## Stop what a platform left running
 test: lint ## Lint, then every test on real components
 	@tests/system_packages.sh
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+drill: setup ## Try every fault on real components, and write the table of them to var/drill.md
+	@tests/system_packages.sh
+	$(BIN)/python -m pytest --drill var/drill.md $(PYTEST_ARGS)
 
 lint: setup ## Check style and types
 	$(BIN)/ruff check .

@@ -25,6 +25,7 @@ MEASURES = {
     "redis_memory": "memory",
     "service_memory": "memory",
     "collect": "analysis",
+    "collect_memory": "analysis",
     "abtest": "analysis",
     "recommend": "training",
     "epoch": "training",

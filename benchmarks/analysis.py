@@ -1,14 +1,16 @@
-"""From raw log rows to interactions and sessions (collect), and to a finished A/B analysis (abtest).
+"""From raw log rows to interactions and sessions (collect, collect_memory), and to a finished A/B analysis (abtest).
 
 Each side works in a fresh process. Its libraries are loaded before the clock starts; the detail also tells what the whole process
 took.
 """
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 
@@ -35,6 +37,22 @@ def measure_abtest(bench: Bench) -> Result:
     return _measure(bench, "abtest", "experiments", beyond="abtest_report")
 
 
+def measure_collect_memory(bench: Bench) -> Result:
+    """GiB at the most while a night collects twenty log dates, against two of them."""
+    rows, dates = (QUICK_ROWS, 4) if bench.quick else (ROWS, 20)
+    files = log_rows(bench, rows) / "ours"
+    store = bench.scratch / "storage"
+    for back in range(dates):
+        directory = store / "logs" / f"date={DAY - timedelta(days=back)}"
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with Storage(f"file://{store}").stage(f"logs/{directory.name}") as staging:
+            for path in files.iterdir():
+                os.link(path, staging / path.name)
+    (seconds, _, ours), (_, _, two) = (_run("collect", str(store), str(window)) for window in (dates, 2))
+    detail = {"rows": rows * dates, "seconds": round(seconds, 1), "reference": "two log dates", "bound": 4.0}
+    return less_is_better("collect_memory", "GiB", ours, two, detail)
+
+
 def _measure(bench: Bench, name: str, prefix: str, beyond: str = "") -> Result:
     rows = QUICK_ROWS if bench.quick else ROWS
     files = log_rows(bench, rows)
@@ -52,19 +70,20 @@ def _measure(bench: Bench, name: str, prefix: str, beyond: str = "") -> Result:
     out.mkdir()
     reference = _run(f"reference_{name}", str(files / "original.json"), str(out))
     detail = {
-        "rows": rows, "ours_s": [round(step, 3) for step, _ in ours],
-        "ours_process_s": round(median([whole for _, whole in ours]), 3), "reference_process_s": round(reference[1], 3),
+        "rows": rows, "ours_s": [round(step, 3) for step, _, _ in ours],
+        "ours_process_s": round(median([whole for _, whole, _ in ours]), 3), "reference_process_s": round(reference[1], 3),
     }  # fmt: skip
     if beyond:
         detail[f"ours_{beyond}_s"] = round(_run(beyond, str(copy))[0], 3)
-    return less_is_better(name, "seconds", median([step for step, _ in ours]), reference[0], detail)
+    return less_is_better(name, "seconds", median([step for step, _, _ in ours]), reference[0], detail)
 
 
-def _run(*words: str) -> tuple[float, float]:
-    """Seconds of a step, and of the process in which it ran."""
+def _run(*words: str) -> tuple[float, float, float]:
+    """Seconds of a step, seconds of the process in which it ran, and the GiB that it held at the most."""
     began = time.perf_counter()
     done = subprocess.run([sys.executable, "-m", "benchmarks.analysis", *words], cwd=ROOT, check=True, stdout=subprocess.PIPE)
-    return float(done.stdout.split()[-1]), time.perf_counter() - began
+    seconds, gib = map(float, done.stdout.split()[-2:])
+    return seconds, time.perf_counter() - began, gib
 
 
 def _step(name: str, *words: str) -> float:
@@ -86,7 +105,7 @@ def _step(name: str, *words: str) -> float:
     elif name == "reference_abtest":
         pipeline.analyse(Path(words[0]), DESIGN.name, "C", Path(words[1]))
     elif name == "collect":
-        collect_interactions(store, DAY, load_settings(storage=store.url, window=2))
+        collect_interactions(store, DAY, load_settings(storage=store.url, window=int(words[1]) if words[1:] else 2))
     elif name == "abtest":
         analyse(Path(words[0]) / "experiments" / f"date={DAY}", DESIGN.name, "C", design=DESIGN)
     else:
@@ -95,4 +114,4 @@ def _step(name: str, *words: str) -> float:
 
 
 if __name__ == "__main__":
-    print(_step(*sys.argv[1:]))
+    print(_step(*sys.argv[1:]), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)

@@ -8,7 +8,7 @@ from airflow.sdk import CronDataIntervalTimetable, Param, dag, get_current_conte
 from run_context import LIVE, LOGS, step
 from simulation import plan, results, simulate_shards
 
-from recsys import nightly
+from recsys import dataset, nightly
 from recsys.settings import load_settings
 
 DEFAULTS = load_settings()
@@ -18,6 +18,8 @@ DOC = """
 Plays listeners of `log_date` against what is live and stores their logs as `logs/date=D`, from which nights learn. Before any
 version is live every answer is an unplayed track drawn at random; afterwards a tenth of them is, and the propensity is logged.
 A date that is there already is left alone: its later tasks are skipped and the run is green.
+
+With `RECSYS_EXPERIMENT_SOURCE=live` nobody is played: what real listeners asked for on that day is stored instead.
 
 The log date is the Param `log_date`, else the begin of the data interval, else yesterday (UTC).
 
@@ -37,7 +39,13 @@ Owner: recommendations.
 def plan_traffic() -> list[dict[str, Any]]:
     """Register a run served by what is live; no shards if the date is there."""
     settings = run_context.settings()
-    sessions = get_current_context()["params"]["sessions"]
+    params = get_current_context()["params"]
+    if params["dataset"]:
+        parts = dataset.plan(settings, run_context.log_date(), params["sessions"] or dataset.SESSIONS)
+        if not parts:
+            dataset.export(settings, run_context.log_date())
+        return parts
+    sessions = params["sessions"] or nightly.TRAFFIC_SESSIONS
     registered = nightly.traffic_plan(settings, run_context.log_date(), sessions)
     return [] if registered["done"] else plan(settings, registered, sessions, nightly.TRAFFIC_BATCH)
 
@@ -45,7 +53,9 @@ def plan_traffic() -> list[dict[str, Any]]:
 @task(outlets=[LOGS])
 @step
 def upload_logs(planned: list[dict[str, Any]], found: Any) -> dict[str, Any]:
-    """Verify the logs and move them into the storage."""
+    """Verify the logs and move them into the storage; a data set is exported, too."""
+    if get_current_context()["params"]["dataset"]:
+        return dataset.finish(run_context.settings(), run_context.log_date(), planned, results(found))
     return nightly.traffic_upload(run_context.settings(), run_context.log_date(), planned[0]["base"], results(found))
 
 
@@ -68,8 +78,12 @@ def upload_logs(planned: list[dict[str, Any]], found: Any) -> dict[str, Any]:
             description="The date to collect; empty: the data interval's, or yesterday. Manual runs only.",
         ),
         "sessions": Param(
-            20_000, type="integer", minimum=1, maximum=10_000_000, title="Sessions",
-            description="Sessions of all shards together.",
+            None, type=["null", "integer"], minimum=1, maximum=10_000_000, title="Sessions",
+            description="Sessions of all shards together; empty: 20,000, or 1,000,000 for a data set.",
+        ),
+        "dataset": Param(
+            False, type="boolean", title="Data set",
+            description="Play over two log dates, the one before and the log date, and export both to datasets/date=D.",
         ),
         "shards": Param(
             DEFAULTS.shards, type="integer", minimum=1, maximum=64, title="Shards",

@@ -4,7 +4,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import run_context
-from airflow.sdk import CronDataIntervalTimetable, Param, PokeReturnValue, TaskGroup, dag, get_current_context, task
+from airflow.sdk import (
+    BaseOperator,
+    CronDataIntervalTimetable,
+    Param,
+    PokeReturnValue,
+    TaskGroup,
+    dag,
+    get_current_context,
+    task,
+)  # fmt: skip
 from night_notifier import tell
 from run_context import LIVE, LOGS, TRAINING_POOL, step
 from simulation import plan, results, simulate_shards
@@ -25,6 +34,7 @@ A run is for one log date: the Param `log_date`, else the begin of the data inte
 Running a date again rebuilds exactly that date. A backfill plays C and T1 only, and holds unless the Param `promote` says
 otherwise.
 Up to three dates run at once; what holds a model in memory takes its turn in the pool `training`.
+With `RECSYS_EXPERIMENT_SOURCE=live` nothing is simulated: the report reads the logs of real listeners of the last days.
 
 ### Verdicts
 `promoted`; `held` (the run is green, the live version stays, the report says why); `gate_refused` (the run is green, later steps
@@ -57,7 +67,12 @@ def check_run() -> bool:
     return not get_current_context()["params"]["dry_run"]
 
 
-@task.sensor(mode="reschedule", poke_interval=60, timeout=6 * 3600, execution_timeout=timedelta(minutes=5))
+WAITING: dict[str, Any] = {
+    "mode": "reschedule", "poke_interval": 60, "timeout": 6 * 3600, "execution_timeout": timedelta(minutes=5),
+}  # fmt: skip
+
+
+@task.sensor(**WAITING)
 @step
 def wait_for_logs() -> PokeReturnValue:
     """Wait until the log date's logs are complete."""
@@ -66,6 +81,14 @@ def wait_for_logs() -> PokeReturnValue:
     if not there:
         print(f"Waiting for logs/date={log_date}/_SUCCESS; the DAG collect_traffic writes it.")
     return PokeReturnValue(is_done=there)
+
+
+def wait_for_logs_on_hdfs() -> BaseOperator:
+    """The same where the storage is HDFS, by the provider's sensor."""
+    from airflow.providers.apache.hdfs.sensors.web_hdfs import WebHdfsSensor
+
+    file = "{{ success_file(dag_run, params) }}"
+    return WebHdfsSensor(task_id="wait_for_logs", filepath=file, webhdfs_conn_id=run_context.WEBHDFS, **WAITING)
 
 
 @task(inlets=[LOGS])
@@ -161,7 +184,7 @@ def release_date() -> None:
     on_failure_callback=run_context.FAILED,
     default_args=run_context.DEFAULT_ARGS,
     tags=["recommender", "nightly"],
-    user_defined_macros={"try_id": run_context.try_id},
+    user_defined_macros={"try_id": run_context.try_id, "success_file": run_context.success_file},
     params={
         "log_date": Param(
             None, type=["null", "string"], format="date", title="Log date",
@@ -203,10 +226,14 @@ def nightly_recommender() -> None:
         lease = collect().as_setup()
         candidate = publish()
         lease >> train() >> evaluate_gate() >> recommend() >> candidate
-    with TaskGroup("experiment", prefix_group_id=False, tooltip="Simulated sessions and their analysis"):
+    with TaskGroup("experiment", prefix_group_id=False, tooltip="Sessions of the experiment and their analysis"):
         report = abtest_report()
-        upload_logs(candidate, simulate_shards(candidate, DEFAULTS)) >> report
-    check_run() >> wait_for_logs() >> lease
+        # With real listeners there is nothing to simulate: the report reads their logs.
+        live = DEFAULTS.experiment_source == "live"
+        measured = candidate if live else upload_logs(candidate, simulate_shards(candidate, DEFAULTS))
+        measured >> report
+    logs = wait_for_logs_on_hdfs() if run_context.on_hdfs(DEFAULTS) else wait_for_logs()
+    check_run() >> logs >> lease
     report >> promote_or_hold(candidate) >> release_date().as_teardown(setups=lease)
 
 

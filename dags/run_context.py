@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any, ParamSpec, TypeVar
+from urllib.parse import quote, urlsplit
 
 from airflow.sdk import Asset, AsyncCallback, BaseHook, DeadlineAlert, DeadlineReference, get_current_context
 from airflow.sdk.exceptions import AirflowFailException
@@ -19,6 +20,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 REDIS = "redis_default"
+WEBHDFS = "webhdfs_default"
 
 #: What the DAGs hand to each other: the logs of dates, and the version that is live.
 LOGS = Asset("recommender_logs")
@@ -71,20 +73,42 @@ def step(function: Callable[P, R]) -> Callable[P, R]:
 def log_date() -> date:
     """The log date of the current run."""
     context = get_current_context()
-    run = context["dag_run"]
-    return log_dates.resolve(
-        context["params"].get("log_date"),
-        run.data_interval_start,
-        str(getattr(run.run_type, "value", run.run_type)),
-        run.run_after,
-    )
+    return _log_date_of(context["dag_run"], context["params"])
+
+
+def success_file(run: Any, params: Any) -> str:
+    """Path in HDFS of the file that says that the run's logs are complete; for templates."""
+    root = urlsplit(load_settings().storage).path.rstrip("/")
+    return f"{root}/logs/date={_log_date_of(run, params)}/_SUCCESS"
+
+
+def _log_date_of(run: Any, params: Any) -> date:
+    run_type = str(getattr(run.run_type, "value", run.run_type))
+    return log_dates.resolve(params.get("log_date"), run.data_interval_start, run_type, run.run_after)
 
 
 def settings() -> Settings:
-    """Settings of the current run: the environment, Redis from its connection, and what the trigger form says."""
+    """Settings of the current run: the environment, connections of Redis and HDFS, and what the trigger form says."""
     params = get_current_context()["params"]
     given = {name: params.get(name) for name in ("episodes", "seed", "shards", "window")}
-    return load_settings(redis_url=_redis_url(), **given)
+    return load_settings(redis_url=_redis_url(), storage=storage_url(load_settings().storage), **given)
+
+
+def on_hdfs(given: Settings) -> bool:
+    """Whether the storage is HDFS."""
+    return urlsplit(given.storage).scheme == "webhdfs"
+
+
+def storage_url(storage: str) -> str:
+    """The storage's URL; one without a host, ``webhdfs:///root``, gets the NameNode that answers from its connection."""
+    parts = urlsplit(storage)
+    if parts.scheme != "webhdfs" or parts.hostname:
+        return storage
+    from airflow.providers.apache.hdfs.hooks.webhdfs import WebHDFSHook
+
+    found = urlsplit(WebHDFSHook(WEBHDFS).get_conn().url)
+    login = BaseHook.get_connection(WEBHDFS).login
+    return f"webhdfs://{f'{quote(login)}@' if login else ''}{found.hostname}:{found.port}{parts.path}"
 
 
 def run_id() -> str:

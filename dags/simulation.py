@@ -9,7 +9,7 @@ import run_context
 from airflow.sdk import XComArg, get_current_context, task
 from run_context import step
 
-from recsys import nightly
+from recsys import shards
 from recsys.exceptions import SimulationError
 from recsys.settings import Settings
 
@@ -56,7 +56,7 @@ def simulate(part: dict[str, Any]) -> dict[str, Any]:
     def end_with_task(child: Any) -> None:
         context["task"].on_kill = child.terminate
 
-    return nightly.simulate(
+    return shards.simulate(
         run_context.settings(), part["base"], part["shard"], part["shards"], part["episodes"], part["seed"],
         run_context.current_try(), batch=part["batch"], started=end_with_task,
     )  # fmt: skip

@@ -101,12 +101,12 @@ def collect_interactions(store: Storage, log_date: date, settings: Settings, liv
 def read_sessions(files: Sequence[Path]) -> "pa.Table":
     """The sessions of some log files, as in ``sessions.parquet``, without a log date of their own."""
     with tempfile.TemporaryDirectory(prefix="recsys-collect-") as scratch, engine("duckdb", Path(scratch)) as queries:
-        read = _Reading(queries, Path(scratch), io.StringIO())
+        read = Reading(queries, Path(scratch), io.StringIO())
         valid = read.records(files, None)
         return sessions_of(distinct_plays(valid, repeated_events(queries, valid))).to_pyarrow()
 
 
-class _Reading:
+class Reading:
     """Records of log files; lines and malformed lines are counted, the malformed ones written down."""
 
     def __init__(self, queries: Engine, scratch: Path, malformed: IO[str]) -> None:
@@ -141,7 +141,7 @@ def _read_day(store: Storage, queries: Engine, day: date, scratch: Path) -> tupl
     directory = Path(tempfile.mkdtemp(dir=scratch))
     name, malformed = f"quarantine/date={day}", directory / "malformed.json"
     with malformed.open("w", encoding="utf-8") as file:
-        read = _Reading(queries, directory, file)
+        read = Reading(queries, directory, file)
         records = read.records(files, day)
     if not read.found:
         store.remove(name)

@@ -15,6 +15,7 @@ from recsys.collect import read_sessions
 from recsys.exceptions import MissingDataError
 from recsys.schemas import RunSpec, night_seed
 from recsys.settings import Settings
+from recsys.shards import simulate_all
 from recsys.storage import Storage
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def check(settings: Settings, log_date: date, sessions: int, *, run_id: str) -> 
     spec = RunSpec.from_json(store.read_json(name, "run.json"))
     seed = night_seed(settings.seed + 2, log_date)
     publish.open_run(keyspace.connect(settings), replace(spec, base=f"drift-{spec.base}"))
-    nightly.simulate_all(settings, f"drift-{spec.base}", sessions, seed, run_id, batch=nightly.TRAFFIC_BATCH)
+    simulate_all(settings, f"drift-{spec.base}", sessions, seed, run_id, batch=nightly.TRAFFIC_BATCH)
     directories = [settings.log_dir / f"drift-{spec.base}.{shard}.{run_id}" for shard in range(settings.shards)]
     simulated = read_sessions([path for directory in directories for path in sorted(directory.glob("*.jsonl"))])
     for directory in directories:

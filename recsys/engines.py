@@ -6,6 +6,7 @@ not take: whoever finds fewer records than lines sieves the file and reads its c
 """
 
 import importlib.util
+import logging
 import os
 import shutil
 import tempfile
@@ -187,6 +188,7 @@ def _spark(scratch: Path) -> Iterator[Engine]:
         builder = builder.config(name, value)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
+    logging.getLogger("py4j").setLevel(logging.WARNING)
     try:
         yield _Spark(session, ibis.pyspark.connect(session), scratch)
     finally:

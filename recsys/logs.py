@@ -119,7 +119,7 @@ def publish_files(
         MissingDataError: there is nothing to publish. UnavailableError: a file is still being written. ConflictError: the name
         holds other logs. CorruptDataError: a log does not hold the events its shard was answered.
     """
-    files = _of_shards(source, only) if only else _resting(source, LIVE_WAIT_SECONDS)
+    files = _of_shards(source, only) if only else resting(source, LIVE_WAIT_SECONDS)
     if not files:
         if store.is_complete(name):
             tell(f"{name} is in {store.url} already, and nothing new is in {source}")
@@ -157,8 +157,11 @@ def _of_shards(source: Path, results: Sequence[ShardResult]) -> list[Path]:
     return [path for result in results for path in _settled(source / result.run, result)[1]]
 
 
-def _resting(source: Path, seconds: float, pattern: str = "**/*.jsonl") -> list[Path]:
-    """Files that nobody has written to for a moment.
+def resting(source: Path, seconds: float, pattern: str = "**/*.jsonl") -> list[Path]:
+    """Log files below a directory, once nobody has written to them for :data:`REST_SECONDS`.
+
+    Args:
+        seconds: how long to wait for that.
 
     Raises:
         UnavailableError: after so many seconds one is still being written.

@@ -7,18 +7,15 @@ so that an Airflow task is one call.
 import hashlib
 import json
 import logging
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from datetime import date
-from typing import IO, Any, cast
+from typing import Any
 
-from recsys import catalog, keyspace, live, logs, publish
-from recsys.exceptions import MissingDataError, SimulationError
+from recsys import catalog, keyspace, live, live_requests, logs, publish
+from recsys.exceptions import MissingDataError
 from recsys.schemas import EXPERIMENT, Arm, Experiment, RunSpec, ShardResult, night_seed
 from recsys.settings import Settings
+from recsys.shards import simulate_all
 from recsys.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -27,6 +24,8 @@ Summary = dict[str, Any]
 
 #: Events a call when traffic is played; a night uses single requests unless told otherwise.
 TRAFFIC_BATCH = 256
+#: Sessions of a log date's traffic unless told otherwise.
+TRAFFIC_SESSIONS = 20_000
 
 
 def wait_for_logs(settings: Settings, log_date: date) -> bool:
@@ -92,61 +91,6 @@ def publish_candidate(settings: Settings, log_date: date) -> Summary:
     return {"version": version, "base": spec.base, "seed": seed, "arms": [arm.name for arm in arms]}
 
 
-def simulate_command(
-    settings: Settings, base: str, shard: int, shards: int, episodes: int, seed: int, try_id: str, batch: int
-) -> list[str]:
-    """Arguments of ``python -m recsys.simulate`` for one shard of a registered run."""
-    return [
-        "--recommender", "remote", "--world", str(settings.world), "--service-url", settings.service_url,
-        "--run", f"{base}.{shard}.{try_id}", "--shard", str(shard), "--shards", str(shards),
-        "--episodes", str(episodes), "--seed", str(seed), "--batch", str(batch),
-    ]  # fmt: skip
-
-
-def simulate(
-    settings: Settings, base: str, shard: int, shards: int, episodes: int, seed: int, try_id: str, *,
-    batch: int | None = None, started: Callable[[subprocess.Popen[str]], None] | None = None,
-) -> Summary:  # fmt: skip
-    """Play one shard in a process of its own; its progress goes to the log.
-
-    Args:
-        started: called with the process, for whoever may have to end it.
-
-    Raises:
-        SimulationError: the process failed; the message is its last error line.
-    """
-    arguments = simulate_command(
-        settings, base, shard, shards, episodes, seed, try_id, settings.batch if batch is None else batch
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "recsys.simulate", *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    if started:
-        started(process)
-    errors: list[str] = []
-    stdout, stderr = cast(IO[str], process.stdout), cast(IO[str], process.stderr)
-
-    def follow() -> None:
-        for line in stderr:
-            errors.append(line.rstrip())
-            log.info("shard %d: %s", shard, line.rstrip())
-
-    follower = threading.Thread(target=follow)
-    follower.start()
-    try:
-        output = stdout.read().strip().splitlines()
-        code = process.wait()
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
-        follower.join()
-    if code != 0 or not output:
-        raise SimulationError(f"shard {shard} ended with status {code}: {errors[-1] if errors else 'no message'}")
-    return dict(json.loads(output[-1]))
-
-
 def upload(settings: Settings, log_date: date, base: str, results: Sequence[Summary], *, cleanup: bool = True) -> Summary:
     """Move the night's logs into the storage."""
     return _upload(settings, f"experiments/date={log_date}", base, results, cleanup)
@@ -157,12 +101,17 @@ def report(settings: Settings, log_date: date) -> Summary:
     from recsys.abtest.report import build_report
 
     store = Storage(settings.storage_url)
-    spec = RunSpec.from_json(store.read_json(f"experiments/date={log_date}", "run.json"))
-    if spec.experiment is None:
+    if settings.experiment_source == "live":
+        experiment: Experiment | None = live_requests.experiment(settings)
+        sources = live_requests.sources(store, log_date, settings.live_days)
+    else:
+        sources = [f"experiments/date={log_date}"]
+        experiment = RunSpec.from_json(store.read_json(sources[0], "run.json")).experiment
+    if experiment is None:
         raise MissingDataError(f"experiments/date={log_date} was not an experiment; run the night again")
     gate = store.read_json(f"gates/date={log_date}", "gate.json")
     model = store.read_json(f"models/date={log_date}", "card.json")
-    built = build_report(store, log_date, settings, spec.experiment, gate=gate, model=model)
+    built = build_report(store, log_date, settings, experiment, gate=gate, model=model, sources=sources)
     return {"decision": built["decision"], "sessions": built["sessions"]}
 
 
@@ -193,8 +142,10 @@ def promote(
     store = Storage(settings.storage_url)
     client = keyspace.connect(settings)
     decision = store.read_json(f"reports/date={log_date}", "report.json")["decision"]
-    reasons = list(decision["reasons"])
     pointer = publish.live(client)
+    if settings.experiment_source == "live":
+        decision = live_requests.decide(decision, serving=pointer.version)
+    reasons = list(decision["reasons"])
     done = _recorded(store, log_date)
     if done and done["version"] == version and done["verdict"] == "promoted" and pointer.version != version:
         log.info("log date %s was promoted before; live has moved on to %s", log_date, pointer.version)
@@ -243,27 +194,22 @@ def run(settings: Settings, log_date: date, *, run_id: str, promote_it: bool | N
             return refuse(settings, log_date, run=run_id)
         recommend(settings, log_date)
         candidate = publish_candidate(settings, log_date)
-        results = simulate_all(settings, candidate["base"], settings.episodes, candidate["seed"], run_id)
-        upload(settings, log_date, candidate["base"], results)
+        if settings.experiment_source == "simulate":
+            results = simulate_all(settings, candidate["base"], settings.episodes, candidate["seed"], run_id)
+            upload(settings, log_date, candidate["base"], results)
         report(settings, log_date)
         return promote(settings, log_date, run=run_id, version=candidate["version"], promote=promote_it, backfill=backfill)
 
 
-def simulate_all(
-    settings: Settings, base: str, episodes: int, seed: int, try_id: str, *, batch: int | None = None
-) -> list[Summary]:
-    """All shards of a run side by side."""
-    with ThreadPoolExecutor(settings.shards) as pool:
-        jobs = [
-            pool.submit(simulate, settings, base, shard, settings.shards, episodes, seed, try_id, batch=batch)
-            for shard in range(settings.shards)
-        ]
-        return [job.result() for job in jobs]
-
-
 def traffic_plan(settings: Settings, log_date: date, sessions: int) -> Summary:
-    """Register a run of simulated traffic, served by what is live: ``base``, ``shards``, ``seed``, ``done`` if there."""
+    """Register a run of simulated traffic, served by what is live: ``base``, ``shards``, ``seed``, ``done`` if there.
+
+    With real listeners nothing is simulated: their requests are stored, and the date is done.
+    """
     done = wait_for_logs(settings, log_date)
+    if settings.experiment_source == "live" and not done:
+        live_requests.upload(settings, log_date)
+        done = True
     client = keyspace.connect(settings)
     version = publish.live(client).version
     seed = night_seed(settings.seed + 1, log_date)

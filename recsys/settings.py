@@ -52,6 +52,10 @@ class Settings(BaseSettings):
     experiments: Path | None = Field(None, description="YAML file of the live experiment; empty: the original's.")
     promotion: Path | None = Field(None, description="YAML file of the promotion rule; empty: config/promotion.yml's values.")
     deadline_hours: float = Field(4.0, gt=0, description="Hours after which a night that has not ended is reported as late.")
+    experiment_source: Literal["simulate", "live"] = Field(
+        "simulate", description="simulate: a night plays sessions; live: its report reads the requests of real listeners."
+    )
+    live_days: int = Field(7, ge=1, description="Log dates, ending with the night's, that a report of live requests reads.")
     history_ttl: int = Field(86_400, ge=60, description="Seconds that an idle session's history is kept.")
 
     @cached_property

@@ -16,7 +16,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -33,6 +33,8 @@ from recsys.staging import PREFIX, is_abandoned, is_staging, staging_name
 log = logging.getLogger(__name__)
 
 TRASH = ".trash"
+#: How long local copies of remote directories are kept after their last use.
+KEEP_COPIES = timedelta(days=2)
 #: Parts of a name; what HDFS or a shell would read otherwise is left out.
 _PART = re.compile(r"[\w.=@,+-]+")
 _STAMP = "%Y%m%dT%H%M%SZ"
@@ -116,7 +118,7 @@ class Storage:
         self._remove_abandoned(parent, base)
         beside = Path(parent) if self.is_local else _scratch()
         try:
-            beside.mkdir(parents=True, exist_ok=True)
+            beside.mkdir(mode=0o755 if self.is_local else 0o700, parents=True, exist_ok=True)
             local = beside / staging_name(base)
             local.mkdir()
             try:
@@ -139,8 +141,7 @@ class Storage:
         """
         manifest = self.manifest(name)
         source = self.path(name)
-        directory = Path(source) if self.is_local else _scratch() / f"cache-{manifest.checksum}"
-        directory.mkdir(parents=True, exist_ok=True)
+        directory = Path(source) if self.is_local else _cached(manifest.checksum)
         for file in manifest.files:
             path = directory / file.name
             if not self.is_local and not file.matches(path):
@@ -167,11 +168,7 @@ class Storage:
         old += [e.path for e in self._unfinished(self.root.rstrip("/")) if is_abandoned(e.name) or e.modified < before]
         for path in old:
             self.fs.rm(path, recursive=True)
-        kept = [path for path in _scratch().glob("*") if not self.is_local]
-        stale = [p for p in kept if is_abandoned(p.name) or datetime.fromtimestamp(p.stat().st_mtime, UTC) < before]
-        for copy in stale:
-            shutil.rmtree(copy, ignore_errors=True)
-        return sorted([*old, *map(str, stale)])
+        return sorted([*old, *([] if self.is_local else _forget_copies(before))])
 
     def _publish(self, local: Path, name: str, manifest: Manifest) -> None:
         if self._holds(name, manifest):
@@ -282,6 +279,27 @@ def _hdfs(url: str) -> tuple[Any, str]:
 def _scratch() -> Path:
     """Where local copies of remote directories stand."""
     return Path(tempfile.gettempdir()) / f"recsys-{os.getuid()}"
+
+
+def _cached(checksum: str) -> Path:
+    """Directory of the local copy of a remote directory; copies that nobody has asked for in a while go."""
+    _scratch().mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory = _scratch() / f"cache-{checksum}"
+    directory.mkdir(exist_ok=True)
+    os.utime(directory)
+    _forget_copies(datetime.now(UTC) - KEEP_COPIES)
+    return directory
+
+
+def _forget_copies(before: datetime) -> list[str]:
+    """Remove local copies of remote directories that are older or whose writer is dead."""
+    removed = []
+    for path in _scratch().glob("*"):
+        with suppress(FileNotFoundError):
+            if is_abandoned(path.name) or datetime.fromtimestamp(path.stat().st_mtime, UTC) < before:
+                shutil.rmtree(path, ignore_errors=True)
+                removed.append(str(path))
+    return removed
 
 
 def _trashed(name: str) -> datetime:

@@ -62,8 +62,9 @@ def verify(settings: Settings, log_date: date) -> Verification:
     verdict = store.read_json(f"promotions/date={log_date}", "promotion.json")
     result.parts["verdict"] = verdict["verdict"]
     names = ["interactions", "models", "gates", "reports"]
+    sources = _sources(store, log_date)
     if verdict["verdict"] != "gate_refused":
-        names += ["recommendations", "experiments"]
+        names += ["recommendations"] if sources else ["recommendations", "experiments"]
     for name in names:
         try:
             directory = store.local(f"{name}/date={log_date}")
@@ -74,6 +75,9 @@ def verify(settings: Settings, log_date: date) -> Verification:
         _add_parts(result, name, directory)
     if "experiments" in names and not result.failures:
         _check_events(result, store, log_date)
+    if sources and not result.failures:
+        _check_live_events(result, store, log_date, sources)
+    if verdict["verdict"] != "gate_refused" and not result.failures:
         _check_redis(result, settings, store, log_date, verdict)
     return result
 
@@ -164,6 +168,21 @@ def _check_events(result: Verification, store: Storage, log_date: date) -> None:
     result.check(sessions == counts["last"], f"{sessions} sessions in the report = {counts['last']} ended in the manifest")
     reported = report["counts"]["next"] + report["counts"]["last"]
     result.check(reported == answered, f"{reported} events in the report = {answered} answered in the manifest")
+
+
+def _sources(store: Storage, log_date: date) -> list[str]:
+    """Directories of real listeners' logs that the night's report read instead of an experiment of its own."""
+    name = f"reports/date={log_date}"
+    source = store.read_json(name, "report.json")["provenance"]["source"] if store.is_complete(name) else ""
+    return [name for name in source.split(", ") if name.startswith("logs/")]
+
+
+def _check_live_events(result: Verification, store: Storage, log_date: date, sources: list[str]) -> None:
+    counts = [store.manifest(name).counts for name in sources]
+    stored = sum(count["next"] + count["last"] for count in counts)
+    report = store.read_json(f"reports/date={log_date}", "report.json")
+    reported = report["counts"]["next"] + report["counts"]["last"]
+    result.check(reported == stored, f"{reported} events in the report = {stored} in the manifests of {len(sources)} log dates")
 
 
 def _check_redis(result: Verification, settings: Settings, store: Storage, log_date: date, verdict: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import pytest
 from tests.components import valkey
 from tests.hdfs import hdfs, hdfs_root, scratch
 
+pytest_plugins = ["tests.drill"]
 __all__ = ["hdfs", "hdfs_root", "scratch", "valkey"]
 
 

@@ -106,6 +106,7 @@ def test_a_signal_while_starting_ends_everything(number: int, environment: dict[
     assert processes_of(environment) == []
 
 
+@pytest.mark.drill("platform", "killed with all its parts running", "make down ends every part; nothing stays on a port")
 @pytest.mark.real
 def test_down_ends_what_a_killed_platform_left(environment: dict[str, str]) -> None:
     words = [sys.executable, "-m", "recsys.cli", "platform", "up"]

@@ -136,6 +136,20 @@ def test_changed_bytes_are_noticed(store: Storage, tmp_path: Path) -> None:
         store.local(NAME)
 
 
+@pytest.mark.real
+def test_local_copies_go_when_nobody_asks_for_them(hdfs_root: str, scratch: Path) -> None:
+    store = Storage(hdfs_root)
+    write(store, NAME, "x")
+    write(store, "logs/date=2026-01-03", "y")
+    old, new = store.local(NAME), store.local("logs/date=2026-01-03")
+    assert old.stat().st_mode & 0o077 == 0 or old.parent.stat().st_mode & 0o077 == 0
+    os.utime(old, (0, 0))
+    store.local("logs/date=2026-01-03")
+    assert not old.exists()
+    assert (new / "a.txt").exists()
+    assert (store.local(NAME) / "a.txt").read_text() == "x"
+
+
 @pytest.mark.parametrize("name", ["", "/etc", "../up", "a/../b", "a//b", ".", "a:b", "a\nb", "a b", f"a/{PREFIX}b"])
 def test_names_that_climb_or_mislead_are_refused(store: Storage, name: str) -> None:
     with pytest.raises(InvalidInputError):

@@ -94,6 +94,7 @@ def listed(store: Storage, directory: str) -> list[str]:
     return [entry.name for entry in store._entries(f"{store.root}/{directory}".rstrip("/"))]
 
 
+@pytest.mark.drill("uploader", "killed at ten moments", "nothing half-visible; the rerun completes it and removes what was left")
 def test_an_uploader_killed_at_any_moment_leaves_nothing_half_visible(url: str, tmp_path: Path) -> None:
     expected = publish(f"file://{tmp_path}/expected", "logs/x", FILES, KIB)
     store = Storage(url)
@@ -120,6 +121,7 @@ def test_an_uploader_killed_at_any_moment_leaves_nothing_half_visible(url: str, 
     assert len(store.dates("logs")) == MOMENTS
 
 
+@pytest.mark.drill("uploader", "killed while it replaces a directory", "the old or the new one is there, never a mixture")
 def test_a_replacement_killed_at_any_moment_never_shows_a_mixture(url: str, tmp_path: Path) -> None:
     new = publish(f"file://{tmp_path}/expected", "logs/x", 2, 64)
     store = Storage(url)
@@ -150,6 +152,7 @@ def test_a_directory_published_by_another_meanwhile_is_not_nested(url: str) -> N
         store._rename(f"{store.root}/nothing", f"{store.root}/c")
 
 
+@pytest.mark.drill("HDFS", "the reply to a rename, or its request, is lost", "the upload notices which and completes")
 @pytest.mark.real
 @pytest.mark.parametrize("fault", [LOST, UNSENT])
 def test_a_rename_whose_reply_or_request_is_lost_still_publishes(hdfs: Hdfs, hdfs_root: str, fault: str) -> None:
@@ -177,6 +180,7 @@ def test_a_refused_rename_is_an_error(hdfs: Hdfs, hdfs_root: str) -> None:
     assert listed(Storage(hdfs_root), "logs") == []
 
 
+@pytest.mark.drill("HDFS", "DataNode killed during an upload", "the upload fails by name and shows nothing; the rerun succeeds")
 @pytest.mark.real
 def test_a_datanode_killed_during_an_upload(hdfs: Hdfs, hdfs_root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECSYS_HDFS_PATIENCE", "1")
@@ -206,6 +210,7 @@ def test_a_datanode_killed_during_an_upload(hdfs: Hdfs, hdfs_root: str, monkeypa
     Storage(hdfs_root).local("logs/date=2026-01-02")
 
 
+@pytest.mark.drill("HDFS", "NameNode restarted during an upload", "the upload waits and completes")
 @pytest.mark.real
 def test_a_namenode_restarted_during_an_upload_only_delays_it(hdfs: Hdfs, hdfs_root: str) -> None:
     done: list[str] = []
@@ -229,6 +234,7 @@ def wait_for_files(url: str, count: int) -> None:
     raise AssertionError("the upload did not begin")
 
 
+@pytest.mark.drill("HDFS", "quota exceeded", "the error names the quota; the rerun succeeds once there is room")
 @pytest.mark.real
 def test_a_quota_that_is_exceeded_is_named_and_a_rerun_succeeds(hdfs: Hdfs, hdfs_root: str) -> None:
     store = Storage(hdfs_root)
@@ -290,6 +296,9 @@ store.local("logs/date=2026-01-02")
 """
 
 
+@pytest.mark.drill(
+    "disk of the storage", "full during an upload", "the error names it, nothing is shown; with room the rerun succeeds"
+)
 @pytest.mark.parametrize("way", ["limit", "tmpfs"])
 def test_a_full_disk_is_named_and_a_rerun_succeeds(tmp_path: Path, way: str) -> None:
     words = [sys.executable, "-c", LIMITED, f"file://{tmp_path}/small/store", way]

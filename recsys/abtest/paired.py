@@ -22,6 +22,7 @@ from recsys.abtest.sessions import read_log
 from recsys.exceptions import InvalidInputError, MissingDataError
 from recsys.schemas import Arm, Experiment, RunSpec, night_seed
 from recsys.settings import Settings
+from recsys.shards import simulate_all
 from recsys.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -131,7 +132,7 @@ def _play(
     everybody = Experiment(spec.experiment.name, (arm,)) if spec.experiment else None
     single = replace(spec, base=f"paired-{spec.base}-{arm.name}", seed=seed, exploration=0.0, experiment=everybody)
     publish.open_run(client, single)
-    nightly.simulate_all(settings, single.base, sessions, seed, run_id, batch=nightly.TRAFFIC_BATCH)
+    simulate_all(settings, single.base, sessions, seed, run_id, batch=nightly.TRAFFIC_BATCH)
     directories = [settings.log_dir / f"{single.base}.{shard}.{run_id}" for shard in range(settings.shards)]
     found = read_log([d for d in directories if d.exists()], everybody.name if everybody else "")
     for directory in directories:

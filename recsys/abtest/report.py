@@ -44,21 +44,23 @@ def build_report(
     gate: Mapping[str, Any] | None = None,
     model: Mapping[str, Any] | None = None,
     names: Mapping[str, str] | None = None,
+    sources: Sequence[str] = (),
 ) -> Document:
     """Analyse ``experiments/date=D`` and write ``reports/date=D``; returns the content of report.json.
 
     Args:
         experiment: the design; its arms' repetitions are the weights of the split.
         gate: content of gate.json. model: content of the model's card. names: labels of arms, for people.
+        sources: directories of the storage to read instead, such as those of live requests.
 
     Raises:
         MissingDataError: the experiment's logs are absent. InvalidInputError: none of their records belongs to the experiment.
     """
-    source = f"experiments/date={log_date}"
-    manifest = store.manifest(source)
-    directory = store.local(source)
-    catalogue = _catalogue(directory)
-    found = read_log(directory, experiment.name, experiment, catalogue=catalogue)
+    sources = sources or [f"experiments/date={log_date}"]
+    manifests = [store.manifest(source) for source in sources]
+    directories = [store.local(source) for source in sources]
+    catalogue = _catalogue(directories[-1])
+    found = read_log(directories, experiment.name, experiment, catalogue=catalogue)
     arms = list(dict.fromkeys(arm.name for arm in experiment.arms))
     control = CONTROL if CONTROL in arms else arms[0]
     live = LIVE if LIVE in arms and control != LIVE else None
@@ -80,8 +82,8 @@ def build_report(
         "version": next((arm.version for arm in experiment.arms if arm.name in document["treatments"]), ""),
         "gate": dict(gate) if gate else None, "model": dict(model) if model else None,
         "provenance": {
-            "source": source, "catalogue": catalogue, "assignment": "recomputed from the hash for every user",
-            "timing": {"checksum": manifest.checksum, "files": len(manifest.files)},
+            "source": ", ".join(sources), "catalogue": catalogue, "assignment": "recomputed from the hash for every user",
+            "timing": {"checksum": ", ".join(m.checksum for m in manifests), "files": sum(len(m.files) for m in manifests)},
         },
     }  # fmt: skip
     document |= _surroundings(store, log_date, settings, document)

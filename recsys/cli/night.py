@@ -42,12 +42,19 @@ def nightly(
 @app.command()
 def traffic(
     day: DateOption,
-    sessions: Annotated[int, typer.Option(min=1, help="Sessions to play.")] = 20_000,
+    sessions: Annotated[int | None, typer.Option(min=1, help="Sessions; default 20,000, or 1,000,000 for a data set.")] = None,
     world: WorldOption = None,
+    dataset: Annotated[bool, typer.Option("--dataset", help="Over D-1 and D, exported to datasets/date=D.")] = False,
 ) -> None:
     """Play listeners of one log date against what is live; their logs become logs/date=D."""
+    from recsys import dataset as datasets
     from recsys import nightly as night
 
+    if dataset:
+        card = datasets.collect(load_settings(world=world), past(day), sessions or datasets.SESSIONS, run_id=run_id())
+        print(json.dumps(card, indent=1, sort_keys=True))
+        return
+    sessions = sessions or night.TRAFFIC_SESSIONS
     counts = night.traffic(load_settings(world=world), past(day), sessions, run_id=run_id())
     print(f"{day}: {counts['episodes']} sessions, {counts['next'] + counts['last']} events")
 

@@ -3,6 +3,7 @@
 Secrets are made at the first start and stand in ``<var>/secrets``, readable by their owner only.
 """
 
+import getpass
 import json
 import os
 import secrets
@@ -11,11 +12,12 @@ import sys
 from base64 import urlsafe_b64encode
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import recsys
 from recsys.exceptions import UnavailableError
 from recsys.platform.options import Options
-from recsys.settings import Settings
+from recsys.settings import Settings, load_hdfs_options
 
 HOST = "127.0.0.1"
 USER = "admin"
@@ -86,7 +88,7 @@ def environment(settings: Settings, options: Options, simulation: str, scheduled
         if path is not None:
             own[name] = str(path.resolve())
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
-    return kept | {"PYTHONUNBUFFERED": "1"} | own | _airflow(var, options, scheduled)
+    return kept | {"PYTHONUNBUFFERED": "1"} | own | _airflow(var, options, scheduled) | _webhdfs(settings.storage)
 
 
 def valkey_words(var: Path, options: Options) -> list[str]:
@@ -148,6 +150,16 @@ def _airflow(var: Path, options: Options, scheduled: bool) -> dict[str, str]:
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
     }
+
+
+def _webhdfs(storage: str) -> dict[str, str]:
+    """Airflow's connection to HDFS, if the storage's URL names a NameNode."""
+    parts = urlsplit(storage)
+    if parts.scheme != "webhdfs" or not parts.hostname:
+        return {}
+    login = parts.username or load_hdfs_options().user or getpass.getuser()
+    connection = {"conn_type": "webhdfs", "host": parts.hostname, "port": parts.port or 9870, "login": login}
+    return {"AIRFLOW_CONN_WEBHDFS_DEFAULT": json.dumps(connection)}
 
 
 def _write_private(file: Path, text: str) -> None:

@@ -130,6 +130,11 @@ def worker_of(service: Service) -> psutil.Process:
     return next(child for child in alive if "spawn_main" in " ".join(child.cmdline()))
 
 
+@pytest.mark.drill(
+    "service",
+    "workers, then all of it, killed during 20,000 sessions",
+    "listeners wait and go on; the logs hold every answer once",
+)
 def test_killed_workers_and_a_killed_service_lose_no_answered_request(ground: Ground) -> None:
     episodes = 20_000
     with running(Service(ground.environment(), workers=2)) as service:
@@ -171,6 +176,11 @@ def test_previews_wait_for_redis(ground: Ground) -> None:
         assert log_digest(gathered) == expected
 
 
+@pytest.mark.drill(
+    "Redis",
+    "killed for ten seconds under live load",
+    "live answers go on, degraded; previews get 503; whole 2 s after",
+)
 def test_an_outage_of_ten_seconds_under_load(ground: Ground) -> None:
     """Live requests go on, marked as degraded; previews are told to wait; two seconds after Redis is back all is whole."""
     answers: list[tuple[float, int, int]] = []
@@ -262,6 +272,7 @@ def test_a_redis_with_a_password(tmp_path: Path) -> None:
         assert "does not answer" in refused.stderr
 
 
+@pytest.mark.drill("Redis", "out of memory, then stopped", "live answers are degraded, previews get 503 until it is back")
 def test_redis_out_of_memory_and_a_slow_redis_degrade_live(ground: Ground) -> None:
     body = {"track": 1, "time": 1.0}
     with running(Service(ground.environment())) as service:
@@ -286,6 +297,7 @@ def test_redis_out_of_memory_and_a_slow_redis_degrade_live(ground: Ground) -> No
     assert [r["degraded"] for r in lines if r["user"] == 7] == [True, True]
 
 
+@pytest.mark.drill("disk of the service", "full while it answers", "503, no answer without its line; whole lines only")
 def test_a_full_log_answers_503_and_leaves_whole_lines(ground: Ground) -> None:
     """A file size limit is the full disk that a test can have without mounting one."""
     body = {"track": 1, "time": 1.0}

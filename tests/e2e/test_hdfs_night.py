@@ -1,0 +1,69 @@
+"""A small night twice, with its storage on a local disk and on a real HDFS: the same digest, nothing left behind locally."""
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from recsys import nightly
+from recsys.platform.hdfs import Hdfs
+from recsys.settings import Settings, load_settings
+from recsys.storage import Storage
+from recsys.verify import verify
+from recsys.world import generate
+from tests.components import Service, Valkey, running
+
+pytestmark = pytest.mark.real
+
+DAY = date(2026, 1, 5)
+SESSIONS = 1500
+
+
+def night(directory: Path, world: Path, storage: str) -> tuple[Settings, str]:
+    """Three days of traffic and the night of the last one; its settings and digest."""
+    (directory / "valkey").mkdir(parents=True)
+    with running(Valkey(directory / "valkey")) as valkey:
+        environment = {
+            "RECSYS_VAR": str(directory), "RECSYS_WORLD": str(world), "RECSYS_REDIS_URL": valkey.url, "RECSYS_STORAGE": storage,
+            "RECSYS_SERVICE_LOGS": str(directory / "logs"),
+        }  # fmt: skip
+        with running(Service(environment)) as service:
+            settings = load_settings(
+                var=directory, world=world, redis_url=valkey.url, storage=storage, service_logs=directory / "logs",
+                service_url=service.url, episodes=SESSIONS, batch=256,
+            )  # fmt: skip
+            for back in (2, 1, 0):
+                nightly.traffic(settings, DAY - timedelta(days=back), SESSIONS, run_id="t")
+            nightly.run(settings, DAY, run_id="n")
+        found = verify(settings, DAY)
+        assert found.failures == []
+        words = [sys.executable, "-m", "recsys.cli", "verify", "--date", str(DAY), "--json"]
+        told = subprocess.run(words, env=os.environ | environment, capture_output=True, text=True, check=True)
+        assert json.loads(told.stdout)["digest"] == found.digest
+    return settings, found.digest
+
+
+def test_a_night_on_hdfs_is_that_on_files(tmp_path: Path, hdfs: Hdfs, hdfs_root: str, scratch: Path) -> None:
+    world = tmp_path / "world"
+    generate(world, tracks=2000, artists=400, users=400, seed=5)
+    _, on_files = night(tmp_path / "file", world, f"file://{tmp_path}/file/storage")
+    settings, on_hdfs = night(tmp_path / "hdfs", world, hdfs_root)
+    assert on_hdfs == on_files
+
+    store = Storage(hdfs_root)
+    assert store.dates("logs") == [DAY - timedelta(days=back) for back in (2, 1, 0)]
+    assert store.dates("reports") == store.dates("promotions") == [DAY]
+    root = hdfs_root.removeprefix(hdfs.url)
+    page = f"http://127.0.0.1:{hdfs.ports[1]}/webhdfs/v1{root}/reports/date%3D{DAY}/report.html?op=OPEN"
+    with urllib.request.urlopen(page) as answer:
+        assert b"<html" in answer.read()
+    # The service's own copies are gone, and no step has written beside HDFS.
+    assert list(settings.log_dir.iterdir()) == []
+    assert not (settings.var / "storage").exists()
+    store.sweep(-1)
+    assert list(scratch.rglob("*.jsonl")) == []
