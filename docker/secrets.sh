@@ -32,10 +32,16 @@ add AIRFLOW_JWT_SECRET "$(random 64)"
 add POSTGRES_PASSWORD "$(random 16)"
 add RECSYS_SERVICE_TOKEN "$(random 32)"
 add VALKEY_PASSWORD "$(random 32)"
-# shellcheck disable=SC2016 -- compose puts the passwords in
+# These stand behind the passwords that they hold, which compose puts in; a person's own are left alone.
+derive() { # NAME VALUE
+    grep -vxF "$1=$2" .env >.env.partial || true
+    mv .env.partial .env
+    add "$1" "$2"
+}
+# shellcheck disable=SC2016 -- for compose
 {
-    add AIRFLOW_DATABASE_URL 'postgresql+psycopg2://airflow:${POSTGRES_PASSWORD}@postgres:5432/airflow'
-    add AIRFLOW_RESULT_URL 'db+postgresql://airflow:${POSTGRES_PASSWORD}@postgres:5432/airflow'
-    add AIRFLOW_BROKER_URL 'redis://:${VALKEY_PASSWORD}@valkey:6379/1'
-    add VALKEY_URL 'redis://:${VALKEY_PASSWORD}@valkey:6379/0'
+    derive AIRFLOW_DATABASE_URL 'postgresql+psycopg2://airflow:${POSTGRES_PASSWORD}@postgres:5432/airflow'
+    derive AIRFLOW_RESULT_URL 'db+postgresql://airflow:${POSTGRES_PASSWORD}@postgres:5432/airflow'
+    derive AIRFLOW_BROKER_URL 'redis://:${VALKEY_PASSWORD}@valkey:6379/1'
+    derive VALKEY_URL 'redis://:${VALKEY_PASSWORD}@valkey:6379/0'
 }

@@ -315,6 +315,9 @@ def kept(stack: Stack) -> dict[str, Any]:
     }
 
 
+ROTATED = ("AIRFLOW_API_SECRET", "AIRFLOW_JWT_SECRET", "VALKEY_PASSWORD", "RECSYS_SERVICE_TOKEN")
+
+
 def test_stop_and_start_lose_nothing(stack: Stack, digest: str) -> None:
     listed = stack.inside("namenode", "hadoop", "fs", "-cat", f"/nightshift/promotions/date={DAY}/promotion.json")
     stack.recsys("promote", json.loads(listed)["version"], "--why", "a live version for the tests")
@@ -324,10 +327,15 @@ def test_stop_and_start_lose_nothing(stack: Stack, digest: str) -> None:
     assert before["report"][0] == 200
     stack.run("make", "stack-down")
     assert stack.run("docker", "ps", "--all", "--quiet") == ""
-    # The next start is with workers of Celery.
+    # The next start is with new secrets and with workers of Celery.
+    env = stack.directory / ".env"
+    old = stack.env()
+    env.write_text("".join(line for line in env.read_text().splitlines(True) if not line.startswith(ROTATED)))
     stack.configure(AIRFLOW_EXECUTOR="CeleryExecutor", COMPOSE_PROFILES="celery")
     stack.run("make", "stack", "FIRST_NIGHT=no")
     assert set(stack.containers()) == SERVICES | {"celery-worker"}
+    assert [name for name in ROTATED if stack.env()[name] == old[name]] == []
+    assert env.stat().st_mode & 0o777 == 0o600
     assert kept(stack) == before
 
 
