@@ -36,6 +36,8 @@ NEGATIVES, OFFSET = 2, 3.0
 #: What a pair of first tracks counts, against an answered play.
 WEIGHT = 0.3
 CHECKPOINT = "response.pt"
+#: A random answer's propensity times the number of tracks, at most; the share of such answers from which they teach alone.
+MOST_LIKELY, ENOUGH_RANDOM = 2.0, 0.25
 #: Bins of expected time in which second plays of an artist are compared with first ones.
 BINS = 20
 
@@ -72,6 +74,7 @@ class Response:
         if not len(answered.row):
             raise MissingDataError("there are no answered plays to train on; collect more traffic or widen the window")
         torch.use_deterministic_algorithms(True)
+        taught = _random_answers(answered)
         firsts = FirstTracks(plays)
         state = _State(plays.users, history.shape[1], self._config["dims"], seed)
         identity = (
@@ -81,7 +84,7 @@ class Response:
         losses: list[float] = []
         while state.epoch < self._config["epochs"]:
             started = time.monotonic()
-            losses.append(self._epoch(state, answered, firsts, np.random.default_rng([seed, state.epoch])))
+            losses.append(self._epoch(state, taught, firsts, np.random.default_rng([seed, state.epoch])))
             state.finish_epoch(work / CHECKPOINT, identity)
             log.info(
                 "epoch %d of %d: loss %.5f, artist discount %.3f, %.1f s",
@@ -175,6 +178,12 @@ class Response:
             state.contrast(left[part], right[part], rng, self._config["rate"])
         state.gamma = _discount(calibration)
         return loss / len(row)
+
+
+def _random_answers(answered: Plays) -> Plays:
+    """The answers drawn at random, or all if those are few: what a policy chose was heard in full by satisfied listeners only."""
+    drawn = answered.propensity * len(answered.artist_of) <= MOST_LIKELY
+    return answered.chosen(drawn) if drawn.mean() >= ENOUGH_RANDOM else answered
 
 
 def _discount(calibration: npt.NDArray[np.float64]) -> float:
