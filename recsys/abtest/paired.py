@@ -11,6 +11,7 @@ import math
 import shutil
 from dataclasses import asdict, dataclass, replace
 from datetime import date
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -112,8 +113,7 @@ def play_paired(settings: Settings, log_date: date, sessions: int, *, run_id: st
     means = {arm.name: _play(settings, store, client, spec, arm, sessions, seed, run_id) for arm in arms}
     control = arms[0].name
     pairs = [(arm.name, control) for arm in arms[1:]]
-    if len(arms) > 2:
-        pairs.append((arms[1].name, arms[2].name))
+    pairs += [(a.name, b.name) for a, b in combinations(arms[1:], 2)]
     comparisons = [compare_paired(*_same_users(means[b], means[a]), a, b) for a, b in pairs]
     document = {
         "log_date": str(log_date), "simulation_only": True, "sessions_an_arm": sessions, "seed": seed,
