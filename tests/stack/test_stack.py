@@ -25,6 +25,7 @@ SERVICES = {
     "postgres", "valkey", "namenode", "datanode", "service", "dockerproxy", "api-server", "scheduler", "dag-processor",
     "triggerer",
 }  # fmt: skip
+CONTAINERS = ("docker", "ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={PROJECT}")
 SIMULATIONS = ("ps", "--quiet", "--no-trunc", "--filter", f"label=org.nightshift.stack={PROJECT}")
 
 
@@ -271,7 +272,7 @@ def test_secrets_are_nowhere_to_be_read(stack: Stack, seen: list[str]) -> None:
     tops = [line for text in seen if text.startswith("UID") for line in text.splitlines()[1:]]
     assert tops
     assert all(int(line.split()[0]) != 0 for line in tops)
-    for container in stack.run("docker", "ps", "--all", "--quiet").split():
+    for container in stack.run(*CONTAINERS).split():
         clean(stack.run("docker", "inspect", container), f"inspection of {container}")
     images = {
         image for image in stack.run("docker", "images", "--format", "{{.Repository}}").split() if image.startswith("nightshift")
@@ -326,7 +327,7 @@ def test_stop_and_start_lose_nothing(stack: Stack, digest: str) -> None:
     assert len(before["log"]) > 3
     assert before["report"][0] == 200
     stack.run("make", "stack-down")
-    assert stack.run("docker", "ps", "--all", "--quiet") == ""
+    assert stack.run(*CONTAINERS) == ""
     # The next start is with new secrets and with workers of Celery.
     env = stack.directory / ".env"
     old = stack.env()
