@@ -2,9 +2,10 @@
 # Copies everything that a stack cannot make again into a directory: backup.sh DIRECTORY
 # PostgreSQL, Valkey, HDFS, Airflow's and the service's logs, the world, .env. Whoever can read the copy has the secrets.
 set -euo pipefail
-cd "$(dirname "$0")/.."
-
 [ $# = 1 ] || { echo "usage: $0 DIRECTORY" >&2; exit 2; }
+# A relative name is the caller's.
+set -- "$(realpath -m "$1")"
+cd "$(dirname "$0")/.."
 [ ! -e "$1" ] || { echo "$0: $1 is there already; name a new directory" >&2; exit 1; }
 project=$(sed -n 's/^COMPOSE_PROJECT_NAME=//p' .env)
 # shellcheck disable=SC2016 -- the container's shell reads the secret

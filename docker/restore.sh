@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Fills an empty stack from what backup.sh has written, and starts it: restore.sh DIRECTORY
 set -euo pipefail
-cd "$(dirname "$0")/.."
 
 [ $# = 1 ] && [ -f "$1/SHA256SUMS" ] || { echo "usage: $0 DIRECTORY, one that docker/backup.sh has written" >&2; exit 2; }
 from=$(cd "$1" && pwd)
+cd "$(dirname "$0")/.."
 (cd "$from" && sha256sum --check --quiet SHA256SUMS)
 project=$(sed -n 's/^COMPOSE_PROJECT_NAME=//p' "$from/env")
 left=$(docker volume ls --quiet --filter "label=com.docker.compose.project=$project")
