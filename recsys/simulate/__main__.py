@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _TerminatedError(SystemExit):
-    """SIGTERM came. A SystemExit, because event loops let nothing else out of their callbacks."""
+    """SIGTERM came."""
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:

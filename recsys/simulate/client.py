@@ -6,6 +6,8 @@ Either way, answers that arrive within a moment are played together.
 
 import asyncio
 import logging
+import signal
+import threading
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +22,11 @@ log = logging.getLogger(__name__)
 
 #: Hundredths as JSON numbers.
 _TIMES = [repr(h / 100) for h in range(101)]
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def _may_handle_signals() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 class Codec(Protocol):
@@ -117,21 +124,34 @@ class Remote:
         self._in_trouble = False
         self._timer: asyncio.TimerHandle | None = None
         self._error: BaseException | None = None
+        self._signal: signal.Signals | None = None
 
     def run(self) -> None:
-        """Play to the end.
+        """Play to the end, or to a signal, which then does what it would have done outside.
 
         Raises:
             UnavailableError: the service was away for too long; says how many episodes had ended.
             SimulationError: an answer is an error or makes no sense.
         """
-        uvloop.run(self._run())
+        handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+        try:
+            uvloop.run(self._run())
+        finally:
+            if _may_handle_signals():  # the loop has put the default ones there
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
+        if self._signal is not None:
+            signal.raise_signal(self._signal)
         if self._error is not None:
             raise self._error
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         self._over = asyncio.Event()
+        if _may_handle_signals():
+            # What a handler raises in a callback of the loop, the loop may swallow.
+            for number in _SIGNALS:
+                loop.add_signal_handler(number, self._stop, number)
         self._channels = [Channel(self._endpoint, self._patience, self._on_answer, self._fail) for _ in range(self._count)]
         self._number = {channel: i for i, channel in enumerate(self._channels)}
         self._turn()
@@ -145,6 +165,10 @@ class Remote:
                 self._report_trouble()
         for channel in self._channels:
             channel.close()
+
+    def _stop(self, number: signal.Signals) -> None:
+        self._signal = number
+        self._over.set()
 
     def _report_trouble(self) -> None:
         """Say once in an outage that it is one."""
