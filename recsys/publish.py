@@ -227,11 +227,11 @@ def promote(
 
 
 def collect_garbage(client: redis.Redis, keep: int = 4) -> None:
-    """Drop versions that are neither live nor previous nor among the newest few candidates."""
+    """Drop versions that are neither live nor previous, nor among the newest few, nor of a night that is under way."""
     pointer = live(client)
     versions = sorted(_text(v) for v in client.smembers(keyspace.VERSIONS))
     for version in versions[:-keep]:
-        if version in (pointer.version, pointer.previous):
+        if version in (pointer.version, pointer.previous) or client.exists(keyspace.lease_key(version[:10])):
             continue
         with client.pipeline(transaction=False) as pipe:
             for b in range(keyspace.BUCKETS):

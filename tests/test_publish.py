@@ -72,6 +72,18 @@ def test_old_versions_are_collected_but_live_and_previous_stay(client: redis.Red
     assert client.hgetall(keyspace.lists_key(sorted(versions)[2], 0)) == {}
 
 
+def test_a_version_of_a_night_that_is_under_way_stays(client: redis.Redis) -> None:
+    publish.take_lease(client, DAY, "a")
+    preview = publish.publish_version(client, content(), DAY)
+    for i in range(3):
+        publish.publish_version(client, content(i), date(2026, 1, 3))
+    publish.collect_garbage(client, keep=2)
+    assert client.sismember(keyspace.VERSIONS, preview)
+    publish.drop_lease(client, DAY, "a")
+    publish.collect_garbage(client, keep=2)
+    assert not client.sismember(keyspace.VERSIONS, preview)
+
+
 def test_a_lease_is_held_by_one_run(client: redis.Redis) -> None:
     publish.take_lease(client, DAY, "a")
     publish.take_lease(client, DAY, "a")

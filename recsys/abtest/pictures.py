@@ -245,10 +245,10 @@ _WORDS = {"promoted": "promoted", "held": "held", "tested": "this night"}
 
 
 def _history(axes: Any, report: Mapping[str, Any], log: ExperimentLog, theme: Theme) -> Picture | None:
-    """The primary effect of every night up to this one."""
+    """The primary effect of every finished night up to this one; others may be under way."""
     del log
     primary = next((m for m in report["metrics"] if m["role"] == "primary" and m["arm"] == report["candidate"]), None)
-    rows = [row for row in report["history"] if row["ci_low_percent"] is not None]
+    rows = [row for row in report["history"] if row["verdict"] in _WORDS and row["ci_low_percent"] is not None]
     if not rows or primary is None or primary["ci_low_percent"] is None:
         return None
     rows = [*rows, {**primary, "log_date": report["log_date"], "verdict": "tested"}][-MAX_HISTORY:]

@@ -2,8 +2,9 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -225,10 +226,17 @@ def test_earlier_nights_calibration_and_paired_run_are_shown(tmp_path: Path) -> 
             "unpaired_low_percent": -4.0, "unpaired_high_percent": 6.0, "correlation": 0.93, "gain": 14.2,
         }  # fmt: skip
         (staging / "paired.json").write_text(json.dumps({"simulation_only": True, "comparisons": [pair]}))
+    # A third night is between its report and its verdict.
+    under_way = NIGHT - timedelta(days=1)
+    with store.stage(f"interactions/date={under_way}") as staging:
+        (staging / "inputs.json").write_text("{}")
+    with store.stage(f"reports/date={under_way}") as staging:
+        shutil.copyfile(store.local(f"reports/date={NIGHT}") / "report.json", staging / "report.json")
     document = build_report(store, later, Settings(), design)
     directory = store.local(f"reports/date={later}")
     strict(directory / "report.json")
-    assert [(row["log_date"], row["verdict"]) for row in document["history"]] == [(str(NIGHT), "promoted")]
+    found = [(row["log_date"], row["verdict"]) for row in document["history"]]
+    assert found == [(str(under_way), "failed"), (str(NIGHT), "promoted")]
     assert document["adjusted"]["known"] == pytest.approx(0.5, abs=0.1)
     text = (directory / "report.html").read_text()
     assert_self_contained(text)
