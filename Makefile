@@ -45,7 +45,7 @@ down: setup ## Stop what a platform left running
 
 test: lint ## Lint, then every test on real components
 	@tests/system_packages.sh
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	tests/all.sh $(BIN)/python $(PYTEST_ARGS)
 
 drill: setup ## Try every fault on real components, and write the table of them to var/drill.md
 	@tests/system_packages.sh
