@@ -15,6 +15,8 @@ import orjson
 
 MAX_HEADERS = 32 * 1024
 MAX_QUEUED = 64
+#: Seconds that a refused connection stays open; what arrives meanwhile is thrown away.
+LINGER = 1.0
 
 _REASONS = {
     200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 405: "Method Not Allowed",
@@ -47,6 +49,7 @@ class HttpProtocol(asyncio.Protocol):
         self._queue: deque[Request] = deque()
         self._busy = False
         self._closing = False
+        self._hanging_up = False
         self.active = asyncio.get_running_loop().time()
         self._head = False
         self._reset()
@@ -75,6 +78,8 @@ class HttpProtocol(asyncio.Protocol):
         self._transport = None
 
     def data_received(self, data: bytes) -> None:
+        if self._hanging_up:
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -153,14 +158,15 @@ class HttpProtocol(asyncio.Protocol):
             transport.close()
 
     def _refuse(self, status: int, constraint: str, field: str = "request") -> None:
-        """Answer something that is no request, and hang up."""
-        if self._transport is None or self._transport.is_closing():
+        """Answer something that is no request, and hang up, but not before a client that is still sending can have read it."""
+        if self._transport is None or self._transport.is_closing() or self._hanging_up:
             return
         body = orjson.dumps(
             {"error": {"field": field, "value": None, "constraint": constraint, "message": f"{field}: {constraint}"}}
         )
         self._transport.write(b"%b%b%d\r\nconnection: close\r\n\r\n%b" % (_HEADS[status], _JSON, len(body), body))
-        self._transport.close()
+        self._hanging_up = True
+        asyncio.get_running_loop().call_later(LINGER, self._transport.close)
 
     # uvicorn
     def shutdown(self) -> None:
