@@ -1,13 +1,14 @@
-"""What a user's own answers say about each of the user's tastes: places of tastes moved to where plays put them.
+"""What answers say about tastes and tracks: places of tastes and vectors of tracks, moved to where plays put them.
 
-In go places of groups of first tracks and the answered plays of sessions that began in each; out come refined places. Around its
-place a taste is normal with one precision for all; the refined place is the most probable one (logistic regression with that
-prior, by Newton's method). The precision is the one under which sessions that were left out are most probable.
+In go places of groups of first tracks, vectors of tracks and the answered plays of sessions that began in each group; out come
+refined places and vectors. Around its place a taste is normal with one precision for all; the refined place is the most probable
+one (logistic regression with that prior, by Newton's method). Vectors are refined likewise, places held still. The precision is
+the one under which sessions that were left out are most probable.
 """
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +19,11 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 #: Precisions that are tried; infinity leaves places as they are.
-PRECISIONS = (0.5, 1.5, 4.0, 10.0, 25.0, float("inf"))
-#: Users on whom they are tried, and one of how many sessions is left out.
+PRECISIONS = (0.05, 0.15, 0.5, 1.5, 4.0, 10.0, float("inf"))
+#: Users or tracks on which they are tried, and one of how many sessions is left out.
 SAMPLE, LEFT_OUT = 1500, 5
+#: How often places and vectors take turns.
+ROUNDS = 2
 #: Iterations of Newton's method, the longest step, and plays handled together.
 STEPS, LONGEST, _PLAYS = 5, 1.0, 200_000
 
@@ -40,15 +43,29 @@ class Answers:
         return Answers(self.taste[mask], self.track[mask], self.heard[mask], self.slope[mask], self.bias[mask])
 
 
-def refine(places: Floats, vectors: Floats, answers: Answers, session: Ints, owner: Ints, seed: int) -> Floats:
+def alternate(places: Floats, vectors: Floats, answers: Answers, session: Ints, owner: Ints, seed: int) -> tuple[Floats, Floats]:
+    """Places of tastes and vectors of tracks, moved in turns; arguments as in :func:`refine`."""
+    moved, near = places, vectors
+    track_answers = replace(answers, taste=answers.track, track=answers.taste)
+    for _ in range(ROUNDS):
+        moved = refine(places, near, answers, session, owner, seed, begin=moved)
+        near = refine(vectors, moved, track_answers, session, np.arange(len(vectors)), seed, begin=near)
+    return moved, near
+
+
+def refine(
+    places: Floats, vectors: Floats, answers: Answers, session: Ints, owner: Ints, seed: int, begin: Floats | None = None
+) -> Floats:
     """Places moved by answers.
 
     Args:
         places: [tastes, dims]. vectors: [tracks, dims]. session: int64 [n], of each answer. owner: int64 [tastes], the user.
+        begin: [tastes, dims], where Newton's method begins; the places themselves if None.
 
     Returns:
         float32 [tastes, dims].
     """
+    begin = places if begin is None else begin
     users = np.unique(owner)
     sample = np.random.default_rng([seed, 6]).permutation(users)[:SAMPLE]
     judged = answers.chosen(inside := np.isin(owner[answers.taste], sample))
@@ -57,11 +74,11 @@ def refine(places: Floats, vectors: Floats, answers: Answers, session: Ints, own
         return places
     losses = []
     for precision in PRECISIONS:
-        moved = _most_probable(places, vectors, judged.chosen(~out), precision)
+        moved = _most_probable(places, vectors, judged.chosen(~out), precision, begin)
         losses.append(_loss(moved, vectors, judged.chosen(out)))
     best = PRECISIONS[int(np.argmin(losses))]
-    log.info("tastes: precision %s, loss %.5f, as they are %.5f", best, min(losses), losses[-1])
-    return _most_probable(places, vectors, answers, best)
+    log.info("refined: precision %s, loss %.5f, as they are %.5f", best, min(losses), losses[-1])
+    return _most_probable(places, vectors, answers, best, begin)
 
 
 def _loss(places: Floats, vectors: Floats, answers: Answers) -> float:
@@ -70,7 +87,7 @@ def _loss(places: Floats, vectors: Floats, answers: Answers) -> float:
     return float((np.logaddexp(0, logit) - answers.heard * logit).mean())
 
 
-def _most_probable(places: Floats, vectors: Floats, answers: Answers, precision: float) -> Floats:
+def _most_probable(places: Floats, vectors: Floats, answers: Answers, precision: float, begin: Floats) -> Floats:
     import torch
 
     if not np.isfinite(precision):
@@ -81,11 +98,11 @@ def _most_probable(places: Floats, vectors: Floats, answers: Answers, precision:
         x = torch.from_numpy(vectors[answers.track[plays]])
         weight = torch.from_numpy(real.astype(np.float32))
         heard, slope, bias = (torch.from_numpy(part[plays]) for part in (answers.heard, answers.slope, answers.bias))
-        start = torch.from_numpy(places[tastes])
-        place = start.clone()
+        centre = torch.from_numpy(places[tastes])
+        place = torch.from_numpy(begin[tastes])
         for _ in range(STEPS):
             p = torch.sigmoid(slope * (torch.bmm(x, place[:, :, None]).squeeze(2) - bias))
-            downhill = torch.bmm((weight * slope * (p - heard))[:, None, :], x).squeeze(1) + precision * (place - start)
+            downhill = torch.bmm((weight * slope * (p - heard))[:, None, :], x).squeeze(1) + precision * (place - centre)
             curvature = torch.bmm(x.transpose(1, 2), x * (weight * slope * slope * p * (1 - p))[:, :, None]) + prior
             step = torch.linalg.solve(curvature, downhill)
             place -= step * (LONGEST / step.norm(dim=1, keepdim=True).clamp_min(LONGEST))

@@ -25,7 +25,7 @@ def test_seven_days_in_a_row(platform: Stack, artefacts: Path) -> None:
     served = []
     for day in WEEK:
         served.append(platform.live())
-        platform.finish(night.TRAFFIC, f"week-{day}", {"log_date": str(day), "sessions": SESSIONS})
+        platform.cli("traffic", "--date", str(day), "--sessions", str(SESSIONS))
         platform.finish(night.NIGHT, f"week-{day}", {"log_date": str(day), "episodes": SESSIONS})
         platform.verified(day)
     verdicts = {row["log_date"]: row["verdict"] for row in json.loads(platform.cli("nights", "--json"))}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recsys.models.refine import Answers, refine
+from recsys.models.refine import Answers, alternate, refine
 
 DIMS, TRACKS, TASTES, PLAYS = 4, 300, 90, 120
 
@@ -57,3 +57,17 @@ def test_no_answers_leave_places(vectors: np.ndarray) -> None:
     places = np.zeros((3, DIMS), np.float32)
     told, session = answers(places[:0], vectors, np.random.default_rng(4))
     np.testing.assert_array_equal(refine(places, vectors, told, session, np.arange(3), seed=1), places)
+
+
+def test_vectors_are_moved_towards_what_all_listeners_heard(vectors: np.ndarray) -> None:
+    rng = np.random.default_rng(5)
+    true = rng.standard_normal((TASTES, DIMS)).astype(np.float32)
+    told, session = answers(true, vectors, rng)
+    wrong = (vectors + rng.normal(0, 0.5, vectors.shape)).astype(np.float32)
+    places, moved = alternate(true, wrong, told, session, np.arange(TASTES), seed=1)
+    scores = true @ vectors.T
+    before, after = (np.abs(at @ tracks.T - scores).mean() for at, tracks in ((true, wrong), (places, moved)))
+    assert after < before / 3
+    again = alternate(true, wrong, told, session, np.arange(TASTES), seed=1)
+    np.testing.assert_array_equal(places, again[0])
+    np.testing.assert_array_equal(moved, again[1])
