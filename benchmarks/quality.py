@@ -41,7 +41,7 @@ from recsys.train import train
 DAY = date(2026, 1, 3)
 SEED = 31337
 #: Seed of the sessions that arms are compared on: the same listeners for every arm, none of which is in the logs.
-PLAYED = 77
+PLAYED = 20_261_125
 #: Sessions of a served night and its share of random answers.
 NIGHT_SESSIONS, EXPLORATION = 100_000, 0.1
 
