@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from recsys.models.firsts import Tastes
 
-#: Lists, and candidates a list: 6 bytes each, so at most 72 MB a version.
-ROWS, CANDIDATES = 60_000, 200
+#: Lists, and candidates a list: 6 bytes each, so at most 48 MB a version.
+ROWS, CANDIDATES = 40_000, 200
 #: An expected time of 1 and a discount of 1 in integers, and the number of scores.
 WHOLE_TIME, WHOLE_DISCOUNT, SCORES = 65_535, 65_536, 1024
 #: Levels of listeners: bias in so many parts, slope in two.

@@ -72,22 +72,27 @@ def refine(
     out = session[inside] % LEFT_OUT == 0
     if not out.any() or out.all():
         return places
-    losses = []
+    found = []
     for precision in PRECISIONS:
-        moved = _most_probable(places, vectors, judged.chosen(~out), precision, begin)
-        losses.append(_loss(moved, vectors, judged.chosen(out)))
-    best = PRECISIONS[int(np.argmin(losses))]
-    log.info("refined: precision %s, loss %.5f, as they are %.5f", best, min(losses), losses[-1])
-    return _most_probable(places, vectors, answers, best, begin)
+        moved = most_probable(places, vectors, judged.chosen(~out), precision, begin)
+        found.append(float(losses(moved, vectors, judged.chosen(out)).mean()))
+    best = PRECISIONS[int(np.argmin(found))]
+    log.info("refined: precision %s, loss %.5f, as they are %.5f", best, min(found), found[-1])
+    return most_probable(places, vectors, answers, best, begin)
 
 
-def _loss(places: Floats, vectors: Floats, answers: Answers) -> float:
-    score = np.einsum("nd,nd->n", vectors[answers.track], places[answers.taste])
-    logit = answers.slope * (score - answers.bias)
-    return float((np.logaddexp(0, logit) - answers.heard * logit).mean())
+def losses(places: Floats, vectors: Floats, answers: Answers) -> Floats:
+    """Cross-entropy of each answer, float32 [n]."""
+    found = np.empty(len(answers.taste), np.float32)
+    for start in range(0, len(found), _PLAYS):
+        part = slice(start, start + _PLAYS)
+        score = np.einsum("nd,nd->n", vectors[answers.track[part]], places[answers.taste[part]])
+        logit = answers.slope[part] * (score - answers.bias[part])
+        found[part] = np.logaddexp(0, logit) - answers.heard[part] * logit
+    return found
 
 
-def _most_probable(places: Floats, vectors: Floats, answers: Answers, precision: float, begin: Floats) -> Floats:
+def most_probable(places: Floats, vectors: Floats, answers: Answers, precision: float, begin: Floats) -> Floats:
     import torch
 
     if not np.isfinite(precision):

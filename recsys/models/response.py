@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from recsys.exceptions import CorruptDataError, MissingDataError
 from recsys.models.firsts import FirstTracks, Tastes
+from recsys.models.merge import merge
 from recsys.models.refine import Answers, alternate
 from recsys.plays import Plays
 from recsys.session_lists import WHOLE_TIME, Levels, SessionLists, build
@@ -92,8 +93,7 @@ class Response:
             )  # fmt: skip
         self.gamma = state.gamma
         tastes = firsts.tastes(state.vectors, state.vectors + state.shifts)
-        aim, vectors = self._refined(state, tastes, plays, seed)
-        tastes = replace(tastes, aim=aim)
+        tastes, vectors = self._refined(state, tastes, plays, seed)
         known = np.zeros(history.shape[1], dtype=bool)
         known[answered.track] = known[firsts.tracks[firsts.counts > 0]] = True
         begun = (np.nonzero(firsts.counts > 0)[0], firsts.tracks[firsts.counts > 0])
@@ -102,11 +102,9 @@ class Response:
         self.lists, self.tastes, self.shares = build(vectors, tastes, known, levels, self.gamma, plays.artist_of, begun)
         return {"plays": len(answered.row), "gamma": round(self.gamma, 4), "tastes": len(tastes.row)}
 
-    def _refined(
-        self, state: "_State", tastes: Tastes, plays: Plays, seed: int
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Places of tastes and vectors of tracks after all answers, random or not; plays of an artist heard before say less, and
-        are left out."""
+    def _refined(self, state: "_State", tastes: Tastes, plays: Plays, seed: int) -> tuple[Tastes, npt.NDArray[np.float32]]:
+        """Tastes and vectors of tracks after all answers, random or not; plays of an artist heard before say less, and are left
+        out."""
         chosen = np.flatnonzero((plays.step > 0) & ~plays.repeated & (plays.earlier == 0))
         row, session = plays.row[chosen], np.cumsum(plays.step == 0)[chosen]
         pairs, place = np.unique(row * len(plays.artist_of) + plays.first[chosen], return_inverse=True)
@@ -114,7 +112,11 @@ class Response:
         heard = (plays.time[chosen] / 100).astype(np.float32)
         slopes, biases = state.slopes.exp().numpy(), state.biases.numpy()
         answers = Answers(taste, plays.track[chosen], heard, slopes[row], biases[row])
-        return alternate(tastes.mean, state.vectors.numpy(), answers, session, tastes.row, seed)
+        vectors = state.vectors.numpy()
+        tastes, of = merge(tastes, vectors, answers, session, seed)
+        answers = replace(answers, taste=of[answers.taste])
+        aim, vectors = alternate(tastes.mean, vectors, answers, session, tastes.row, seed)
+        return replace(tastes, aim=aim), vectors
 
     def score(self, history: "csr_matrix") -> npt.NDArray[np.float32]:
         """Expected time, summed over sessions that begin with a liked track; float32 [rows, tracks], 0 for candidates of none."""
