@@ -76,9 +76,16 @@ def postgres() -> Iterator[Postgres]:
 
 @dataclass
 class Engine:
-    """A Docker engine of the tests' own, which may be killed and started again."""
+    """A Docker engine of the tests' own, which may be killed and started again.
+
+    Args:
+        directory: of its data and its socket.
+        has_bridge: whether containers get networks of their own. Without, they use the host's, so that the engine stands beside
+            another one without sharing a bridge with it.
+    """
 
     directory: Path
+    has_bridge: bool = False
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -88,8 +95,8 @@ class Engine:
     def start(self) -> "Engine":
         d = self.directory
         words = ["dockerd", "--data-root", str(d / "data"), "--exec-root", str(d / "exec"), "--pidfile", str(d / "pid")]
-        # Its containers use the host's network, so it stands beside another engine without sharing a bridge with it.
-        words += ["--bridge", "none", "--iptables=false"]
+        if not self.has_bridge:
+            words += ["--bridge", "none", "--iptables=false"]
         with (d / "log").open("ab") as log:
             self.process = subprocess.Popen([*words, "--host", self.host], stdout=log, stderr=log)
         wait_until(lambda: self.docker("info", check=False), 60, f"dockerd; {d / 'log'} tells more")
