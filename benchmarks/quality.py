@@ -18,9 +18,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from benchmarks.histories import held_out_table, matrix
+from benchmarks.histories import explored_history, held_out_table
 from benchmarks.measure import surroundings
 from benchmarks.oracle import Oracle
 from benchmarks.sessions import Explorer, Logged, Served, publish_interactions, record, session_times
@@ -30,7 +28,7 @@ from recsys.exceptions import RecsysError
 from recsys.interactions import Interactions, load_interactions
 from recsys.models.base import Recommender, create
 from recsys.recommend import artist_discount, ranked, recommend
-from recsys.schemas import POSITIVE_TIME, Arm
+from recsys.schemas import Arm
 from recsys.service.state import Version
 from recsys.settings import load_settings
 from recsys.simulate.listeners import Listeners, load_listeners
@@ -151,21 +149,18 @@ class Bench:
 def measure(bench: Bench, sessions: int, nights: int, night_sessions: int, split: bool) -> dict[str, Any]:
     """The tables."""
     result: dict[str, Any] = {"world": bench.world.name, "sessions": sessions, "arm_sessions": bench.arm_sessions}
+    if split:
+        # The split of ``python -m benchmarks train``.
+        return result | {"split": held_out_table(explored_history(bench.world, sessions), bench.var)}
     began = time.perf_counter()
     days = [DAY - timedelta(days=2), DAY - timedelta(days=1)]
     logged = record(bench.listeners, Explorer(bench.listeners, SEED), sessions, SEED, days)
     print(f"{sessions:,} exploratory sessions in {time.perf_counter() - began:.1f} s", flush=True)
-    if split:
-        positive = [(part.user[liked], part.track[liked]) for part in logged if (liked := part.time > 100 * POSITIVE_TIME).any()]
-        user, track = (np.concatenate(column) for column in zip(*positive, strict=True))
-        result["split"] = held_out_table(matrix(bench.listeners, user, track), bench.var)
-    else:
-        print(f"{'arm':<44}{'session time':>16}{'steps':>9}")
-        bench.arms(bench.learn(logged, DAY))
-        if nights:
-            bench.nights(logged, nights, night_sessions)
-        result["arms"] = bench.rows
-    return result
+    print(f"{'arm':<44}{'session time':>16}{'steps':>9}")
+    bench.arms(bench.learn(logged, DAY))
+    if nights:
+        bench.nights(logged, nights, night_sessions)
+    return result | {"arms": bench.rows}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
