@@ -15,8 +15,11 @@ STAMP := $(VENV)/.installed
 # One resolution for Python 3.11 on every machine: hashes, but no index and no host.
 COMPILE := $(BIN)/uv pip compile --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet
 
+# Every task is a process of its own: without kept bytecode each would compile its libraries again, for seconds.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down test drill lint format bench lock simulator-image stack stack-down stack-reset test-stack clean
+.PHONY: help setup run up down test unit drill lint format bench lock simulator-image stack stack-down stack-reset test-stack system-packages clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -43,12 +46,16 @@ up: setup ## Start the platform and keep the Airflow UI until Ctrl-C
 down: setup ## Stop what a platform left running
 	@$(BIN)/recsys platform down
 
-test: lint ## Lint, then every test on real components
-	@tests/system_packages.sh
+test: lint system-packages ## Lint, then every test on real components but the stack's
 	tests/all.sh $(BIN)/python $(PYTEST_ARGS)
 
-drill: setup ## Try every fault on real components, and write the table of them to var/drill.md
+unit: setup ## The tests that need no component and take no time
+	$(BIN)/python -m pytest -q -m 'not real and not slow and not stack' $(PYTEST_ARGS)
+
+system-packages:
 	@tests/system_packages.sh
+
+drill: setup system-packages ## Try every fault on real components, and write the table of them to var/drill.md
 	$(BIN)/python -m pytest --drill var/drill.md $(PYTEST_ARGS)
 
 lint: setup ## Check style and types
@@ -83,8 +90,7 @@ stack-down: ## Stop the stack and keep its data
 stack-reset: ## Delete the stack's data, after asking
 	@docker/stack.sh reset
 
-test-stack: setup ## The tests that build and start the whole stack
-	@tests/system_packages.sh
+test-stack: setup system-packages ## The tests that build and start the whole stack
 	$(BIN)/python -m pytest -m stack $(PYTEST_ARGS)
 
 clean: ## Remove the environment and caches (var/ stays)

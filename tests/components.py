@@ -112,10 +112,12 @@ class Service:
 
 @contextmanager
 def running(component: Valkey | Service) -> Iterator:
-    """Start a component; kill it at the end."""
+    """Start a component; end it at the end, the service as an operator would."""
     try:
         yield component.start()
     finally:
+        if isinstance(component, Service):
+            component.kill(signal.SIGTERM)
         component.kill()
 
 
