@@ -37,7 +37,11 @@ def history_prefix(scope: str) -> tuple[str, ...]:
 
 
 def lists_key(version: str, user_bucket: int) -> str:
-    """Hash of user id to packed list, for one bucket of one version."""
+    """Hash of user id to packed list, for one bucket of one version.
+
+    >>> lists_key("2026-11-23-0a1b2c3d", bucket(37))
+    'recsys:{5}:lists:2026-11-23-0a1b2c3d'
+    """
     return f"{PREFIX}{{{user_bucket}}}:lists:{version}"
 
 
@@ -57,7 +61,13 @@ def lease_key(log_date: str) -> str:
 
 
 def pack(tracks: Iterable[int]) -> bytes:
-    """Track ids as little-endian uint32."""
+    """Track ids as little-endian uint32.
+
+    >>> pack([1, 258]).hex(" ", 4)
+    '01000000 02010000'
+    >>> list(unpack(pack([1, 258])))
+    [1, 258]
+    """
     return array("I", tracks).tobytes()
 
 
@@ -72,7 +82,12 @@ def pack_taste(numbers: Iterable[int]) -> bytes:
 
 
 def split(listed: array) -> tuple[array, list[int]]:
-    """A user's entry as tracks, and level and numbers of session lists."""
+    """A user's entry as tracks, and level and numbers of session lists.
+
+    >>> tracks, taste = split(unpack(pack([7, 9]) + pack_taste([3, 120])))
+    >>> list(tracks), taste
+    ([7, 9], [3, 120])
+    """
     end = len(listed)
     while end and listed[end - 1] & TASTE:
         end -= 1
@@ -96,6 +111,10 @@ def connect(settings: Settings) -> redis.Redis:
 
 
 def address(url: str) -> str:
-    """A Redis URL without credentials."""
+    """A Redis URL without credentials.
+
+    >>> address("redis://:secret@valkey:6379/0")
+    'redis://valkey:6379/0'
+    """
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{rest.rsplit('@', 1)[-1]}"

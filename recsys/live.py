@@ -160,6 +160,9 @@ def publish_again(client: redis.Redis, store: Storage, version: str) -> None:
 def version_date(version: str) -> date:
     """The log date of a version ``D-<8 hexadecimal digits>``.
 
+    >>> version_date("2026-11-23-0a1b2c3d")
+    datetime.date(2026, 11, 23)
+
     Raises:
         InvalidInputError: it has another form.
     """

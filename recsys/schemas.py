@@ -55,7 +55,16 @@ class Experiment:
     salt: str = ""
 
     def arm_of(self, user: int) -> Arm:
-        """The user's arm: ``murmur3_32(str(user), seed=murmur3_32(name + salt)) % len(arms)``, unsigned."""
+        """The user's arm: ``murmur3_32(str(user), seed=murmur3_32(name + salt)) % len(arms)``, unsigned.
+
+        A salt deals the users anew, so that no user is treated every night:
+
+        >>> arms = Arm("C", "contextual"), Arm("T1", "dae")
+        >>> [Experiment("X", arms).arm_of(user).name for user in range(6)]
+        ['T1', 'C', 'T1', 'T1', 'C', 'T1']
+        >>> [Experiment("X", arms, "2026-11-24").arm_of(user).name for user in range(6)]
+        ['C', 'T1', 'T1', 'C', 'C', 'T1']
+        """
         return self.arms[self.slot_of(user)]
 
     def slot_of(self, user: int) -> int:
@@ -128,6 +137,12 @@ def run_base(run: str) -> str:
 
 def parse_date(text: str, name: str = "log date") -> date:
     """Read an ISO date.
+
+    >>> parse_date("2026-11-23")
+    datetime.date(2026, 11, 23)
+    >>> parse_date("2026-11-31", "Param log_date")
+    Traceback (most recent call last):
+    recsys.exceptions.InvalidInputError: Param log_date '2026-11-31' is not a date of the form YYYY-MM-DD, such as 2026-11-23
 
     Raises:
         InvalidInputError: not a calendar date written as YYYY-MM-DD.

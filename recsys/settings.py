@@ -86,6 +86,9 @@ class HdfsOptions(BaseSettings):
     def host_map(self) -> dict[str, str]:
         """Host, or host:port, to its replacement.
 
+        >>> HdfsOptions(hosts="datanode=127.0.0.1, other:9864=10.0.0.2:19864").host_map
+        {'datanode': '127.0.0.1', 'other:9864': '10.0.0.2:19864'}
+
         Raises:
             InvalidInputError: an entry is not of the form ``a=b``.
         """

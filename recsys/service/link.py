@@ -101,14 +101,17 @@ class RedisLink(asyncio.Protocol):
 
     # asyncio.Protocol
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is open."""
         self._transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
+        """Hand each whole reply to the command that waits longest."""
         self._reader.feed(data)
         while (reply := self._reader.gets()) is not False:
             self._waiting.popleft()[1](reply)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Tell every command in flight, and let the connection be opened again."""
         self._ready = False
         self._transport = None
         waiting, self._waiting = self._waiting, deque()

@@ -70,14 +70,17 @@ class HttpProtocol(asyncio.Protocol):
 
     # asyncio.Protocol
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected."""
         self._transport = cast(asyncio.Transport, transport)
         self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """The client is gone; an answer under way has nowhere to go."""
         self._connections.discard(self)
         self._transport = None
 
     def data_received(self, data: bytes) -> None:
+        """Parse what came; the parser calls the methods below."""
         if self._hanging_up:
             return
         try:
@@ -89,13 +92,16 @@ class HttpProtocol(asyncio.Protocol):
 
     # httptools
     def on_message_begin(self) -> None:
+        """A request begins."""
         self._reset()
 
     def on_url(self, url: bytes) -> None:
+        """A piece of the target."""
         self._url += url
         self._count_header(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """A whole header."""
         self._count_header(len(name) + len(value))
         size = len(name)
         if size == 12 and name.lower() == b"x-recsys-run":
@@ -106,6 +112,7 @@ class HttpProtocol(asyncio.Protocol):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
+        """A piece of the body; one that grows too long is refused at once."""
         self._size += len(body)
         if self._size > self._app.max_body:
             self._refused = 413
@@ -114,6 +121,7 @@ class HttpProtocol(asyncio.Protocol):
         self._body.append(body)
 
     def on_message_complete(self) -> None:
+        """Answer the request, or queue it behind the one under way."""
         if self._refused is not None:
             return
         if not self._parser.should_keep_alive():

@@ -71,7 +71,11 @@ def read_env(path: Path) -> EnvConfig:
 
 
 def parameter_problem(name: str, value: Any) -> str | None:
-    """What is wrong with a listener's parameter, or None; integers for counts, finite numbers for the rest."""
+    """What is wrong with a listener's parameter, or None; integers for counts, finite numbers for the rest.
+
+    >>> parameter_problem("artist_discount_gamma", 1.2)
+    'it must be a number from 0 to 1'
+    """
     if name in ("interest_neighbours", "session_budget"):
         ok = type(value) is int and 1 <= value < 2**31
         return None if ok else "it must be an integer from 1"
