@@ -50,7 +50,6 @@ class HttpProtocol(asyncio.Protocol):
         self._busy = False
         self._closing = False
         self._hanging_up = False
-        self.active = asyncio.get_running_loop().time()
         self._head = False
         self._reset()
 
@@ -62,11 +61,6 @@ class HttpProtocol(asyncio.Protocol):
         self._size = 0
         self._header_size = 0
         self._refused: int | None = None
-
-    @property
-    def busy(self) -> bool:
-        """Whether a request is being answered."""
-        return self._busy
 
     # asyncio.Protocol
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -144,7 +138,6 @@ class HttpProtocol(asyncio.Protocol):
 
     def _start(self, request: Request) -> None:
         self._busy = True
-        self.active = asyncio.get_running_loop().time()
         self._head = request.method == b"HEAD"
         self._app.handle(request)
 
