@@ -10,7 +10,7 @@ from pathlib import Path
 
 import redis
 
-from recsys.exceptions import UnavailableError
+from recsys.exceptions import InvalidInputError, UnavailableError
 from recsys.settings import Settings
 
 PREFIX = "recsys:"
@@ -98,10 +98,18 @@ def connect(settings: Settings) -> redis.Redis:
     """A connected client with the function library loaded.
 
     Raises:
-        UnavailableError: Redis does not answer; the message names the address without its password.
+        InvalidInputError: the URL has another form. UnavailableError: Redis does not answer; the message names the address, but
+            not the password.
     """
     url = settings.redis_url.get_secret_value()
-    client = redis.Redis.from_url(url, socket_timeout=30, socket_connect_timeout=5)
+    try:
+        client = redis.Redis.from_url(url, socket_timeout=30, socket_connect_timeout=5)
+    except ValueError:
+        # Neither the value nor the parser's message, which may hold a part of it, is shown: it may have a password in it.
+        raise InvalidInputError(
+            "setting redis_url (RECSYS_REDIS_URL) is no URL of Redis: it must be redis://[[user]:password@]host[:port][/db], "
+            "rediss://… or unix:///path, with signs such as / and @ in a password written as %2F and %40"
+        ) from None
     try:
         client.ping()
         client.function_load(LIBRARY.read_text(), replace=True)
