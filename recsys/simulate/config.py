@@ -7,9 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from recsys.exceptions import InvalidInputError, WorldError
+from recsys.yaml_file import read_yaml
 
 
 @dataclass(frozen=True)
@@ -47,12 +46,7 @@ def read_env(path: Path) -> EnvConfig:
     Raises:
         WorldError: the file is missing, not YAML, or a value has the wrong type or range; names file, key and value.
     """
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise WorldError(f"{path} cannot be read ({error.strerror}); give an existing env.yml") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise WorldError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    data = read_yaml(path, "environment", WorldError) or {}
     tracks = _section(path, data, "track_catalog_config")
     users = _section(path, data, "user_catalog_config")
     remote = _section(path, data, "remote_recommender_config")

@@ -74,7 +74,7 @@ def test_console_reads_lines(world: Path) -> None:
     ("words", "code", "message"),
     [
         (["--world", "/nowhere"], 2, "simulate: world '/nowhere' is not a directory"),
-        (["--config", "/nowhere.yml"], 2, "simulate: /nowhere.yml cannot be read"),
+        (["--config", "/nowhere.yml"], 2, "simulate: environment /nowhere.yml cannot be read"),
         (["--episodes", "0"], 2, "simulate: episodes is 0"),
         (["--recommender", "dummy", "--shards", "2", "--shard", "2"], 2, "simulate: shard is 2"),
         (["--token-env", "NOT_THERE"], 2, "environment variable NOT_THERE"),
