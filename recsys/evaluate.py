@@ -11,6 +11,9 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Lists = npt.NDArray[np.int64]
 
+#: Resamples of a bootstrap.
+REPEATS = 1000
+
 
 def top_k(scores: npt.NDArray[np.float32], k: int) -> Lists:
     """The k best tracks of each row by descending score, ties by ascending track id; exact.
@@ -103,10 +106,10 @@ def by_activity(values: Floats, activity: npt.NDArray[np.integer], parts: int = 
     ]
 
 
-def bootstrap_interval(values: Floats, seed: int, repeats: int = 1000) -> tuple[float, float]:
+def bootstrap_interval(values: Floats, seed: int) -> tuple[float, float]:
     """Percentile interval (95 %) of the mean over users, resampling users."""
     rng = np.random.default_rng(seed)
     n = len(values)
-    means = [float(values[rng.integers(0, n, n)].mean()) for _ in range(repeats)]
+    means = [float(values[rng.integers(0, n, n)].mean()) for _ in range(REPEATS)]
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)

@@ -18,6 +18,8 @@ Floats = npt.NDArray[np.float64]
 
 #: Effective plays below which an estimate says nothing.
 FEWEST = 100
+#: Resamples of the bootstrap.
+REPEATS = 500
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,7 @@ class OffPolicy:
         return self.effective >= FEWEST
 
 
-def snips(
-    reward: Floats, logged: Floats, target: Floats, user: npt.NDArray[np.int64], seed: int, repeats: int = 500
-) -> OffPolicy:
+def snips(reward: Floats, logged: Floats, target: Floats, user: npt.NDArray[np.int64], seed: int) -> OffPolicy:
     """Estimate a policy's mean reward.
 
     Args:
@@ -68,7 +68,7 @@ def snips(
         return OffPolicy(float("nan"), float("nan"), float("nan"), len(reward), 0.0)
     rng = np.random.default_rng(seed)
     found = []
-    for _ in range(repeats):
+    for _ in range(REPEATS):
         drawn = np.bincount(rng.integers(0, len(weights), len(weights)), minlength=len(weights))
         below = float(drawn @ weights)
         if below > 0:

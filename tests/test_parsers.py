@@ -48,7 +48,6 @@ def spoil(text: bytes, seed: int) -> bytes:
     return bytes(spoiled)
 
 
-LIST = list(range(50))
 PARSERS: dict[str, tuple[Callable[[Path], object], bytes]] = {
     "tracks": (catalog.load_tracks, b'{"artist": "a", "title": "t", "track": 0}\n{"artist": "b", "title": "u", "track": 1}\n'),
     "users": (catalog.load_users, b'{"user": 0, "interests": [0, 1]}\n{"user": 7, "interests": [1]}\n'),
