@@ -80,7 +80,9 @@ class HttpProtocol(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refuse(400, "this service speaks HTTP/1.1 only")
+            # The request is answered as any other; what may follow in another protocol is not read.
+            self._hanging_up = True
+            self.shutdown()
         except httptools.HttpParserError as error:
             self._refuse(400, f"not an HTTP/1.1 request: {error}")
 

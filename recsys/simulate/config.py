@@ -93,7 +93,10 @@ def _file(path: Path, section: dict[str, Any], key: str) -> Path | None:
     if not isinstance(value, str):
         raise WorldError(f"{path}: {key} is {value!r}, not a path")
     beside = path.parent / value
-    return beside if beside.exists() else Path(value)
+    try:
+        return beside if beside.exists() else Path(value)
+    except (OSError, ValueError) as error:
+        raise WorldError(f"{path}: {key} is {value[:100]!r}, which can be no path: {error}") from None
 
 
 def _url(path: Path, remote: dict[str, Any]) -> str | None:
