@@ -32,11 +32,12 @@ class Settings(BaseSettings):
     service_logs: Path | None = Field(None, description="Where the service writes its logs; empty: <var>/service-logs.")
     redis_url: SecretStr = Field(
         default_factory=lambda: SecretStr(f"redis://127.0.0.1:{os.environ.get('RECSYS_PORT_REDIS', '6380')}/0"),
-        description="redis://, rediss:// (TLS) or unix:// URL; empty: the embedded platform's.",
+        description="redis://, rediss:// (TLS) or unix:// URL; unset: the embedded platform's.",
     )
     service_url: str = Field(
         default_factory=lambda: f"http://127.0.0.1:{os.environ.get('RECSYS_PORT_SERVICE', '5000')}",
-        description="Where the simulator finds the service; empty: the embedded platform's.",
+        pattern="^http://",
+        description="Where the simulator finds the service, http://…; unset: the embedded platform's.",
     )
     service_token: SecretStr | None = Field(None, description="Guards preview, batch and admin calls once set.")
     simulation: Literal["process", "docker"] = Field("process", description="How Airflow runs a simulation shard.")
