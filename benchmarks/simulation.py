@@ -5,14 +5,12 @@ always plays one session at a time over single requests, because the original ha
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
-from benchmarks.content import SEED, open_run, prepare
+from benchmarks.content import SEED
 from benchmarks.measure import Bench, Result, median, more_is_better
-from benchmarks.processes import free_port, nightshift, reference_service, valkey
 from benchmarks.reference import simulator
+from benchmarks.service import both_services
 from recsys.schemas import ShardResult
 from recsys.simulate.listeners import load_listeners
 from recsys.simulate.recommenders import DummyRecommender
@@ -73,7 +71,7 @@ def _over_http(bench: Bench, name: str, batch: int) -> Result:
         loading = time.perf_counter() - began
     world = simulator.World(bench.world, SEED)
     ours, reference = [], []
-    with _sides(bench) as (our_url, run, reference_url):
+    with both_services(bench) as (our_url, run, reference_url):
         remote = simulator.RemoteRecommender(reference_url)
         for number in range(rounds):
             result = run_shard(
@@ -82,20 +80,6 @@ def _over_http(bench: Bench, name: str, batch: int) -> Result:
             ours.append(_ours(result, result.seconds - loading))
             reference.append(_reference(world, remote, seconds))
     return _result(name, ours, reference)
-
-
-@contextmanager
-def _sides(bench: Bench) -> Iterator[tuple[str, str, str]]:
-    """Both services: the URL of ours and a run id for it, the URL of the reference."""
-    files = prepare(bench)
-    port = free_port()
-    with valkey(bench.scratch, durable=True) as redis_url, valkey(bench.scratch, port=port):
-        run = open_run(bench, files, redis_url)
-        with (
-            nightshift(bench.scratch, bench.world, redis_url) as (our_url, _),
-            reference_service(bench.scratch, files, port) as (reference_url, _),
-        ):
-            yield our_url, run, reference_url
 
 
 def _ours(result: ShardResult, seconds: float) -> Played:

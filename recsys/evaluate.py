@@ -11,6 +11,9 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Lists = npt.NDArray[np.int64]
 
+#: Resamples of a bootstrap.
+REPEATS = 1000
+
 
 def top_k(scores: npt.NDArray[np.float32], k: int) -> Lists:
     """The k best tracks of each row by descending score, ties by ascending track id; exact.
@@ -35,7 +38,11 @@ def top_k(scores: npt.NDArray[np.float32], k: int) -> Lists:
 
 
 def hits(ranked: Lists, held_out: Sequence[npt.NDArray[np.integer]], tracks: int) -> npt.NDArray[np.bool_]:
-    """Which places of the lists hold held-out tracks: bool [users, k]."""
+    """Which places of the lists hold held-out tracks: bool [users, k].
+
+    >>> hits(np.array([[4, 2, 0]]), [np.array([2, 3])], tracks=5).tolist()
+    [[False, True, False]]
+    """
     wanted = np.zeros(tracks, dtype=bool)
     found = np.zeros(ranked.shape, dtype=bool)
     for row, relevant in enumerate(held_out):
@@ -46,12 +53,24 @@ def hits(ranked: Lists, held_out: Sequence[npt.NDArray[np.integer]], tracks: int
 
 
 def recall_at_k(found: npt.NDArray[np.bool_], sizes: npt.NDArray[np.integer], k: int) -> Floats:
-    """Hits among the first k over min(k, number of held-out tracks), a user."""
+    """Hits among the first k over min(k, number of held-out tracks), a user.
+
+    One of three held-out tracks is among the first two, where at most two could be:
+
+    >>> recall_at_k(np.array([[False, True, False]]), np.array([3]), 2).tolist()
+    [0.5]
+    """
     return found[:, :k].sum(axis=1) / np.minimum(k, sizes)
 
 
 def ndcg_at_k(found: npt.NDArray[np.bool_], sizes: npt.NDArray[np.integer], k: int) -> Floats:
-    """Discounted gain of the first k with discount 1 / log2(place + 1), over the best one possible, a user."""
+    """Discounted gain of the first k with discount 1 / log2(place + 1), over the best one possible, a user.
+
+    The one held-out track stands in the first place, or in the third:
+
+    >>> ndcg_at_k(np.array([[True, False, False], [False, False, True]]), np.array([1, 1]), 3).tolist()
+    [1.0, 0.5]
+    """
     discounts = 1.0 / np.log2(np.arange(2, k + 2))
     gained = (found[:, :k] * discounts[: found.shape[1]]).sum(axis=1)
     ideal = np.concatenate([[0.0], np.cumsum(discounts)])[np.minimum(k, sizes)]
@@ -64,7 +83,11 @@ def coverage(ranked: Lists, tracks: int) -> float:
 
 
 def artist_spread(ranked: Lists, artist_of: npt.NDArray[np.integer]) -> float:
-    """Distinct artists of a list over its length, the mean over users; 1 if no list names an artist twice."""
+    """Distinct artists of a list over its length, the mean over users; 1 if no list names an artist twice.
+
+    >>> artist_spread(np.array([[0, 1], [0, 2]]), artist_of=np.array([7, 7, 8]))
+    0.75
+    """
     artists = np.sort(artist_of[ranked], axis=1)
     return float((1 + (np.diff(artists, axis=1) != 0).sum(axis=1)).mean() / ranked.shape[1])
 
@@ -83,10 +106,10 @@ def by_activity(values: Floats, activity: npt.NDArray[np.integer], parts: int = 
     ]
 
 
-def bootstrap_interval(values: Floats, seed: int, repeats: int = 1000) -> tuple[float, float]:
+def bootstrap_interval(values: Floats, seed: int) -> tuple[float, float]:
     """Percentile interval (95 %) of the mean over users, resampling users."""
     rng = np.random.default_rng(seed)
     n = len(values)
-    means = [float(values[rng.integers(0, n, n)].mean()) for _ in range(repeats)]
+    means = [float(values[rng.integers(0, n, n)].mean()) for _ in range(REPEATS)]
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)

@@ -12,10 +12,9 @@ A file says::
 from pathlib import Path
 from typing import Any, cast, get_args
 
-import yaml
-
 from recsys.exceptions import InvalidInputError
 from recsys.schemas import EXPERIMENT, Arm, Experiment, Recommender
+from recsys.yaml_file import read_yaml
 
 ORIGINAL = Experiment(EXPERIMENT, (Arm("C", "contextual"), Arm("T1", "dae")))
 MAX_WEIGHT = 100
@@ -29,12 +28,7 @@ def load_live_experiment(path: Path | None) -> Experiment | None:
     """
     if path is None:
         return ORIGINAL
-    try:
-        data = yaml.safe_load(path.read_bytes())
-    except OSError as error:
-        raise InvalidInputError(f"experiments file {path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise InvalidInputError(f"experiments file {path} is not YAML: {error}") from None
+    data = read_yaml(path, "experiments file")
     if not isinstance(data, dict) or "experiment" not in data:
         raise InvalidInputError(f"experiments file {path} must have the key 'experiment' (a name or null)")
     if data["experiment"] is None:

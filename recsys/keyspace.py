@@ -10,7 +10,7 @@ from pathlib import Path
 
 import redis
 
-from recsys.exceptions import UnavailableError
+from recsys.exceptions import InvalidInputError, UnavailableError
 from recsys.settings import Settings
 
 PREFIX = "recsys:"
@@ -37,7 +37,11 @@ def history_prefix(scope: str) -> tuple[str, ...]:
 
 
 def lists_key(version: str, user_bucket: int) -> str:
-    """Hash of user id to packed list, for one bucket of one version."""
+    """Hash of user id to packed list, for one bucket of one version.
+
+    >>> lists_key("2026-11-23-0a1b2c3d", bucket(37))
+    'recsys:{5}:lists:2026-11-23-0a1b2c3d'
+    """
     return f"{PREFIX}{{{user_bucket}}}:lists:{version}"
 
 
@@ -57,7 +61,13 @@ def lease_key(log_date: str) -> str:
 
 
 def pack(tracks: Iterable[int]) -> bytes:
-    """Track ids as little-endian uint32."""
+    """Track ids as little-endian uint32.
+
+    >>> pack([1, 258]).hex(" ", 4)
+    '01000000 02010000'
+    >>> list(unpack(pack([1, 258])))
+    [1, 258]
+    """
     return array("I", tracks).tobytes()
 
 
@@ -72,7 +82,12 @@ def pack_taste(numbers: Iterable[int]) -> bytes:
 
 
 def split(listed: array) -> tuple[array, list[int]]:
-    """A user's entry as tracks, and level and numbers of session lists."""
+    """A user's entry as tracks, and level and numbers of session lists.
+
+    >>> tracks, taste = split(unpack(pack([7, 9]) + pack_taste([3, 120])))
+    >>> list(tracks), taste
+    ([7, 9], [3, 120])
+    """
     end = len(listed)
     while end and listed[end - 1] & TASTE:
         end -= 1
@@ -83,10 +98,18 @@ def connect(settings: Settings) -> redis.Redis:
     """A connected client with the function library loaded.
 
     Raises:
-        UnavailableError: Redis does not answer; the message names the address without its password.
+        InvalidInputError: the URL has another form. UnavailableError: Redis does not answer; the message names the address, but
+            not the password.
     """
     url = settings.redis_url.get_secret_value()
-    client = redis.Redis.from_url(url, socket_timeout=30, socket_connect_timeout=5)
+    try:
+        client = redis.Redis.from_url(url, socket_timeout=30, socket_connect_timeout=5)
+    except ValueError:
+        # Neither the value nor the parser's message, which may hold a part of it, is shown: it may have a password in it.
+        raise InvalidInputError(
+            "setting redis_url (RECSYS_REDIS_URL) is no URL of Redis: it must be redis://[[user]:password@]host[:port][/db], "
+            "rediss://… or unix:///path, with signs such as / and @ in a password written as %2F and %40"
+        ) from None
     try:
         client.ping()
         client.function_load(LIBRARY.read_text(), replace=True)
@@ -96,6 +119,10 @@ def connect(settings: Settings) -> redis.Redis:
 
 
 def address(url: str) -> str:
-    """A Redis URL without credentials."""
+    """A Redis URL without credentials.
+
+    >>> address("redis://:secret@valkey:6379/0")
+    'redis://valkey:6379/0'
+    """
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{rest.rsplit('@', 1)[-1]}"

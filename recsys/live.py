@@ -37,10 +37,10 @@ class Entry:
     why: str
 
 
-def audit(client: redis.Redis, count: int = 1000) -> list[Entry]:
-    """The newest ``count`` lines of the trail, oldest first."""
+def audit(client: redis.Redis) -> list[Entry]:
+    """The newest lines of the trail, at most a thousand, oldest first."""
     entries = []
-    for stream_id, raw in reversed(cast(list[Any], client.xrevrange(keyspace.AUDIT, count=count))):
+    for stream_id, raw in reversed(cast(list[Any], client.xrevrange(keyspace.AUDIT, count=1000))):
         fields = {key.decode(): value.decode() for key, value in raw.items()}
         at = datetime.fromtimestamp(int(stream_id.split(b"-")[0]) / 1000, UTC).isoformat(timespec="seconds")
         entries.append(Entry(at, fields["action"], fields["from"], fields["to"], fields["who"], fields["why"]))
@@ -159,6 +159,9 @@ def publish_again(client: redis.Redis, store: Storage, version: str) -> None:
 
 def version_date(version: str) -> date:
     """The log date of a version ``D-<8 hexadecimal digits>``.
+
+    >>> version_date("2026-11-23-0a1b2c3d")
+    datetime.date(2026, 11, 23)
 
     Raises:
         InvalidInputError: it has another form.

@@ -67,8 +67,8 @@ class Manifest:
                 raise ValueError(f"file name {file.name!r} must be plain")
             if type(file.bytes) is not int or not isinstance(file.sha256, str):
                 raise ValueError(f"size {file.bytes!r} or hash {file.sha256!r} of {file.name} has another type")
-        if not isinstance(found.checksum, str):
-            raise ValueError(f"checksum {found.checksum!r} must be text")
+        if not isinstance(found.checksum, str) or not all(type(count) is int for count in found.counts.values()):
+            raise ValueError(f"checksum {found.checksum!r} must be text, and counts {found.counts!r} integers")
         return found
 
 

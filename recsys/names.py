@@ -21,7 +21,11 @@ _TITLES = (
 
 
 def artist_names(count: int, rng: np.random.Generator) -> list[str]:
-    """``count`` different artist names."""
+    """``count`` different artist names.
+
+    >>> artist_names(3, np.random.default_rng(31337))
+    ['Rocrooshior & The Rocrooshiors', 'The Fes', 'Shogrin Klastauglern']
+    """
     names: dict[str, None] = {}
     words = _words(rng)
     while len(names) < count:

@@ -75,6 +75,12 @@ def spread(tracks: Ids, values: npt.NDArray[np.floating], artist_of: npt.NDArray
 
     Returns:
         [rows, length]; ties by the earlier place.
+
+    Tracks 0 and 1 are of one artist, so the second of them counts half:
+
+    >>> artist_of = np.array([0, 0, 1])
+    >>> spread(np.array([[0, 1, 2]]), np.array([[0.9, 0.8, 0.5]]), artist_of, 0.5, 3).tolist()
+    [[0, 2, 1]]
     """
     worth = np.array(values, dtype=np.float64)
     artists = artist_of[tracks]

@@ -3,15 +3,17 @@
 Times that a listener spends on a track are fractions of it, 0 to 1, kept as integer hundredths where they decide something.
 """
 
+import json
 import re
 from dataclasses import asdict, dataclass, field
 from datetime import date
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Any, Literal
 
 import mmh3
+from pydantic import TypeAdapter, ValidationError
 
-from recsys.exceptions import InvalidInputError
+from recsys.exceptions import CorruptDataError, InvalidInputError
 
 LIST_LENGTH = 50
 TOP_LENGTH = 100
@@ -55,7 +57,16 @@ class Experiment:
     salt: str = ""
 
     def arm_of(self, user: int) -> Arm:
-        """The user's arm: ``murmur3_32(str(user), seed=murmur3_32(name + salt)) % len(arms)``, unsigned."""
+        """The user's arm: ``murmur3_32(str(user), seed=murmur3_32(name + salt)) % len(arms)``, unsigned.
+
+        A salt deals the users anew, so that no user is treated every night:
+
+        >>> arms = Arm("C", "contextual"), Arm("T1", "dae")
+        >>> [Experiment("X", arms).arm_of(user).name for user in range(6)]
+        ['T1', 'C', 'T1', 'T1', 'C', 'T1']
+        >>> [Experiment("X", arms, "2026-11-24").arm_of(user).name for user in range(6)]
+        ['C', 'T1', 'T1', 'C', 'C', 'T1']
+        """
         return self.arms[self.slot_of(user)]
 
     def slot_of(self, user: int) -> int:
@@ -88,12 +99,15 @@ class RunSpec:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "RunSpec":
-        """The inverse of :meth:`to_json`."""
-        experiment = data.get("experiment")
-        if experiment is not None:
-            arms = tuple(Arm(**arm) for arm in experiment["arms"])
-            experiment = Experiment(experiment["name"], arms, experiment["salt"])
-        return cls(**{**data, "experiment": experiment})
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            CorruptDataError: a part is absent, of another type or out of range.
+        """
+        found: RunSpec = _read(cls, json.dumps(data))
+        if not 0 <= found.exploration <= 1 or (found.experiment and not found.experiment.arms):
+            raise CorruptDataError(f"run specification {data!r} has an exploration beyond 0 to 1, or no arms")
+        return found
 
 
 @dataclass(frozen=True)
@@ -111,6 +125,30 @@ class ShardResult:
     se_steps: float
     seconds: float = field(default=0.0, compare=False)
 
+    @classmethod
+    def from_json(cls, line: bytes | str) -> "ShardResult":
+        """Read the last output line of a shard.
+
+        Raises:
+            CorruptDataError: a part is absent or of another type.
+        """
+        found: ShardResult = _read(cls, line)
+        return found
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _read(kind: Any, text: bytes | str) -> Any:
+    try:
+        return _adapter(kind).validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        raise CorruptDataError(f"{kind.__name__} {text[:200]!r}: {place} cannot be taken: {first['msg']}") from None
+
 
 def run_base(run: str) -> str:
     """The part of a run id that names its specification.
@@ -127,17 +165,24 @@ def run_base(run: str) -> str:
 
 
 def parse_date(text: str, name: str = "log date") -> date:
-    """Read an ISO date.
+    """Read an ISO date, without a week or an ordinal.
+
+    >>> parse_date("2026-11-23")
+    datetime.date(2026, 11, 23)
+    >>> parse_date("2026-11-31", "Param log_date")
+    Traceback (most recent call last):
+    recsys.exceptions.InvalidInputError: Param log_date '2026-11-31' is not a date of the form YYYY-MM-DD, such as 2026-11-23
 
     Raises:
         InvalidInputError: not a calendar date written as YYYY-MM-DD.
     """
     try:
-        if len(text) != 10:
-            raise ValueError
-        return date.fromisoformat(text)
-    except ValueError:
-        raise InvalidInputError(f"{name} {text!r} is not a date of the form YYYY-MM-DD, such as 2026-11-23") from None
+        found = date.fromisoformat(text)
+    except (TypeError, ValueError):
+        found = None
+    if found is None or found.isoformat() != text:
+        raise InvalidInputError(f"{name} {text!r} is not a date of the form YYYY-MM-DD, such as 2026-11-23")
+    return found
 
 
 def plain_user(text: str) -> str:

@@ -81,7 +81,7 @@ class SessionLists:
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as saved:
                 lists = cls(**{f.name: saved[f.name] for f in fields(cls)})
-        except (ValueError, KeyError, OSError, EOFError) as error:
+        except Exception as error:  # NumPy raises what its parser of headers and zipfile raise
             raise CorruptDataError(f"session lists cannot be read: {error}; train again") from None
         n = len(lists.row_of)
         fits = (

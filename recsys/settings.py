@@ -4,9 +4,10 @@ In goes the environment; out comes one frozen :class:`Settings`. Airflow tasks b
 """
 
 import os
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -16,6 +17,8 @@ from recsys.exceptions import InvalidInputError
 #: Where containers get secrets as files, named as the variables are but in small letters: recsys_redis_url, recsys_service_token.
 _SECRETS = Path("/run/secrets") if Path("/run/secrets").is_dir() else None
 VAR = Path(os.environ.get("RECSYS_VAR", "var"))
+
+S = TypeVar("S", bound=BaseSettings)
 
 
 class Settings(BaseSettings):
@@ -29,11 +32,12 @@ class Settings(BaseSettings):
     service_logs: Path | None = Field(None, description="Where the service writes its logs; empty: <var>/service-logs.")
     redis_url: SecretStr = Field(
         default_factory=lambda: SecretStr(f"redis://127.0.0.1:{os.environ.get('RECSYS_PORT_REDIS', '6380')}/0"),
-        description="redis:// or unix:// URL; empty: the embedded platform's.",
+        description="redis://, rediss:// (TLS) or unix:// URL; unset: the embedded platform's.",
     )
     service_url: str = Field(
         default_factory=lambda: f"http://127.0.0.1:{os.environ.get('RECSYS_PORT_SERVICE', '5000')}",
-        description="Where the simulator finds the service; empty: the embedded platform's.",
+        pattern="^http://",
+        description="Where the simulator finds the service, http://…; unset: the embedded platform's.",
     )
     service_token: SecretStr | None = Field(None, description="Guards preview, batch and admin calls once set.")
     simulation: Literal["process", "docker"] = Field("process", description="How Airflow runs a simulation shard.")
@@ -86,6 +90,9 @@ class HdfsOptions(BaseSettings):
     def host_map(self) -> dict[str, str]:
         """Host, or host:port, to its replacement.
 
+        >>> HdfsOptions(hosts="datanode=127.0.0.1, other:9864=10.0.0.2:19864").host_map
+        {'datanode': '127.0.0.1', 'other:9864': '10.0.0.2:19864'}
+
         Raises:
             InvalidInputError: an entry is not of the form ``a=b``.
         """
@@ -101,10 +108,7 @@ def load_settings(**overrides: object) -> Settings:
     Raises:
         InvalidInputError: a value breaks its constraint; the message names variable, value and constraint.
     """
-    try:
-        return Settings(**{k: v for k, v in overrides.items() if v is not None})  # type: ignore[arg-type]
-    except ValidationError as error:
-        raise _refusal(error, "RECSYS_") from None
+    return read_environment(Settings, {k: v for k, v in overrides.items() if v is not None})
 
 
 def load_hdfs_options() -> HdfsOptions:
@@ -113,13 +117,19 @@ def load_hdfs_options() -> HdfsOptions:
     Raises:
         InvalidInputError: a value breaks its constraint; the message names variable, value and constraint.
     """
+    return read_environment(HdfsOptions, {})
+
+
+def read_environment(kind: type[S], overrides: Mapping[str, Any]) -> S:
+    """Settings of a kind; ``overrides`` win over the environment.
+
+    Raises:
+        InvalidInputError: a value breaks its constraint; the message names variable, value and constraint.
+    """
     try:
-        return HdfsOptions()  # type: ignore[call-arg]
+        return kind(**overrides)
     except ValidationError as error:
-        raise _refusal(error, "RECSYS_HDFS_") from None
-
-
-def _refusal(error: ValidationError, prefix: str) -> InvalidInputError:
-    first = error.errors()[0]
-    name = str(first["loc"][0]) if first["loc"] else "?"
-    return InvalidInputError(f"setting {name} ({prefix}{name.upper()}) is {first['input']!r}: {first['msg']}")
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        variable = f"{kind.model_config['env_prefix']}{name}".upper()
+        raise InvalidInputError(f"setting {name} ({variable}) is {first['input']!r}: {first['msg']}") from None

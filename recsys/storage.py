@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import fsspec
 
@@ -49,8 +49,9 @@ class Storage:
     """
 
     def __init__(self, url: str) -> None:
-        scheme = urlsplit(url).scheme
-        if scheme not in ("file", "webhdfs"):
+        # Two colons would let fsspec chain filesystems.
+        scheme = _split(url).scheme
+        if scheme not in ("file", "webhdfs") or "::" in url:
             raise InvalidInputError(
                 f"storage {url!r} is not a URL of a known kind; give file:///path or webhdfs://host:port/path"
             )
@@ -92,7 +93,7 @@ class Storage:
             raise MissingDataError(f"{name} is not in {self.url} (no {SUCCESS}); run the step that writes it first")
         try:
             return Manifest.from_json(json.loads(self.fs.cat_file(f"{self.path(name)}/{MANIFEST}")))
-        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise CorruptDataError(f"{name}/{MANIFEST} in {self.url} cannot be read ({error}); restore or rebuild it") from None
 
     def dates(self, prefix: str) -> list[date]:
@@ -102,9 +103,21 @@ class Storage:
         return sorted(d for d in found if self.is_complete(f"{prefix}/date={d}"))
 
     def read_json(self, name: str, file: str) -> Any:
-        """One JSON file of a published directory."""
-        self.manifest(name)
-        return json.loads(self.fs.cat_file(f"{self.path(name)}/{file}"))
+        """One JSON file of a published directory, as it was published.
+
+        Raises:
+            MissingDataError: not published, or without such a file. CorruptDataError: the file differs from the manifest.
+        """
+        wanted = next((f.sha256 for f in self.manifest(name).files if f.name == file), None)
+        if wanted is None:
+            raise MissingDataError(f"{name} in {self.url} holds no {file}; run the step that writes it again")
+        try:
+            content = self.fs.cat_file(f"{self.path(name)}/{file}")
+        except FileNotFoundError:
+            content = b""
+        if hashlib.sha256(content).hexdigest() != wanted:
+            raise CorruptDataError(f"{name}/{file} in {self.url} does not match its manifest; restore or rebuild it")
+        return json.loads(content)
 
     @contextmanager
     def stage(self, name: str, counts: dict[str, int] | None = None) -> Iterator[Path]:
@@ -267,10 +280,19 @@ class _Entry:
         return cls(str(info["name"]).rstrip("/"), info["type"] == "directory", datetime.fromtimestamp(seconds, UTC))
 
 
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - reading it is what checks it
+    except ValueError as error:
+        raise InvalidInputError(f"storage {url!r} is no URL: {error}") from None
+    return parts
+
+
 def _hdfs(url: str) -> tuple[Any, str]:
     from recsys.webhdfs import StrictWebHdfs
 
-    parts = urlsplit(url)
+    parts = _split(url)
     if not parts.hostname or ".." in parts.path.split("/"):
         raise InvalidInputError(f"storage {url!r} must be of the form webhdfs://[user@]host[:port]/path, without '..'")
     return StrictWebHdfs(parts.hostname, parts.port or 9870, unquote(parts.username or "")), parts.path.rstrip("/") or "/"

@@ -108,7 +108,7 @@ def adopted(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         configuration = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidInputError(f"RECSYS_DAE={path} cannot be read: {error}; name a best.json of tune_dae") from None
     if not isinstance(configuration, dict):
         raise InvalidInputError(f"RECSYS_DAE={path} must hold one JSON object of hyperparameters, not {configuration!r}")

@@ -23,7 +23,7 @@ from fsspec.implementations.webhdfs import WebHDFile, WebHDFS
 
 from recsys.exceptions import ConflictError, InvalidInputError, UnavailableError
 from recsys.schemas import plain_user
-from recsys.settings import HdfsOptions, load_hdfs_options
+from recsys.settings import load_hdfs_options
 
 log = logging.getLogger(__name__)
 
@@ -57,13 +57,13 @@ class StrictWebHdfs(WebHDFS):
     """An fsspec filesystem of one NameNode.
 
     Args:
-        host: the NameNode. port: of its HTTP server. user: acts as this user; default ``options.user``, else the process's.
+        host: the NameNode. port: of its HTTP server. user: acts as this user; default RECSYS_HDFS_USER, else the process's.
     """
 
     cachable = False
 
-    def __init__(self, host: str, port: int = 9870, user: str | None = None, options: HdfsOptions | None = None) -> None:
-        self.options = options or load_hdfs_options()
+    def __init__(self, host: str, port: int = 9870, user: str | None = None) -> None:
+        self.options = load_hdfs_options()
         user = plain_user(user or self.options.user or getpass.getuser())
         self._hosts = self.options.host_map
         super().__init__(host, port=port, user=user, data_proxy=self._reachable)

@@ -194,7 +194,7 @@ def test_children_get_absolute_paths_and_no_foreign_airflow(tmp_path: Path, monk
 
 def test_a_bad_option_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECSYS_PORT_AIRFLOW", "70000")
-    with pytest.raises(InvalidInputError, match=r"RECSYS_PORT_AIRFLOW is '70000'"):
+    with pytest.raises(InvalidInputError, match=r"\(RECSYS_PORT_AIRFLOW\) is '70000'"):
         load_options()
 
 

@@ -183,3 +183,19 @@ def test_a_symbolic_link_is_not_published(store: Storage, tmp_path: Path) -> Non
 def test_a_storage_that_is_no_url_of_a_known_kind_is_refused(url: str) -> None:
     with pytest.raises(InvalidInputError):
         Storage(url)
+
+
+def test_a_document_that_was_changed_is_not_read(tmp_path: Path) -> None:
+    store = Storage(f"file://{tmp_path}")
+    with store.stage(NAME) as staging:
+        (staging / "inputs.json").write_text('{"live": "v"}')
+    assert store.read_json(NAME, "inputs.json") == {"live": "v"}
+    with pytest.raises(MissingDataError, match=r"holds no other\.json"):
+        store.read_json(NAME, "other.json")
+    file = Path(store.path(NAME)) / "inputs.json"
+    file.write_text('{"live": "w"}')
+    with pytest.raises(CorruptDataError, match="does not match its manifest"):
+        store.read_json(NAME, "inputs.json")
+    file.unlink()
+    with pytest.raises(CorruptDataError, match="does not match its manifest"):
+        store.read_json(NAME, "inputs.json")

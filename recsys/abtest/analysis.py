@@ -217,7 +217,6 @@ def compare_arms(
     treatments: Sequence[str],
     *,
     context: Sequence[str] = (),
-    metrics: Sequence[Metric] = METRICS,
 ) -> list[Comparison]:
     """Every metric of every treatment, then of every context arm, against the control.
 
@@ -225,7 +224,7 @@ def compare_arms(
     """
     found: list[Comparison] = []
     for arm in (*treatments, *context):
-        for metric in metrics:
+        for metric in METRICS:
             result = welch(metric, arms[control], arms[arm])
             role = "context" if arm in context and metric.role in ("primary", "secondary") else metric.role
             found.append(replace(result, arm=arm, control=control, role=role))

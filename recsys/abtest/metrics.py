@@ -48,7 +48,13 @@ class Metric:
         return numerator[kept], denominator[kept]
 
     def values(self, users: Columns) -> Floats:
-        """The metric of each user, float64 [users]; only for ``kind`` mean."""
+        """The metric of each user, float64 [users]; only for ``kind`` mean.
+
+        The second user has no whole session and is left out:
+
+        >>> PRIMARY.values({"time": np.array([3.5, 0.0]), "sessions": np.array([2, 0])}).tolist()
+        [1.75]
+        """
         numerator, denominator = self.parts(users)
         return numerator / denominator
 
@@ -106,7 +112,11 @@ class Guardrail:
         return (self.at_most is None or value <= self.at_most) and (self.at_least is None or value >= self.at_least)
 
     def text(self, value: float) -> str:
-        """The value with its unit, for people."""
+        """The value with its unit, for people.
+
+        >>> GUARDRAILS[0].text(0.00125), GUARDRAILS[4].text(12345)
+        ('0.12 %', '12,345 tracks')
+        """
         if self.unit == "share":
             return f"{100 * value:.2f} %"
         return f"{value:.2f} ms" if self.unit == "ms" else f"{value:,.0f} tracks"

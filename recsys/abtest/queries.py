@@ -150,6 +150,7 @@ def find_sessions(db: Any) -> dict[str, int]:
 
 
 def user_columns(db: Any, arms: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
+    """Sums over each user's whole sessions, [users] by name, users ascending; ``arm`` is a place in ``arms``, which is sorted."""
     found = db.execute(
         """SELECT "user", arm, count(*) AS sessions, sum(steps)::BIGINT AS steps, sum(time)::BIGINT AS time,
              sum(finished)::BIGINT AS finished, sum(requests)::BIGINT AS requests, sum(latency)::HUGEINT::DOUBLE AS latency_ms
@@ -164,6 +165,7 @@ def user_columns(db: Any, arms: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
 
 
 def session_columns(db: Any, users: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """Whole sessions, [sessions] by name, in order of user and session; ``user`` is a row of ``users``, :func:`user_columns`."""
     found = db.execute('SELECT "user", ordinal, steps, time FROM sessions ORDER BY "user", ordinal').fetchnumpy()
     sessions = {name: np.asarray(column) for name, column in found.items()}
     sessions["user"] = np.searchsorted(users["user"], sessions["user"])

@@ -43,14 +43,13 @@ def build_report(
     experiment: Experiment,
     gate: Mapping[str, Any] | None = None,
     model: Mapping[str, Any] | None = None,
-    names: Mapping[str, str] | None = None,
     sources: Sequence[str] = (),
 ) -> Document:
     """Analyse ``experiments/date=D`` and write ``reports/date=D``; returns the content of report.json.
 
     Args:
         experiment: the design; its arms' repetitions are the weights of the split.
-        gate: content of gate.json. model: content of the model's card. names: labels of arms, for people.
+        gate: content of gate.json. model: content of the model's card.
         sources: directories of the storage to read instead, such as those of live requests.
 
     Raises:
@@ -74,9 +73,6 @@ def build_report(
         entry |= {"recommender": arm.recommender, "version": arm.version, "label": LABELS[arm.recommender]}
     if live:
         document["arms"][live]["label"] = "live version"
-    for name, label in (names or {}).items():
-        if name in document["arms"]:
-            document["arms"][name]["label"] = label
     document |= {
         "log_date": str(log_date), "salt": experiment.salt,
         "version": next((arm.version for arm in experiment.arms if arm.name in document["treatments"]), ""),
@@ -92,9 +88,7 @@ def build_report(
     return document
 
 
-def build_refused_report(
-    store: Storage, log_date: date, gate: Mapping[str, Any], model: Mapping[str, Any] | None = None
-) -> Document:
+def build_refused_report(store: Storage, log_date: date, gate: Mapping[str, Any]) -> Document:
     """Write the report of a night whose model the gate refused: no experiment took place."""
     reasons = [str(reason) for reason in gate.get("reasons", [])] or ["The gate refused the model without a reason."]
     document: Document = {
@@ -103,7 +97,7 @@ def build_refused_report(
         "version": "", "users": 0, "sessions": 0, "metrics": [], "against_live": None, "arms": {}, "guardrails": [],
         "srm": {"p_value": None, "ok": None, "reason": "no experiment took place"}, "counts": {}, "warnings": [],
         "decision": {"verdict": "gate_refused", "reasons": reasons, "rules": []}, "cumulative": [], "activity": [],
-        "gate": dict(gate), "model": dict(model) if model else None, "provenance": {"source": f"gates/date={log_date}"},
+        "gate": dict(gate), "model": None, "provenance": {"source": f"gates/date={log_date}"},
         "adjusted": None, "rule": None, **dict.fromkeys(CONTEXT), "history": [], "pictures": [],
     }  # fmt: skip
     _publish(store, log_date, document, None)
@@ -120,7 +114,6 @@ def analyse(
     promotion: Path | None = None,
     before: Path | Sequence[Path] | None = None,
     design: Experiment | None = None,
-    catalogue: int = 0,
     out: Path | None = None,
 ) -> Document:
     """Analyse one experiment of any request logs, Nightshift's or the original's; equal shares are expected without a design.
@@ -134,7 +127,7 @@ def analyse(
     Raises:
         InvalidInputError: no such experiment or arm; the message names those there are.
     """
-    found = read_log(logs, experiment, design, catalogue=catalogue)
+    found = read_log(logs, experiment, design)
     known = list(dict.fromkeys([*found.arms, *(arm.name for arm in design.arms)])) if design else list(found.arms)
     for arm in (control, *(treatments or ()), *([live] if live else [])):
         if arm not in known:
@@ -149,7 +142,7 @@ def analyse(
     )  # fmt: skip
     document |= {
         "log_date": None, "version": "", "gate": None, "model": None,
-        "provenance": {"source": "given logs", "catalogue": catalogue,
+        "provenance": {"source": "given logs", "catalogue": 0,
                        "assignment": "recomputed from the hash" if design else "as logged; the hash was not recomputed"},
         **dict.fromkeys(CONTEXT), "history": [], "pictures": [],
     }  # fmt: skip

@@ -6,11 +6,11 @@ In goes a YAML file such as ``config/promotion.yml``; out comes a :class:`Promot
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from recsys.abtest.metrics import GUARDRAILS, Guardrail
 from recsys.exceptions import InvalidInputError
+from recsys.yaml_file import read_yaml
 
 
 class Limit(BaseModel):
@@ -60,12 +60,7 @@ def load_rule(path: Path | None) -> PromotionRule:
     """
     if path is None:
         return PromotionRule.model_validate({})
-    try:
-        data = yaml.safe_load(path.read_bytes())
-    except OSError as error:
-        raise InvalidInputError(f"promotion rule {path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise InvalidInputError(f"promotion rule {path} is not YAML: {error}") from None
+    data = read_yaml(path, "promotion rule")
     try:
         return PromotionRule.model_validate(data or {})
     except ValidationError as error:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
-import orjson
 import typer
 
-from recsys.exceptions import ConflictError, InvalidInputError
+from recsys.exceptions import ConflictError, CorruptDataError, InvalidInputError
 from recsys.schemas import ShardResult, plain_user
 from recsys.settings import Settings, load_hdfs_options, load_settings
 
@@ -104,8 +103,8 @@ def _read_results(path: Path | None) -> list[ShardResult]:
     if path is None:
         return []
     try:
-        return [ShardResult(**orjson.loads(line)) for line in path.read_bytes().splitlines() if line.startswith(b"{")]
-    except (OSError, TypeError, ValueError) as error:
+        return [ShardResult.from_json(line) for line in path.read_bytes().splitlines() if line.startswith(b"{")]
+    except (OSError, CorruptDataError) as error:
         raise InvalidInputError(f"results {path} must hold the last output line of every shard: {error}") from None
 
 

@@ -54,7 +54,7 @@ class Recommender(Protocol):
         """Become the model that was saved."""
 
 
-def create(name: str, **arguments: Any) -> Recommender:
+def create(name: str, /, **arguments: Any) -> Recommender:
     """A new model by name.
 
     Args:

@@ -28,6 +28,11 @@ log = logging.getLogger(__name__)
 WEIGHTS, CONFIG, CHECKPOINT = "dae.safetensors", "dae.json", "checkpoint.pt"
 HELD_OUT_USERS = 1000
 SCORED_ROWS = 256
+#: Least and greatest value of each number among the hyperparameters, and of each of the layers; the type is the least one's.
+RANGES = {
+    "layers": (1, 100_000), "dropout": (0.0, 0.99), "learning_rate": (1e-8, 10.0), "batch": (1, 2**20), "epochs": (1, 10_000),
+    "patience": (1, 10_000),
+}  # fmt: skip
 
 
 class Dae:
@@ -45,12 +50,11 @@ class Dae:
         self, layers: tuple[int, ...] = (200,), *, dropout: float = 0.5, learning_rate: float = 4e-3, batch: int = 128,
         epochs: int = 12, patience: int = 4, precision: str = "bfloat16",
     ) -> None:  # fmt: skip
-        if precision not in ("bfloat16", "float32"):
-            raise InvalidInputError(f"precision {precision!r} is neither bfloat16 nor float32")
         self._config: dict[str, Any] = {
             "layers": list(layers), "dropout": dropout, "learning_rate": learning_rate, "batch": batch, "epochs": epochs,
             "patience": patience, "precision": precision,
         }  # fmt: skip
+        _check(self._config)
         self._items = np.zeros(0, dtype=np.int64)
         self._tracks = 0
         self._net: Any = None
@@ -185,6 +189,20 @@ class Dae:
         wanted = np.split(held_out.indices, held_out.indptr[1:-1])
         found = hits(top_k(logits, 100), wanted, logits.shape[1])
         return float(ndcg_at_k(found, np.diff(held_out.indptr), 100).mean())
+
+
+def _check(config: dict[str, Any]) -> None:
+    """Raise InvalidInputError if a hyperparameter is out of its range."""
+    if config["precision"] not in ("bfloat16", "float32"):
+        raise InvalidInputError(f"precision {config['precision']!r} is neither bfloat16 nor float32")
+    if not 1 <= len(config["layers"]) <= 10:
+        raise InvalidInputError(f"layers {config['layers']!r} must be the sizes of one to ten layers")
+    for name, (low, high) in RANGES.items():
+        for value in config["layers"] if name == "layers" else [config[name]]:
+            kinds = (int,) if type(low) is int else (int, float)
+            if type(value) not in kinds or not low <= value <= high:
+                what = "an integer" if type(low) is int else "a number"
+                raise InvalidInputError(f"{name} of the autoencoder is {value!r}; it must be {what} from {low} to {high}")
 
 
 class _Optimizer:

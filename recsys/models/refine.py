@@ -93,6 +93,15 @@ def losses(places: Floats, vectors: Floats, answers: Answers) -> Floats:
 
 
 def most_probable(places: Floats, vectors: Floats, answers: Answers, precision: float, begin: Floats) -> Floats:
+    """Each place where answers and a normal distribution around the place as it is make it most probable, by Newton's method.
+
+    Args:
+        places: [tastes, dims], the centres. vectors: [tracks, dims]. precision: one over the distribution's variance in every
+            direction; infinity moves nothing. begin: [tastes, dims], where Newton's method begins.
+
+    Returns:
+        float32 [tastes, dims]; tastes without answers stay where they are.
+    """
     import torch
 
     if not np.isfinite(precision):

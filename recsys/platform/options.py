@@ -3,10 +3,10 @@
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from recsys.exceptions import InvalidInputError
+from recsys.settings import read_environment
 
 
 class Options(BaseSettings):
@@ -41,12 +41,7 @@ def load_options() -> Options:
     Raises:
         InvalidInputError: a value breaks its constraint; the message names variable, value and constraint.
     """
-    try:
-        return Options()  # type: ignore[call-arg]
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]).upper()
-        raise InvalidInputError(f"setting RECSYS_{name} is {first['input']!r}: {first['msg']}") from None
+    return read_environment(Options, {})
 
 
 def yesterday() -> date:

@@ -15,8 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import psutil
+from pydantic import Field, TypeAdapter, ValidationError
 
 from recsys.exceptions import ConflictError, UnavailableError
 
@@ -34,7 +36,7 @@ class Recorded:
     """A process as the state file names it; ``started`` in seconds since the epoch."""
 
     name: str
-    pid: int
+    pid: Annotated[int, Field(gt=0, lt=2**31)]
     started: float
 
 
@@ -158,10 +160,10 @@ def read_state(var: Path) -> list[Recorded]:
     """Processes that the state file names and that still exist, or whose session does."""
     file = var / "platform.json"
     try:
-        recorded = [Recorded(**entry) for entry in json.loads(file.read_text())]
+        recorded = TypeAdapter(list[Recorded]).validate_json(file.read_bytes(), strict=True)
     except FileNotFoundError:
         return []
-    except (ValueError, TypeError):
+    except ValidationError:
         log.warning("%s cannot be read; nothing can be ended from it", file)
         return []
     sessions = _sessions()

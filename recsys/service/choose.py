@@ -72,7 +72,14 @@ def unplayed(catalogue: int, played: AbstractSet[int], draw: Callable[[int], int
 
 
 def explore(greedy: Candidates, epsilon: float, catalogue: int, played: AbstractSet[int], draw: Callable[[int], int]) -> Choice:
-    """With probability epsilon an unplayed track at random, else the greedy answer; the propensity covers both ways."""
+    """With probability epsilon an unplayed track at random, else the greedy answer; the propensity covers both ways.
+
+    Track 7 is answered greedily, or as one of the 8 unplayed tracks of a catalogue of 10:
+
+    >>> greedy = Candidates((7,), "dae")
+    >>> [explore(greedy, 0.5, 10, {3, 4}, request_hash(1, 5, session, 1, 4)) for session in (0, 4)]
+    [Choice(track=6, source='exploration', propensity=0.0625), Choice(track=7, source='dae', propensity=0.5625)]
+    """
     if epsilon <= 0.0:
         return pick(greedy, draw)
     if draw(1) < epsilon * 4294967296.0:

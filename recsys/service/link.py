@@ -7,14 +7,18 @@ and time-outs and nothing else. Everything outside the request path uses redis-p
 import asyncio
 import contextlib
 import logging
+import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import hiredis
+from redis.connection import SSLConnection, parse_url
 
 log = logging.getLogger(__name__)
+
+#: Seconds within which a command must be answered.
+TIMEOUT = 1.0
 
 
 class RedisDownError(Exception):
@@ -25,16 +29,16 @@ class RedisLink(asyncio.Protocol):
     """One connection that reopens itself.
 
     Args:
-        url: ``redis://[[user]:password@]host[:port][/db]`` or ``unix:///path.sock[?db=N]``.
+        url: ``redis://[[user]:password@]host[:port][/db]``, ``rediss://…[?ssl_ca_certs=PATH]`` over TLS, or
+            ``unix://[[user]:password@]/path.sock[?db=N]``; redis-py reads it, here as everywhere else.
         prelude: commands sent after each connect, such as loading the function library.
-        timeout: seconds within which a command must be answered.
     """
 
-    def __init__(self, url: str, prelude: Sequence[tuple[str, ...]] = (), timeout: float = 1.0) -> None:
-        parts = urlsplit(url)
-        self._parts = parts
+    def __init__(self, url: str, prelude: Sequence[tuple[str, ...]] = ()) -> None:
+        self._where: dict[str, Any] = dict(parse_url(url))
+        encrypted = self._where.get("connection_class") is SSLConnection
+        self._encryption = ssl.create_default_context(cafile=self._where.get("ssl_ca_certs")) if encrypted else None
         self._prelude = prelude
-        self._timeout = timeout
         self._reader = hiredis.Reader(replyError=RedisReplyError)
         self._waiting: deque[tuple[float, Callable[[Any], None]]] = deque()
         self._out: list[bytes] = []
@@ -101,14 +105,17 @@ class RedisLink(asyncio.Protocol):
 
     # asyncio.Protocol
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is open."""
         self._transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
+        """Hand each whole reply to the command that waits longest."""
         self._reader.feed(data)
         while (reply := self._reader.gets()) is not False:
             self._waiting.popleft()[1](reply)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Tell every command in flight, and let the connection be opened again."""
         self._ready = False
         self._transport = None
         waiting, self._waiting = self._waiting, deque()
@@ -118,19 +125,19 @@ class RedisLink(asyncio.Protocol):
         self._lost.set()
 
     async def _connect(self) -> None:
-        parts = self._parts
+        where = self._where
         self._reader = hiredis.Reader(replyError=RedisReplyError)
         self._lost.clear()
-        if parts.scheme == "unix":
-            connecting: Any = self._loop.create_unix_connection(lambda: self, parts.path)
+        if "path" in where:
+            connecting: Any = self._loop.create_unix_connection(lambda: self, where["path"])
         else:
-            connecting = self._loop.create_connection(lambda: self, parts.hostname or "127.0.0.1", parts.port or 6379)
+            host, port = where.get("host", "127.0.0.1"), where.get("port", 6379)
+            connecting = self._loop.create_connection(lambda: self, host, port, ssl=self._encryption)
         await asyncio.wait_for(connecting, 2)
         try:
-            if parts.password:
-                await self._early(("AUTH", unquote(parts.username or "default"), unquote(parts.password)))
-            database = parts.path.strip("/") if parts.scheme != "unix" else ""
-            await self._early(("SELECT", database or "0"))
+            if where.get("password"):
+                await self._early(("AUTH", where.get("username") or "default", where["password"]))
+            await self._early(("SELECT", str(where.get("db", 0))))
             for words in self._prelude:
                 await self._early(words)
         except RedisDownError:
@@ -141,7 +148,7 @@ class RedisLink(asyncio.Protocol):
 
     async def _early(self, words: tuple[str, ...]) -> None:
         try:
-            await asyncio.wait_for(self._ask(words), self._timeout)
+            await asyncio.wait_for(self._ask(words), TIMEOUT)
         except TimeoutError:
             raise RedisDownError("no answer") from None
 
@@ -151,8 +158,8 @@ class RedisLink(asyncio.Protocol):
                 with contextlib.suppress(OSError, RedisDownError, TimeoutError):
                     await self._connect()
                     log.info("connected to Redis")
-            elif self._waiting and self._loop.time() - self._waiting[0][0] > self._timeout:
-                log.warning("Redis did not answer within %.1f s; reconnecting", self._timeout)
+            elif self._waiting and self._loop.time() - self._waiting[0][0] > TIMEOUT:
+                log.warning("Redis did not answer within %.1f s; reconnecting", TIMEOUT)
                 self._transport.abort()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._lost.wait(), 0.2)

@@ -50,7 +50,6 @@ class HttpProtocol(asyncio.Protocol):
         self._busy = False
         self._closing = False
         self._hanging_up = False
-        self.active = asyncio.get_running_loop().time()
         self._head = False
         self._reset()
 
@@ -63,39 +62,42 @@ class HttpProtocol(asyncio.Protocol):
         self._header_size = 0
         self._refused: int | None = None
 
-    @property
-    def busy(self) -> bool:
-        """Whether a request is being answered."""
-        return self._busy
-
     # asyncio.Protocol
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected."""
         self._transport = cast(asyncio.Transport, transport)
         self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """The client is gone; an answer under way has nowhere to go."""
         self._connections.discard(self)
         self._transport = None
 
     def data_received(self, data: bytes) -> None:
+        """Parse what came; the parser calls the methods below."""
         if self._hanging_up:
             return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refuse(400, "this service speaks HTTP/1.1 only")
+            # The request is answered as any other; what may follow in another protocol is not read.
+            self._hanging_up = True
+            self.shutdown()
         except httptools.HttpParserError as error:
             self._refuse(400, f"not an HTTP/1.1 request: {error}")
 
     # httptools
     def on_message_begin(self) -> None:
+        """A request begins."""
         self._reset()
 
     def on_url(self, url: bytes) -> None:
+        """A piece of the target."""
         self._url += url
         self._count_header(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """A whole header."""
         self._count_header(len(name) + len(value))
         size = len(name)
         if size == 12 and name.lower() == b"x-recsys-run":
@@ -106,6 +108,7 @@ class HttpProtocol(asyncio.Protocol):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
+        """A piece of the body; one that grows too long is refused at once."""
         self._size += len(body)
         if self._size > self._app.max_body:
             self._refused = 413
@@ -114,6 +117,7 @@ class HttpProtocol(asyncio.Protocol):
         self._body.append(body)
 
     def on_message_complete(self) -> None:
+        """Answer the request, or queue it behind the one under way."""
         if self._refused is not None:
             return
         if not self._parser.should_keep_alive():
@@ -136,7 +140,6 @@ class HttpProtocol(asyncio.Protocol):
 
     def _start(self, request: Request) -> None:
         self._busy = True
-        self.active = asyncio.get_running_loop().time()
         self._head = request.method == b"HEAD"
         self._app.handle(request)
 

@@ -69,7 +69,12 @@ def parse_user(text: Any, users: Container[int]) -> int:
 
 
 def parse_event(data: dict[str, Any], last: bool, user: int, tracks: int) -> Event:
-    """Check the fields of a next or last event; the catalogue has ``tracks`` tracks."""
+    """Check the fields of a next or last event; the catalogue has ``tracks`` tracks.
+
+    >>> parse_event({"track": 3, "time": 1.5}, last=False, user=7, tracks=100)
+    Traceback (most recent call last):
+    recsys.service.requests.BadRequestError: time is 1.5: a number from 0 to 1
+    """
     track, played, key = data.get("track"), data.get("time"), data.get("event")
     if type(track) is not int or not 0 <= track < tracks:
         raise BadRequestError("track", track, f"an integer from 0 to {tracks - 1}")

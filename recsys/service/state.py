@@ -126,6 +126,13 @@ def candidates(arm: Arm | None, version: Version, listed: array, plays: Sequence
     return found or from_any(version.top, played, "top100") or Candidates((), "top100")
 
 
+def _specification(run: str, data: bytes) -> RunSpec:
+    try:
+        return RunSpec.from_json(json.loads(data))
+    except (CorruptDataError, ValueError) as error:
+        raise InvalidInputError(f"run id {run!r} cannot be served: {error}") from None
+
+
 def _lists(version: str) -> tuple[str, ...]:
     return tuple(keyspace.lists_key(version, b) for b in range(keyspace.BUCKETS))
 
@@ -183,7 +190,7 @@ class Catalogue:
             data = await self.link.call("GET", keyspace.run_key(run_base(run)))
             if data is None:
                 raise InvalidInputError(f"run id {run!r} is not registered; publish its version first")
-            spec = RunSpec.from_json(json.loads(data))
+            spec = _specification(run, data)
             version = await self._version(spec.version)
             arms = spec.experiment.arms if spec.experiment else ()
             arm_versions = [await self._version(arm.version or spec.version) for arm in arms]
@@ -207,7 +214,7 @@ class Catalogue:
                 raise InvalidInputError(f"version {name!r} is not in Redis; publish it again or restore the live version")
             try:
                 version = Version.named(name, tuple(keyspace.unpack(top)), keyspace.unpack(neighbours or b""), sessions or b"")
-            except CorruptDataError as error:
+            except (CorruptDataError, ValueError) as error:
                 raise InvalidInputError(f"version {name!r} cannot be served: {error}") from None
             self._versions[name] = version
             self._forget()

@@ -153,7 +153,6 @@ class Remote:
             for number in _SIGNALS:
                 loop.add_signal_handler(number, self._stop, number)
         self._channels = [Channel(self._endpoint, self._patience, self._on_answer, self._fail) for _ in range(self._count)]
-        self._number = {channel: i for i, channel in enumerate(self._channels)}
         self._turn()
         while not self._over.is_set():
             try:

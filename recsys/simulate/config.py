@@ -7,9 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from recsys.exceptions import InvalidInputError, WorldError
+from recsys.yaml_file import read_yaml
 
 
 @dataclass(frozen=True)
@@ -47,12 +46,7 @@ def read_env(path: Path) -> EnvConfig:
     Raises:
         WorldError: the file is missing, not YAML, or a value has the wrong type or range; names file, key and value.
     """
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise WorldError(f"{path} cannot be read ({error.strerror}); give an existing env.yml") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise WorldError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    data = read_yaml(path, "environment", WorldError) or {}
     tracks = _section(path, data, "track_catalog_config")
     users = _section(path, data, "user_catalog_config")
     remote = _section(path, data, "remote_recommender_config")
@@ -71,7 +65,11 @@ def read_env(path: Path) -> EnvConfig:
 
 
 def parameter_problem(name: str, value: Any) -> str | None:
-    """What is wrong with a listener's parameter, or None; integers for counts, finite numbers for the rest."""
+    """What is wrong with a listener's parameter, or None; integers for counts, finite numbers for the rest.
+
+    >>> parameter_problem("artist_discount_gamma", 1.2)
+    'it must be a number from 0 to 1'
+    """
     if name in ("interest_neighbours", "session_budget"):
         ok = type(value) is int and 1 <= value < 2**31
         return None if ok else "it must be an integer from 1"
@@ -95,7 +93,10 @@ def _file(path: Path, section: dict[str, Any], key: str) -> Path | None:
     if not isinstance(value, str):
         raise WorldError(f"{path}: {key} is {value!r}, not a path")
     beside = path.parent / value
-    return beside if beside.exists() else Path(value)
+    try:
+        return beside if beside.exists() else Path(value)
+    except (OSError, ValueError) as error:
+        raise WorldError(f"{path}: {key} is {value[:100]!r}, which can be no path: {error}") from None
 
 
 def _url(path: Path, remote: dict[str, Any]) -> str | None:

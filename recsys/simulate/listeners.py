@@ -99,10 +99,12 @@ def load_embeddings(path: Path, tracks: int) -> npt.NDArray[np.float32]:
         raise WorldError(f"{path} holds {what}; it must be one floating-point array [tracks, dims]")
     if len(array) != tracks:
         raise WorldError(f"{path} has {len(array)} rows, but there are {tracks} tracks; row i must be track i")
+    with np.errstate(over="ignore"):
+        array = np.ascontiguousarray(array, np.float32)
     finite = np.isfinite(array).all(axis=1)
     if not finite.all():
-        raise WorldError(f"{path}: row {int(np.argmin(finite))} has a value that is not a finite number")
-    return np.ascontiguousarray(array, np.float32)
+        raise WorldError(f"{path}: row {int(np.argmin(finite))} has a value that is not a finite number of 32 bits")
+    return array
 
 
 def first_track_cache(directory: Path) -> Path:

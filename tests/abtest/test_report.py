@@ -102,7 +102,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Storage, dict[st
     rows = records(DESIGN, users=600, sessions=2400, lift={"T1": 1.8, "L": 1.4})
     store = night(tmp_path_factory.mktemp("store"), rows)
     gate = {"passed": True, "reasons": ["Better than popularity."], "metrics": {"dae": {"ndcg_100": 0.41}}}
-    return store, build_report(store, NIGHT, Settings(), DESIGN, gate=gate, model={"epochs": 3}, names={"C": "neighbours"}), rows
+    return store, build_report(store, NIGHT, Settings(), DESIGN, gate=gate, model={"epochs": 3}), rows
 
 
 def test_report_of_a_better_candidate_promotes(finished) -> None:
@@ -132,7 +132,7 @@ def test_page_is_self_contained_and_readable(finished) -> None:
     text = (directory / "report.html").read_text()
     assert_self_contained(text)
     assert "Better: listeners stay" in text
-    assert "neighbours" in text
+    assert "contextual" in text
     for reason in document["decision"]["reasons"]:
         assert reason.split(":")[0] in text
     for name in PICTURES:
@@ -144,7 +144,7 @@ def test_same_logs_give_the_same_files_and_timings_stand_apart(finished, tmp_pat
     store, _, rows = finished
     slower = night(tmp_path, [{**row, "latency": row["latency"] * 3} for row in rows[::-1]])
     gate = {"passed": True, "reasons": ["Better than popularity."], "metrics": {"dae": {"ndcg_100": 0.41}}}
-    build_report(slower, NIGHT, Settings(), DESIGN, gate=gate, model={"epochs": 3}, names={"C": "neighbours"})
+    build_report(slower, NIGHT, Settings(), DESIGN, gate=gate, model={"epochs": 3})
     second = slower.local(f"reports/date={NIGHT}")
     first = store.local(f"reports/date={NIGHT}")
 

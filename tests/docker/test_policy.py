@@ -1,7 +1,9 @@
 """What the proxy of the Docker engine lets through and refuses: bodies as DockerOperator sends them, and crafted ones."""
 
+import contextlib
 import copy
 import json
+import random
 import sys
 from pathlib import Path
 from typing import Any
@@ -201,3 +203,31 @@ def test_whatever_is_added_is_refused_or_left_out(place: str, name: str, value: 
     except RefusedError:
         return
     assert made == container(BODY, ALLOWED)
+
+
+@given(seed=st.integers(0, 2**32))
+def test_a_spoiled_body_is_refused_or_makes_a_simulation_container(seed: int) -> None:
+    chance = random.Random(seed)
+    body = bytearray(json.dumps(BODY).encode())
+    for _ in range(chance.randint(1, 4)):
+        at = chance.randrange(len(body) + 1)
+        body[at : at + chance.randint(0, 3)] = bytes(chance.choices(b'{}[]",:-0.9eNa\x00\xff\n', k=chance.randint(0, 3)))
+    try:
+        forward = judge("POST", "/containers/create", bytes(body), ALLOWED)
+    except RefusedError:
+        return
+    made = json.loads(forward.body)
+    assert made["Image"] == "sim"
+    assert made["Cmd"][0] == "recsys.simulate"
+    assert made["Labels"][LABEL] == "night"
+    host = made["HostConfig"]
+    assert host["NetworkMode"] == "night_simulation"
+    assert 0 < host["Memory"] <= ALLOWED.memory
+    assert (host["CapDrop"], host["SecurityOpt"], host["PidsLimit"]) == (["ALL"], ["no-new-privileges"], 256)
+    assert all(mount == MOUNT for mount in host.get("Mounts", []))
+
+
+@given(method=st.sampled_from(["GET", "POST", "DELETE"]), target=st.text(max_size=30))
+def test_any_target_is_taken_or_refused(method: str, target: str) -> None:
+    with contextlib.suppress(RefusedError):
+        assert judge(method, target, b"", ALLOWED).target.startswith("/")

@@ -74,11 +74,11 @@ def test_console_reads_lines(world: Path) -> None:
     ("words", "code", "message"),
     [
         (["--world", "/nowhere"], 2, "simulate: world '/nowhere' is not a directory"),
-        (["--config", "/nowhere.yml"], 2, "simulate: /nowhere.yml cannot be read"),
+        (["--config", "/nowhere.yml"], 2, "simulate: environment /nowhere.yml cannot be read"),
         (["--episodes", "0"], 2, "simulate: episodes is 0"),
         (["--recommender", "dummy", "--shards", "2", "--shard", "2"], 2, "simulate: shard is 2"),
         (["--token-env", "NOT_THERE"], 2, "environment variable NOT_THERE"),
-        (["--service-url", "ftp://x"], 2, "service URL 'ftp://x'"),
+        (["--service-url", "ftp://x"], 2, "setting service_url (RECSYS_SERVICE_URL) is 'ftp://x'"),
     ],
 )
 def test_errors_are_one_line(world: Path, words: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,76 @@
+"""Imports inside ``recsys`` point one way, and never round in a circle; docs/architecture.md says which way."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+#: From the bottom up: a module imports from its own layer and from those before it. What is named in none is a step, the top.
+LAYERS = [
+    ["exceptions", "evaluate", "names", "sieve", "staging"],
+    ["schemas", "settings", "yaml_file", "manifest", "log_date"],
+    ["catalog", "experiments", "keyspace", "storage", "webhdfs"],
+    ["interactions", "models", "plays", "ranking", "session_lists"],
+]
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): ast.parse(path.read_text()) for path in sorted((ROOT / "recsys").rglob("*.py"))}
+
+
+def imports(tree: ast.AST, everywhere: bool) -> set[str]:
+    """Names of the modules that are imported when the module is, or ``everywhere``: inside functions too. Types do not count."""
+    found: set[str] = set()
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            found.update(name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports are absolute"
+            parts = {f"{node.module}.{name.name}" for name in node.names} & MODULES.keys()
+            found |= parts or {str(node.module)}
+        elif everywhere or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            found |= imports(node, everywhere)
+    return found
+
+
+def layer(module: str) -> int:
+    return next((i for i, names in enumerate(LAYERS) if part(module) in names), len(LAYERS))
+
+
+def part(module: str) -> str:
+    """What a module belongs to below ``recsys``: its package, or its own name."""
+    return module.split(".")[1] if module.startswith("recsys.") else ""
+
+
+#: Who imports what, wherever in the module.
+EDGES = [(module, wanted) for module, tree in MODULES.items() for wanted in sorted(imports(tree, everywhere=True))]
+
+
+def test_layers_name_modules() -> None:
+    assert {name for names in LAYERS for name in names} <= {part(module) for module in MODULES}
+
+
+def test_imports_point_down() -> None:
+    assert [edge for edge in EDGES if layer(edge[1]) > layer(edge[0]) and part(edge[1])] == []
+    assert [edge for edge in EDGES if part(edge[1]) == "cli" != part(edge[0])] == []
+
+
+def test_service_and_simulator_know_each_other_over_http_alone() -> None:
+    assert [edge for edge in EDGES if {part(edge[0]), part(edge[1])} == {"service", "simulate"}] == []
+
+
+def test_the_package_imports_nothing_that_is_built_on_it() -> None:
+    above = ("airflow", "dags", "plugins", "tests", "benchmarks")
+    assert [edge for edge in EDGES if edge[1].split(".")[0] in above] == []
+
+
+def test_no_import_goes_round_in_a_circle() -> None:
+    graph = {module: imports(tree, everywhere=False) & MODULES.keys() - {module} for module, tree in MODULES.items()}
+    TopologicalSorter(graph).prepare()
