@@ -49,7 +49,7 @@ test: lint ## Lint, then every test on real components
 
 drill: setup ## Try every fault on real components, and write the table of them to var/drill.md
 	@tests/system_packages.sh
-	$(BIN)/python -m pytest --drill var/drill.md $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --drill=var/drill.md $(PYTEST_ARGS)
 
 lint: setup ## Check style and types
 	$(BIN)/ruff check .
