@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import requests
 
-from benchmarks import processes
+from benchmarks import growth, processes
 from benchmarks.__main__ import ALTERNATIVES, MEASURES, main
 from benchmarks.alternatives import measures, offline
 from benchmarks.alternatives.client import Aiohttp
@@ -227,3 +228,20 @@ def test_the_reference_autoencoder_learns(tmp_path: Path) -> None:
     autoencoder.recommend(training.model, history, np.arange(64), tmp_path / "lists.json", 5)
     lists = [json.loads(line) for line in (tmp_path / "lists.json").read_text().splitlines()]
     assert lists[0]["tracks"] == np.argsort(-scores[0])[:5].tolist()
+
+
+def test_a_step_that_grows_beyond_its_bounds_is_stopped_and_told(tmp_path: Path) -> None:
+    size = growth.Size(tracks=300, users=20, sessions=10)
+    environment = {**os.environ, "RECSYS_VAR": str(tmp_path), "RECSYS_WORLD": str(tmp_path / "world")}
+    done = growth.bounded("world", size, environment, growth.Bounds(8, 120))
+    assert not isinstance(done, str)
+    assert 0 < done[1] < 8
+    assert (tmp_path / "world" / "users.json").exists()
+    slow = growth.bounded("traffic", size, environment, growth.Bounds(8, 0.1))
+    large = growth.bounded("traffic", size, environment, growth.Bounds(0.01, 120))
+    assert (slow, large) == ("stopped: more than 0.1 s", "stopped: more than 0.01 GiB")
+    failed = growth.bounded("collect", size, {**environment, "RECSYS_REDIS_URL": "redis://127.0.0.1:9/0"}, growth.Bounds(8, 120))
+    assert "does not answer" in failed
+    told = growth.table({"usual": {"world": done}, "users x10": {"world": done, "collect": large}})
+    assert told.splitlines()[-1].startswith("users x10 ends at collect (stopped: more than 0.01 GiB); what takes over: Spark")
+    assert "| collect | – | ends here |" in told
