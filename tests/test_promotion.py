@@ -1,10 +1,10 @@
-"""Publisher and promotion, killed at any step: what serves listeners is never half of anything, and the rerun completes it."""
+"""Publishing and promotion: killed at any step, they leave nothing by halves, and the rerun completes it; what a hold leaves."""
 
 import itertools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,8 @@ class Killed(BaseException):
     """Nobody catches it, as nobody catches SIGKILL."""
 
 
-def content() -> publish.Content:
-    lists = {user: keyspace.pack(range(user, user + 50)) for user in range(400)}
+def content(shift: int = 0) -> publish.Content:
+    lists = {user: keyspace.pack(range(user + shift, user + shift + 50)) for user in range(400)}
     return publish.Content(lists, keyspace.pack(range(100)), keyspace.pack(range(2000)), b"sessions")
 
 
@@ -142,3 +142,11 @@ def test_a_promotion_killed_between_its_steps_is_completed_by_a_rerun(settings: 
         assert [(entry.action, entry.to) for entry in live.audit(client)] == [("promote", ready)]
         assert store.read_json(live.COPY, "live.json")["pointer"]["version"] == ready
         assert client.get(keyspace.lease_key(str(DAY))) is None
+
+
+def test_nights_that_hold_do_not_fill_redis(settings: Settings, ready: str) -> None:
+    client = keyspace.connect(settings)
+    older = [publish.publish_version(client, content(shift), DAY - timedelta(days=shift)) for shift in range(1, 7)]
+    assert nightly.promote(settings, DAY, run="night", version=ready, promote=False)["verdict"] == "held"
+    left = sorted(version.decode() for version in client.smembers(keyspace.VERSIONS))
+    assert left == sorted([*older[:3], ready])
