@@ -1,7 +1,7 @@
 """``python -m benchmarks.growth``: what each step of a night costs, and with ten times the users, tracks or sessions.
 
-Every step runs in processes of its own; the table tells its seconds and the GiB that they held together at the most, sampled
-ten times a second. A step that fails, or is stopped because it takes too long or too much memory, ends its column, and the last lines
+Every step runs in processes of its own; the table tells its seconds and the GiB that they held together at the most, sampled ten
+times a second. A step that fails, or is stopped because it takes too long or too much memory, ends its column, and the last lines
 say what takes over there. Valkey and the service run beside, and are not counted.
 """
 
