@@ -58,7 +58,7 @@ system-packages:
 	@tests/system_packages.sh
 
 drill: setup system-packages ## Try every fault on real components, and write the table of them to var/drill.md
-	$(BIN)/python -m pytest --drill var/drill.md $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --drill=var/drill.md $(PYTEST_ARGS)
 
 lint: setup ## Check style and types
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""``python -m benchmarks [NAME …] [--quick] [--json PATH] [--world DIR]``: measures in, a table and JSON out."""
+"""``python -m benchmarks [NAME …|alternatives] [--quick] [--json PATH] [--world DIR]``: measures in, a table and JSON out."""
 
 import os
 
@@ -9,6 +9,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -31,11 +32,13 @@ MEASURES = {
     "epoch": "training",
     "train": "training",
 }
+#: Ours against what an engineer would write with well-known libraries: not in a run of all, but under one name of their own.
+ALTERNATIVES = ("service_fastapi", "client_aiohttp", "recommend_dense", "collect_duckdb")
 
 
 def run(name: str, bench: Bench) -> Result:
     """Run one measure."""
-    module = import_module(f"benchmarks.{MEASURES[name]}")
+    module = import_module(f"benchmarks.{MEASURES.get(name, 'alternatives.measures')}")
     result: Result = getattr(module, f"measure_{name}")(bench)
     return result
 
@@ -46,23 +49,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     results: list[Result] = []
     try:
-        for name in arguments.names or MEASURES:
+        for name in _expanded(arguments.names):
             with surroundings(arguments.world, arguments.quick) as bench:
                 results.append(run(name, bench))
-            print(table(results[-1:]), flush=True)
+            print(table(results[-1:], _other(name)), flush=True)
             if arguments.json:
                 write_json(arguments.json, results)
     except RecsysError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return error.exit_code
-    if len(results) > 1:
-        print("\n" + table([Result(r.name, r.unit, r.ours, r.reference, r.ratio) for r in results]))
+    for other in ("reference", "alternative"):
+        short = [replace(result, detail={}) for result in results if _other(result.name) == other]
+        if len(results) > 1 and short:
+            print("\n" + table(short, other))
     return 0
+
+
+def _expanded(names: Sequence[str]) -> list[str]:
+    return [each for name in names or MEASURES for each in (ALTERNATIVES if name == "alternatives" else (name,))]
+
+
+def _other(name: str) -> str:
+    """What the other side of a measure is called."""
+    return "alternative" if name in ALTERNATIVES else "reference"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m benchmarks", description="Measure Nightshift against the reference.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"measures; all without one: {', '.join(MEASURES)}", type=_name)
+    known = f"measures; all without one: {', '.join(MEASURES)}; or alternatives: {', '.join(ALTERNATIVES)}"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=known, type=_name)
     parser.add_argument("--quick", action="store_true", help="end within 45 seconds a measure")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the results here")
     parser.add_argument("--world", type=Path, metavar="DIR", help="world directory; default RECSYS_WORLD, or a generated one")
@@ -70,8 +85,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _name(text: str) -> str:
-    if text not in MEASURES:
-        raise argparse.ArgumentTypeError(f"{text!r} is no measure; there are {', '.join(MEASURES)}")
+    known = (*MEASURES, *ALTERNATIVES, "alternatives")
+    if text not in known:
+        raise argparse.ArgumentTypeError(f"{text!r} is no measure; there are {', '.join(known)}")
     return text
 
 

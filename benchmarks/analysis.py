@@ -14,6 +14,7 @@ from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 
+from benchmarks.alternatives import offline
 from benchmarks.content import DAY
 from benchmarks.measure import Bench, Result, less_is_better, median
 from benchmarks.processes import ROOT
@@ -29,12 +30,12 @@ ROWS, QUICK_ROWS = 1_000_000, 300_000
 
 def measure_collect(bench: Bench) -> Result:
     """Seconds from raw log rows to interactions and sessions."""
-    return _measure(bench, "collect", "logs")
+    return compare(bench, "collect", "logs")
 
 
 def measure_abtest(bench: Bench) -> Result:
     """Seconds from raw log rows to the finished analysis; the detail also tells ours with report, pictures and page."""
-    return _measure(bench, "abtest", "experiments", beyond="abtest_report")
+    return compare(bench, "abtest", "experiments", beyond="abtest_report")
 
 
 def measure_collect_memory(bench: Bench) -> Result:
@@ -53,7 +54,8 @@ def measure_collect_memory(bench: Bench) -> Result:
     return less_is_better("collect_memory", "GiB", ours, two, detail)
 
 
-def _measure(bench: Bench, name: str, prefix: str, beyond: str = "") -> Result:
+def compare(bench: Bench, name: str, prefix: str, *, other: str = "", beyond: str = "") -> Result:
+    """Run the step ``name`` and its other side on the same rows, which stand below ``prefix``; ``beyond``: one more of ours."""
     rows = QUICK_ROWS if bench.quick else ROWS
     files = log_rows(bench, rows)
     store = bench.scratch / "storage"
@@ -68,10 +70,11 @@ def _measure(bench: Bench, name: str, prefix: str, beyond: str = "") -> Result:
         ours.append(_run(name, str(copy)))
     out = bench.scratch / "reference"
     out.mkdir()
-    reference = _run(f"reference_{name}", str(files / "original.json"), str(out))
+    reference = _run(other or f"reference_{name}", str(files), str(out))
     detail = {
         "rows": rows, "ours_s": [round(step, 3) for step, _, _ in ours],
-        "ours_process_s": round(median([whole for _, whole, _ in ours]), 3), "reference_process_s": round(reference[1], 3),
+        "ours_process_s": round(median([whole for _, whole, _ in ours]), 3),
+        f"{'alternative' if other else 'reference'}_process_s": round(reference[1], 3),
     }  # fmt: skip
     if beyond:
         detail[f"ours_{beyond}_s"] = round(_run(beyond, str(copy))[0], 3)
@@ -88,22 +91,24 @@ def _run(*words: str) -> tuple[float, float, float]:
 
 def _step(name: str, *words: str) -> float:
     """Run one side of a measure in this process; its seconds without loading libraries."""
-    reference = name.startswith("reference_")
+    other = name.startswith(("reference_", "duckdb_"))
     for library in (
-        ("pandas", "scipy.stats")
-        if reference
+        ("pandas", "scipy.stats", "duckdb")
+        if other
         else ("ibis", "duckdb", "pandas", "pyarrow", "scipy.stats", "matplotlib.pyplot", "tea_tasting", "jinja2")
     ):
         import_module(library)
-    if not reference:
+    if not other:
         ibis = import_module("ibis")
         ibis.duckdb.connect().disconnect()
-    store = None if reference else Storage(f"file://{words[0]}")
+    store = None if other else Storage(f"file://{words[0]}")
     began = time.perf_counter()
     if name == "reference_collect":
-        pipeline.collect(Path(words[0]), Path(words[1]))
+        pipeline.collect(Path(words[0]) / "original.json", Path(words[1]))
     elif name == "reference_abtest":
-        pipeline.analyse(Path(words[0]), DESIGN.name, "C", Path(words[1]))
+        pipeline.analyse(Path(words[0]) / "original.json", DESIGN.name, "C", Path(words[1]))
+    elif name == "duckdb_collect":
+        offline.collect(Path(words[0]) / "ours", Path(words[1]))
     elif name == "collect":
         collect_interactions(store, DAY, load_settings(storage=store.url, window=int(words[1]) if words[1:] else 2))
     elif name == "abtest":

@@ -76,9 +76,9 @@ def write_json(path: Path, results: Sequence[Result]) -> None:
     path.write_text(json.dumps(rows[0] if len(rows) == 1 else rows, indent=1) + "\n")
 
 
-def table(results: Sequence[Result]) -> str:
-    """Results as a table, details below each line."""
-    lines = [f"{'measure':<18}{'unit':<22}{'ours':>12}{'reference':>12}{'ratio':>10}"]
+def table(results: Sequence[Result], other: str = "reference") -> str:
+    """Results as a table, details below each line; ``other`` heads the other side's column."""
+    lines = [f"{'measure':<18}{'unit':<22}{'ours':>12}{other:>12}{'ratio':>10}"]
     for r in results:
         lines.append(f"{r.name:<18}{r.unit:<22}{r.ours:>12,.5g}{r.reference:>12,.5g}{r.ratio:>10,.4g}")
         lines += [f"    {key}: {_shown(value)}" for key, value in r.detail.items()]

@@ -76,7 +76,7 @@ def nightshift(scratch: Path, world: Path, redis_url: str) -> Iterator[tuple[str
         "RECSYS_SERVICE_LOGS": tempfile.mkdtemp(prefix="logs-", dir=scratch),
     }
     words = [sys.executable, "-m", "recsys.cli", "serve", "--port", str(port)]
-    with _service(words, environment, scratch / "nightshift.log", f"http://{HOST}:{port}", "/readyz") as started:
+    with service_process(words, environment, scratch / "nightshift.log", f"http://{HOST}:{port}", "/readyz") as started:
         yield started
 
 
@@ -86,14 +86,15 @@ def reference_service(scratch: Path, files: Path, redis_port: int) -> Iterator[t
     port = free_port()
     words = [sys.executable, "-m", "benchmarks.reference.service", "--port", str(port), "--redis-port", str(redis_port)]
     words += ["--files", str(files), "--log", str(scratch / f"reference-{port}.json")]
-    with _service(words, {}, scratch / "reference.log", f"http://{HOST}:{port}", "/") as started:
+    with service_process(words, {}, scratch / "reference.log", f"http://{HOST}:{port}", "/") as started:
         yield started
 
 
 @contextmanager
-def _service(
+def service_process(
     words: Sequence[str], environment: Mapping[str, str], output: Path, url: str, ready: str
 ) -> Iterator[tuple[str, float]]:
+    """A service as a process that lasts as long as the block; gives its URL and the seconds until ``ready`` answered."""
     started = time.perf_counter()
     with running(words, environment, output) as process:
         _wait(process, lambda: _answers_get(url + ready), 60, output)

@@ -142,7 +142,7 @@ def measure_recommend(bench: Bench) -> Result:
     users, tracks = catalog.load_users(bench.world), catalog.load_tracks(bench.world).size
     history = random_history(len(users), tracks, POSITIVES)
     store = Storage(f"file://{bench.scratch / 'storage'}")
-    _publish_inputs(store, history, users, bench.scratch / "work")
+    publish_inputs(store, history, users, bench.scratch / "work")
     began = time.perf_counter()
     recommend(store, DAY, bench.world, load_settings(storage=store.url))
     ours = time.perf_counter() - began
@@ -155,7 +155,7 @@ def measure_recommend(bench: Bench) -> Result:
     return less_is_better("recommend", "seconds", ours, reference, detail)
 
 
-def _publish_inputs(store: Storage, history: Any, users: np.ndarray, work: Path) -> None:
+def publish_inputs(store: Storage, history: Any, users: np.ndarray, work: Path) -> None:
     """Interactions and models of one night; how well the model is trained does not matter here."""
     row = np.repeat(np.arange(history.shape[0]), np.diff(history.indptr))
     day = DAY - timedelta(days=1)

@@ -24,7 +24,7 @@ Moves or holds the version that serves listeners, once, because a person says so
 ### Triage
 A failed `change` has changed nothing: its message says why (blocked, held, nothing to go back to, version not in Redis).
 
-Owner: recommendations.
+Owner: recommendations. More: docs/runbook.md.
 """
 
 

@@ -30,7 +30,7 @@ The log date is the Param `log_date`, else the begin of the data interval, else 
 | simulate | the service is away or answers nonsense: read the service's log, then clear the task |
 | upload_logs | counts differ between listeners and logs: clear `simulate` and everything after it |
 
-Owner: recommendations.
+Owner: recommendations. More: docs/runbook.md.
 """
 
 

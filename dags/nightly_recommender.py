@@ -53,7 +53,7 @@ are skipped, the report says why). `recsys nights` lists them, `recsys verify --
 | upload_logs | counts differ between listeners and logs: clear `simulate` and everything after it |
 | abtest_report, promote_or_hold | safe to clear at any time |
 
-Owner: recommendations.
+Owner: recommendations. More: docs/runbook.md.
 """
 
 
@@ -115,7 +115,8 @@ def evaluate_gate() -> bool:
     outcome = nightly.gate(settings, log_date)
     if not outcome["passed"]:
         nightly.refuse(settings, log_date, run=run_context.run_id())
-        tell(f"the gate refused the candidate of {log_date}", " ".join(outcome["reasons"]))
+        reasons = [*outcome["reasons"], "See docs/runbook.md#the-gate-refused-a-candidate."]
+        tell(f"the gate refused the candidate of {log_date}", " ".join(reasons))
     return bool(outcome["passed"])
 
 
@@ -159,7 +160,8 @@ def promote_or_hold(planned: list[dict[str, Any]]) -> dict[str, Any]:
         promote=run_context.promote(), backfill=run_context.is_backfill(),
     )  # fmt: skip
     if verdict["verdict"] == "held" and not run_context.is_backfill():
-        tell(f"the candidate of {log_date} is held", " ".join(verdict["reasons"]))
+        reasons = [*verdict["reasons"], "See docs/runbook.md#a-candidate-is-held."]
+        tell(f"the candidate of {log_date} is held", " ".join(reasons))
     return verdict
 
 

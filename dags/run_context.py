@@ -42,12 +42,14 @@ DEFAULT_ARGS: dict[str, Any] = {
 }
 
 
-FAILED = NightNotifier("a run failed", "Open its failed task; the DAG's documentation says what to do.")
+FAILED = NightNotifier(
+    "a run failed", "Open its failed task; the DAG's documentation says what to do. See docs/runbook.md#a-run-failed."
+)
 
 
 def deadline(hours: float) -> DeadlineAlert:
     """Tell when a run has not ended so many hours after it was queued."""
-    text = f"It has not ended within {hours:g} hours."
+    text = f"It has not ended within {hours:g} hours. See docs/runbook.md#a-run-is-late."
     return DeadlineAlert(
         reference=DeadlineReference.DAGRUN_QUEUED_AT,
         interval=timedelta(hours=hours),

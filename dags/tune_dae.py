@@ -22,7 +22,7 @@ A trial that has ended is not trained again; one that was killed goes on from it
 | trial | no interactions of this date: run its night first; out of memory: smaller `layers` or `batch`, clear the task |
 | leaderboard | no trial has ended: clear the failed trials |
 
-Owner: recommendations.
+Owner: recommendations. More: docs/runbook.md.
 """
 
 

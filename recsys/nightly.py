@@ -174,6 +174,9 @@ def promote(
     finish_report(store, log_date, verdict)
     if moved:
         live.save(client, store)
+    else:
+        # A promotion does it itself; after nights that hold, versions would pile up in Redis.
+        publish.collect_garbage(client)
     publish.drop_lease(client, log_date, run)
     return verdict
 

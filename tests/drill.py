@@ -30,7 +30,7 @@ class _Table:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._faults: dict[str, tuple[str, ...]] = {}
-        self._passed: defaultdict[tuple[str, ...], list[bool]] = defaultdict(list)
+        self._ended: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         marked = {item.nodeid: mark.args for item in items if (mark := item.get_closest_marker("drill"))}
@@ -40,14 +40,21 @@ class _Table:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" or not report.passed:
-            self._passed[self._faults[report.nodeid]].append(report.passed)
+            self._ended[self._faults[report.nodeid]].append(report.outcome)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         rows = [
-            f"| {' | '.join(fault)} | {'nothing' if all(passed) else '**not as it must be**'} | {sum(passed)} of {len(passed)} |"
-            for fault, passed in sorted(self._passed.items())
+            f"| {' | '.join(fault)} | {_lost(ended)} | {ended.count('passed')} of {len(ended)} |"
+            for fault, ended in sorted(self._ended.items())
         ]
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text("\n".join([HEAD, *rows, ""]))
         terminalreporter.write_line("\n".join(["", HEAD, *rows]))
         terminalreporter.write_line(f"written to {self._path}")
+
+
+def _lost(ended: list[str]) -> str:
+    """What the tests of one fault have shown; a skipped one shows nothing."""
+    if "failed" in ended:
+        return "**not as it must be**"
+    return "nothing" if "passed" in ended else "not tried here"

@@ -2,25 +2,34 @@
 
 import itertools
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import requests
 
-from benchmarks import processes
-from benchmarks.__main__ import MEASURES, main
-from benchmarks.content import open_run, prepare
+from benchmarks import growth, processes
+from benchmarks.__main__ import ALTERNATIVES, MEASURES, main
+from benchmarks.alternatives import measures, offline
+from benchmarks.alternatives.client import Aiohttp
+from benchmarks.content import DAY, open_run, prepare
 from benchmarks.histories import explored_history, random_history, split
 from benchmarks.load import drive
 from benchmarks.measure import Bench, less_is_better, milliseconds, more_is_better, surroundings, write_json
 from benchmarks.reference import autoencoder, pipeline, simulator
 from benchmarks.rows import DESIGN, log_rows
 from recsys.abtest.sessions import read_log
+from recsys.collect import collect_interactions
 from recsys.exceptions import InvalidInputError
+from recsys.models.dae import WEIGHTS, Dae
+from recsys.settings import load_settings
 from recsys.simulate.listeners import load_listeners
 from recsys.simulate.recommenders import DummyRecommender
-from recsys.simulate.run import run_in_process
+from recsys.simulate.run import run_in_process, run_shard
+from recsys.storage import Storage
 from recsys.world import generate
 
 
@@ -58,7 +67,8 @@ def test_an_unknown_measure_is_refused_with_the_names_there_are(capsys: pytest.C
     with pytest.raises(SystemExit):
         main(["speed"])
     error = capsys.readouterr().err
-    assert all(name in error for name in MEASURES)
+    assert all(name in error for name in (*MEASURES, *ALTERNATIVES))
+    assert all(callable(getattr(measures, f"measure_{name}")) for name in ALTERNATIVES)
 
 
 def test_a_directory_without_a_world_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,6 +125,66 @@ def test_the_load_generator_drives_our_service(bench: Bench) -> None:
     assert len(lines) == len(load.durations)
 
 
+@pytest.mark.real
+def test_the_alternative_service_never_repeats_and_forgets_after_last(bench: Bench) -> None:
+    files = prepare(bench)
+    lists = [json.loads(line) for line in (files / "recommendations.json").read_text().splitlines()]
+    with processes.valkey(bench.scratch) as redis_url, measures.fastapi_service(bench.scratch, files, redis_url) as (url, _):
+        for user in (0, 1, 2, 3):
+            for _ in range(2):
+                track, played = 599, []
+                for _ in range(30):
+                    track = requests.post(f"{url}/next/{user}", json={"track": track, "time": 0.5}, timeout=5).json()["track"]
+                    played.append(track)
+                assert len(set(played)) == 30
+                if DESIGN.arm_of(user).name == "T1":
+                    assert played == [t for t in lists[user]["tracks"] if t != 599][:30]
+                assert requests.post(f"{url}/last/{user}", json={"track": track, "time": 0.5}, timeout=5).json() == {"user": user}
+        assert requests.post(f"{url}/next/1", json={"track": 1, "time": 2}, timeout=5).status_code == 422
+        assert drive(url, 4, 0.5, 80, 600).errors == 0
+    (log,) = bench.scratch.glob("fastapi-*.jsonl")
+    assert [json.loads(line)["message"] for line in log.read_text().splitlines()[:31]] == ["next"] * 30 + ["last"]
+
+
+@pytest.mark.real
+def test_the_alternative_client_plays_the_same_sessions(bench: Bench) -> None:
+    with processes.valkey(bench.scratch) as redis_url:
+        run = open_run(bench, prepare(bench), redis_url)
+        with processes.nightshift(bench.scratch, bench.world, redis_url) as (url, _):
+            asking = Aiohttp(url, f"{run}-other", 8)
+            theirs = run_in_process(load_listeners(bench.world), asking, episodes=60, seed=3, slots=8, progress=False)
+            asking.close()
+            ours = run_shard(bench.world, url, episodes=60, seed=3, run=f"{run}-ours", progress=False)
+    assert (ours.next, ours.last, ours.mean_time) == (theirs.next, theirs.last, theirs.mean_time)
+
+
+def test_plain_sql_collects_what_collection_does(bench: Bench, tmp_path: Path) -> None:
+    files = log_rows(bench, 4000)
+    (tmp_path / "out").mkdir()
+    offline.collect(files / "ours", tmp_path / "out")
+    store = Storage(f"file://{tmp_path / 'storage'}")
+    with store.stage(f"logs/date={DAY}") as staging:
+        shutil.copy(files / "ours" / "0-bench.jsonl", staging)
+    collect_interactions(store, DAY, load_settings(storage=store.url))
+    ours = store.local(f"interactions/date={DAY}")
+    for name, columns in {
+        "interactions": ["user", "track"], "sessions": ["user", "run", "session", "steps", "time", "first_track"],
+        "plays": ["user", "run", "session", "step", "track", "recommendation", "propensity"],
+    }.items():  # fmt: skip
+        theirs = pq.read_table(tmp_path / "out" / f"{name}.parquet", columns=columns).to_pylist()
+        assert theirs == pq.read_table(ours / f"{name}.parquet", columns=columns).to_pylist(), name
+
+
+def test_dense_scores_give_the_models_own_lists(tmp_path: Path) -> None:
+    history = random_history(120, 300, 40)
+    model = Dae(layers=(16,), epochs=1)
+    model.fit(history, seed=1, work=tmp_path / "work")
+    model.save(tmp_path)
+    found = offline.dense_lists(tmp_path / WEIGHTS, history, np.arange(120), tmp_path / "lists.json", 10)
+    assert (found == model.best(history, 10)[0]).mean() > 0.99
+    assert len((tmp_path / "lists.json").read_text().splitlines()) == 120
+
+
 def test_both_sides_read_the_same_sessions_from_the_rows(bench: Bench, tmp_path: Path) -> None:
     files = log_rows(bench, 4000)
     rows = pipeline.read_rows(files / "original.json")
@@ -158,3 +228,20 @@ def test_the_reference_autoencoder_learns(tmp_path: Path) -> None:
     autoencoder.recommend(training.model, history, np.arange(64), tmp_path / "lists.json", 5)
     lists = [json.loads(line) for line in (tmp_path / "lists.json").read_text().splitlines()]
     assert lists[0]["tracks"] == np.argsort(-scores[0])[:5].tolist()
+
+
+def test_a_step_that_grows_beyond_its_bounds_is_stopped_and_told(tmp_path: Path) -> None:
+    size = growth.Size(tracks=300, users=20, sessions=10)
+    environment = {**os.environ, "RECSYS_VAR": str(tmp_path), "RECSYS_WORLD": str(tmp_path / "world")}
+    done = growth.bounded("world", size, environment, growth.Bounds(8, 120))
+    assert not isinstance(done, str)
+    assert 0 < done[1] < 8
+    assert (tmp_path / "world" / "users.json").exists()
+    slow = growth.bounded("traffic", size, environment, growth.Bounds(8, 0.1))
+    large = growth.bounded("traffic", size, environment, growth.Bounds(0.01, 120))
+    assert (slow, large) == ("stopped: more than 0.1 s", "stopped: more than 0.01 GiB")
+    failed = growth.bounded("collect", size, {**environment, "RECSYS_REDIS_URL": "redis://127.0.0.1:9/0"}, growth.Bounds(8, 120))
+    assert "does not answer" in failed
+    told = growth.table({"usual": {"world": done}, "users x10": {"world": done, "collect": large}})
+    assert told.splitlines()[-1].startswith("users x10 ends at collect (stopped: more than 0.01 GiB); what takes over: Spark")
+    assert "| collect | – | ends here |" in told

@@ -100,11 +100,13 @@ def test_logs_without_a_valid_record_are_an_error(tmp_path: Path) -> None:
     assert not store.is_complete(f"interactions/date={DAY}")
 
 
+@pytest.mark.drill("logs", "they hold two tries of a shard", "each event counts once")
 def test_two_tries_of_a_shard_count_once(store: Storage) -> None:
     publish(store, "2026-01-05", record(1, 0, 5, 1.0) + record(1, 0, 5, 1.0, run="traffic.0.b"))
     assert collect_interactions(store, DAY, SETTINGS)["repeated"] == 1
 
 
+@pytest.mark.drill("logs", "a few malformed lines", "they go to quarantine, each with its reason")
 def test_malformed_lines_go_to_quarantine_with_their_reason(store: Storage) -> None:
     publish(store, str(DAY), record(1, 0, 5, 1.0) + record(3, 0, 1, 1.5) + "{]\n" + record(3, 0, 1, 1.0)[:-1])
     counts = collect_interactions(store, DAY, SETTINGS)
@@ -121,6 +123,7 @@ def test_malformed_lines_go_to_quarantine_with_their_reason(store: Storage) -> N
     assert not store.is_complete(name)
 
 
+@pytest.mark.drill("logs", "too many malformed lines", "collection fails and counts each reason")
 def test_too_many_malformed_lines_are_an_error_that_counts_them(store: Storage) -> None:
     good = "".join(record(1, step, 5, 1.0) for step in range(98))
     publish(store, str(DAY), good + "{]\n" * 2 + record(3, 0, 1, 1.0)[:-1])

@@ -82,6 +82,7 @@ def settings_for(tmp_path: Path, **more: Any) -> Settings:
     return load_settings(var=tmp_path / "var", world=write_world(tmp_path / "world"), **more)
 
 
+@pytest.mark.drill("model", "its scores are broken", "the gate refuses and says how")
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
@@ -102,6 +103,7 @@ def test_broken_scores_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert store.read_json(f"gates/date={DAY}", "gate.json") == json.loads(json.dumps(outcome))
 
 
+@pytest.mark.drill("logs", "more malformed lines than the gate allows", "the gate refuses and says so")
 def test_malformed_logs_are_refused(tmp_path: Path) -> None:
     settings = settings_for(tmp_path, model="popularity")
     store = Storage(settings.storage_url)

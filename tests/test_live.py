@@ -97,6 +97,7 @@ def test_a_person_may_go_back_to_an_older_date(client: redis.Redis, store: Stora
     assert publish.live(client).previous == second
 
 
+@pytest.mark.drill("Redis", "all its data lost", "restore-live brings back the pointer, its lists and what was held")
 @pytest.mark.parametrize("copied", [True, False])
 def test_what_is_live_comes_back_from_files(client: redis.Redis, store: Storage, copied: bool) -> None:
     first, second = promoted(client, store, DAYS[:2])

@@ -43,6 +43,7 @@ def test_shards_are_published_together_and_cleaned_up(directory: Path, store: St
     assert not any(directory.iterdir())
 
 
+@pytest.mark.drill("service's log", "a line is torn, another repeated", "both are counted; the repeated event counts once")
 def test_repeated_and_torn_lines_are_counted(directory: Path, store: Storage) -> None:
     with (directory / "base.0.a" / "v.jsonl").open("wb") as file:
         file.write(record(0, 0) + b"{]\n" + record(0, 9)[:-5])
@@ -51,6 +52,7 @@ def test_repeated_and_torn_lines_are_counted(directory: Path, store: Storage) ->
     assert (directory / "base.0.a").exists()
 
 
+@pytest.mark.drill("service's log", "an answered event is missing from it", "nothing is uploaded; the error counts them")
 def test_a_log_without_the_answered_events_is_not_uploaded(
     directory: Path, store: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,6 +64,7 @@ def test_a_log_without_the_answered_events_is_not_uploaded(
     assert not store.is_complete("experiments/date=2026-01-02")
 
 
+@pytest.mark.drill("simulation", "two tries of one shard are to be uploaded", "refused")
 def test_two_tries_of_a_shard_are_refused(directory: Path, store: Storage) -> None:
     with pytest.raises(CorruptDataError, match="distinct"):
         logs.upload(store, directory, [result(0, 1, 1), result(0, 1, 1)], "experiments/date=2026-01-02", SPEC)

@@ -81,6 +81,7 @@ def test_a_missing_world_is_one_clear_line(environment: dict[str, str], tmp_path
     assert "ready" not in result.stdout
 
 
+@pytest.mark.drill("platform", "a part of it does not start", "what has been started ends")
 @pytest.mark.real
 def test_a_start_that_fails_half_way_leaves_nothing(environment: dict[str, str]) -> None:
     var = Path(environment["RECSYS_VAR"])
@@ -93,6 +94,7 @@ def test_a_start_that_fails_half_way_leaves_nothing(environment: dict[str, str])
     assert not (var / "platform.json").exists()
 
 
+@pytest.mark.drill("platform", "a signal while it starts", "everything ends")
 @pytest.mark.real
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_while_starting_ends_everything(number: int, environment: dict[str, str]) -> None:

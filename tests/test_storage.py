@@ -89,6 +89,7 @@ def test_a_removed_directory_is_trash_until_it_is_swept(store: Storage) -> None:
     assert names(store, ".trash") == []
 
 
+@pytest.mark.drill("storage", "a directory without _SUCCESS stands in the way", "it counts as absent and is replaced")
 def test_a_directory_without_a_success_is_replaced(store: Storage, tmp_path: Path) -> None:
     (tmp_path / "half").write_text("half")
     store.fs.makedirs(store.path(NAME))
@@ -98,6 +99,9 @@ def test_a_directory_without_a_success_is_replaced(store: Storage, tmp_path: Pat
     assert sorted(names(store, NAME)) == ["_SUCCESS", "a.txt", "empty", "manifest.json"]
 
 
+@pytest.mark.drill(
+    "storage", "a dead writer's unfinished directory is left", "the next writer removes it and leaves those of living ones"
+)
 def test_what_a_dead_writer_left_is_removed_by_the_next_one(store: Storage) -> None:
     program = "from recsys.staging import staging_name; print(staging_name('date=2026-01-02'))"
     dead = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.strip()
@@ -118,6 +122,7 @@ def test_what_is_not_there_is_named(store: Storage) -> None:
         store.manifest(NAME)
 
 
+@pytest.mark.drill("storage", "a manifest is gone", "an error names it")
 def test_a_manifest_that_is_gone_is_noticed(store: Storage) -> None:
     write(store, NAME, "x")
     store.fs.rm(f"{store.path(NAME)}/manifest.json")
@@ -125,6 +130,7 @@ def test_a_manifest_that_is_gone_is_noticed(store: Storage) -> None:
         store.manifest(NAME)
 
 
+@pytest.mark.drill("storage", "bytes of a published file have changed", "an error names the file")
 def test_changed_bytes_are_noticed(store: Storage, tmp_path: Path) -> None:
     write(store, NAME, "x")
     store.local(NAME)

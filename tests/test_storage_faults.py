@@ -141,6 +141,7 @@ def test_a_replacement_killed_at_any_moment_never_shows_a_mixture(url: str, tmp_
         assert publish(url, name, 2, 64) == new
 
 
+@pytest.mark.drill("uploader", "another one publishes the same directory first", "an error; nothing nests")
 def test_a_directory_published_by_another_meanwhile_is_not_nested(url: str) -> None:
     store = Storage(url)
     store.fs.makedirs(f"{store.root}/a")
@@ -169,6 +170,7 @@ def test_a_rename_whose_reply_or_request_is_lost_still_publishes(hdfs: Hdfs, hdf
     store.local("logs/date=2026-01-02")
 
 
+@pytest.mark.drill("HDFS", "a rename is refused", "the upload fails by name and shows nothing")
 @pytest.mark.real
 def test_a_refused_rename_is_an_error(hdfs: Hdfs, hdfs_root: str) -> None:
     path = hdfs_root.removeprefix(hdfs.url)
@@ -225,6 +227,35 @@ def test_a_namenode_restarted_during_an_upload_only_delays_it(hdfs: Hdfs, hdfs_r
     Storage(hdfs_root).local("logs/date=2026-01-02")
 
 
+def safe_mode(hdfs: Hdfs, action: str) -> None:
+    words = [*hdfs.words("namenode")[:-1], "org.apache.hadoop.hdfs.tools.DFSAdmin", "-safemode", action]
+    subprocess.run(words, check=True, capture_output=True)
+
+
+@pytest.mark.drill("HDFS", "in safe mode", "an upload waits and completes; one without patience names it and shows nothing")
+@pytest.mark.real
+def test_safe_mode_delays_an_upload(hdfs: Hdfs, hdfs_root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    store = Storage(hdfs_root)
+    store.fs.makedirs(f"{store.root}/logs")
+    safe_mode(hdfs, "enter")
+    try:
+        monkeypatch.setenv("RECSYS_HDFS_PATIENCE", "0.5")
+        with pytest.raises(UnavailableError, match=r"gave up .* after 0\.5 s: .*safe mode"):
+            publish(hdfs_root, "logs/date=2026-01-02", 1, 64)
+        monkeypatch.setenv("RECSYS_HDFS_PATIENCE", "60")
+        thread = threading.Thread(target=lambda: done.append(publish(hdfs_root, "logs/date=2026-01-02", 1, 64)))
+        thread.start()
+        time.sleep(0.5)
+        assert not done
+    finally:
+        safe_mode(hdfs, "leave")
+    thread.join()
+    assert len(done) == 1
+    store.local("logs/date=2026-01-02")
+    assert listed(store, "logs") == ["date=2026-01-02"]
+
+
 def wait_for_files(url: str, count: int) -> None:
     store = Storage(url)
     for _ in range(600):
@@ -267,6 +298,7 @@ def test_hosts_that_a_client_cannot_resolve_are_replaced(hdfs: Hdfs, hdfs_root: 
     assert store.is_complete("logs/date=2026-01-02")
 
 
+@pytest.mark.drill("HDFS", "away", "an error after RECSYS_HDFS_PATIENCE, not an empty storage")
 def test_an_hdfs_that_is_away_is_an_error_and_not_an_empty_storage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECSYS_HDFS_PATIENCE", "0.3")
     with pytest.raises(UnavailableError, match="gave up"):

@@ -77,6 +77,9 @@ def contents(store: Storage, name: str) -> dict[str, str]:
     return {file.name: file.sha256 for file in store.manifest(f"{name}/date={DAY}").files if file.name != "card.json"}
 
 
+@pytest.mark.drill(
+    "training", "killed after a checkpoint, of either model", "nothing is shown; the rerun goes on to the same models and lists"
+)
 @pytest.mark.parametrize("checkpoint", ["dae/checkpoint.pt", "response/response.pt"])
 def test_killed_training_goes_on_to_the_same_model(tmp_path: Path, world: Path, checkpoint: str) -> None:
     whole, killed = inputs(tmp_path / "whole"), inputs(tmp_path / "killed")

@@ -154,6 +154,7 @@ def test_output_comes_through_as_it_is_made(proxy: int) -> None:
     assert send(proxy, data).endswith(b"first second")
 
 
+@pytest.mark.drill("Docker engine", "away behind its proxy", "the answer says so")
 def test_without_an_engine_the_answer_says_so(proxy: int, engine: Engine) -> None:
     Path(engine._listener.getsockname()).unlink()
     assert send(proxy, request("GET", "/version")).startswith(b"HTTP/1.1 502")

@@ -53,6 +53,9 @@ def tries(platform: Stack, run: str, task: str) -> int:
     return max(t["try_number"] for t in platform.client.tasks(night.NIGHT, run) if t["task_id"] == task)
 
 
+@pytest.mark.drill(
+    "Airflow", "the process of a task, then a simulation's container, killed", "both are tried again; the same digest"
+)
 def test_a_killed_task_and_a_killed_container(platform: Stack, engine: Engine, undisturbed: str) -> None:
     run = "task-and-container-killed"
     platform.forget(DAY)
@@ -65,6 +68,7 @@ def test_a_killed_task_and_a_killed_container(platform: Stack, engine: Engine, u
     assert tries(platform, run, "simulate") == 2
 
 
+@pytest.mark.drill("Airflow", "the scheduler, then the Docker engine, killed", "started again, tried again; the same digest")
 def test_a_killed_scheduler_and_a_killed_docker_engine(platform: Stack, engine: Engine, undisturbed: str) -> None:
     run = "scheduler-and-engine-killed"
     platform.forget(DAY)
@@ -83,6 +87,7 @@ def test_a_killed_scheduler_and_a_killed_docker_engine(platform: Stack, engine: 
     assert len([r for r in json.loads((platform.var / "platform.json").read_text()) if r["name"] == "scheduler"]) == 2
 
 
+@pytest.mark.drill("Airflow", "a shard failed by hand", "its container ends; nothing is uploaded")
 def test_a_shard_that_is_failed_by_hand_ends_its_container(platform: Stack, engine: Engine) -> None:
     run = "failed-by-hand"
     # Long enough that no container ends by itself meanwhile.

@@ -105,6 +105,7 @@ def together(platform: Stack) -> dict[date, str]:
     return runs
 
 
+@pytest.mark.drill("Airflow", "two runs for one log date at once", "the second fails and names the first")
 def test_two_nights_at_once_and_one_date_twice(platform: Stack, together: dict[date, str]) -> None:
     begins, ends = zip(*[(r["start_date"], r["end_date"]) for r in map(platform.night, together.values())], strict=True)
     assert max(begins) < min(ends)
@@ -114,6 +115,7 @@ def test_two_nights_at_once_and_one_date_twice(platform: Stack, together: dict[d
     assert any(f"log date {first} is held by run {holder}" in line for line in platform.client.log_tail(refused, 40))
 
 
+@pytest.mark.drill("Airflow", "any task cleared after the night", "the same digest")
 @pytest.mark.parametrize("task", TASKS)
 def test_a_task_cleared_and_run_again_changes_nothing(platform: Stack, together: dict[date, str], task: str) -> None:
     day, run = list(together.items())[-1]

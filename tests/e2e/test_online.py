@@ -158,6 +158,7 @@ def test_killed_workers_and_a_killed_service_lose_no_answered_request(ground: Gr
         assert log_digest(gathered) == expected
 
 
+@pytest.mark.drill("Redis", "restarted during a simulation", "listeners wait; the logs of an undisturbed run")
 def test_previews_wait_for_redis(ground: Ground) -> None:
     episodes = 3000
     with running(Service(ground.environment())) as service:

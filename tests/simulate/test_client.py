@@ -58,6 +58,7 @@ def test_run_and_token_are_sent(world: Path) -> None:
     assert {(h["X-Recsys-Run"], h["Authorization"]) for h in server.headers} == {(RUN, "Bearer abc%d")}
 
 
+@pytest.mark.drill("service", "answers 429, 502 and 503 during a simulation", "listeners ask again; the same events")
 @pytest.mark.parametrize("batch", [0, 8])
 def test_a_service_in_trouble_is_asked_again(world: Path, batch: int) -> None:
     answers = [(503, {"Retry-After": "0"}, b"{}"), (503, {}, b""), (502, {"Connection": "close"}, b"gone"), (429, {}, b"")]
@@ -97,6 +98,7 @@ def test_an_outage_is_reported_once(world: Path, caplog: pytest.LogCaptureFixtur
     assert "trying again for up to 1 s" in messages[0]
 
 
+@pytest.mark.drill("service", "away for longer than the listeners' patience", "the shard fails and says how far it came")
 def test_a_service_that_goes_away_says_how_far_it_came(world: Path) -> None:
     with serving(random_policy) as server:
         plain, answered = server.answer, []
@@ -110,6 +112,7 @@ def test_a_service_that_goes_away_says_how_far_it_came(world: Path) -> None:
             play(world, server, run=RUN, in_flight=4, patience=Patience(answer=1, outage=0.3))
 
 
+@pytest.mark.drill("service", "is silent during a simulation", "listeners ask again; every session ends")
 def test_an_answer_that_does_not_come(world: Path) -> None:
     with serving(random_policy) as server:
         plain, slow = server.answer, [1]

@@ -221,6 +221,7 @@ RESTARTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.drill("stack", "each of its containers restarted during a night", "green; the same digest")
 def test_nights_survive_the_restart_of_every_container(stack: Stack, digest: str, seen: list[str]) -> None:
     """As many nights as it takes: a night that ends before all restarts were done is played again for the others."""
     assert {service for _, service in RESTARTS} == SERVICES
@@ -329,6 +330,7 @@ def kept(stack: Stack) -> dict[str, Any]:
 ROTATED = ("AIRFLOW_API_SECRET", "AIRFLOW_JWT_SECRET", "VALKEY_PASSWORD", "RECSYS_SERVICE_TOKEN")
 
 
+@pytest.mark.drill("stack", "stopped, and started with new secrets", "all that was there is there")
 def test_stop_and_start_lose_nothing(stack: Stack, digest: str) -> None:
     listed = stack.inside("namenode", "hadoop", "fs", "-cat", f"/nightshift/promotions/date={DAY}/promotion.json")
     stack.recsys("promote", json.loads(listed)["version"], "--why", "a live version for the tests")
@@ -350,6 +352,7 @@ def test_stop_and_start_lose_nothing(stack: Stack, digest: str) -> None:
     assert kept(stack) == before
 
 
+@pytest.mark.drill("stack", "all its data deleted", "a backup brings everything back; into a stack with data it is refused")
 def test_backup_reset_and_restore_lose_nothing(stack: Stack, tmp_path: Path) -> None:
     before = kept(stack)
     copy = tmp_path / "backup"
