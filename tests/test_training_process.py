@@ -81,6 +81,7 @@ def contents(store: Storage, name: str) -> dict[str, str]:
     "training", "killed after a checkpoint, of either model", "nothing is shown; the rerun goes on to the same models and lists"
 )
 @pytest.mark.parametrize("checkpoint", ["dae/checkpoint.pt", "response/response.pt"])
+@pytest.mark.slow
 def test_killed_training_goes_on_to_the_same_model(tmp_path: Path, world: Path, checkpoint: str) -> None:
     whole, killed = inputs(tmp_path / "whole"), inputs(tmp_path / "killed")
     run(tmp_path / "whole", world)
@@ -98,6 +99,7 @@ def test_killed_training_goes_on_to_the_same_model(tmp_path: Path, world: Path, 
     assert contents(killed, "recommendations") == contents(whole, "recommendations")
 
 
+@pytest.mark.slow
 def test_nothing_that_only_the_simulator_may_know_is_read(tmp_path: Path, world: Path) -> None:
     assert (world / "tracks.npy").exists()
     assert "interests" in (world / "users.json").read_text()

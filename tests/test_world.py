@@ -48,6 +48,7 @@ def test_sizes_and_formats(made: Path) -> None:
     assert listeners.budget.tolist() == [5] * 500
 
 
+@pytest.mark.slow
 def test_statistics_at_full_size_resemble_the_measured_ones(tmp_path: Path) -> None:
     world.generate(tmp_path / "full")
     space = np.load(tmp_path / "full" / "tracks.npy")

@@ -69,6 +69,7 @@ def test_equals_tea_tasting_on_rows(metric: Metric) -> None:
 
 
 @pytest.mark.parametrize("lift", [0.5, 1.0, 1.03, 1.5, 3.5])
+@pytest.mark.slow
 def test_intervals_cover_planted_effects(lift: float) -> None:
     rng = np.random.default_rng(int(1000 * lift))
     repetitions, covered = 500, 0
@@ -81,6 +82,7 @@ def test_intervals_cover_planted_effects(lift: float) -> None:
 
 
 @pytest.mark.parametrize("metric", [PRIMARY, RATIO], ids=lambda m: m.name)
+@pytest.mark.slow
 def test_false_positives_of_equal_arms_and_uniform_p(metric: Metric) -> None:
     rng = np.random.default_rng(11)
     repetitions = 2000 if metric is PRIMARY else 600
@@ -205,6 +207,7 @@ def test_cuped_equals_tea_tasting() -> None:
         assert ours == pytest.approx(100 * theirs, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_cuped_covers_and_shortens_the_interval() -> None:
     rng = np.random.default_rng(22)
     repetitions, covered, ratios = 500, 0, []

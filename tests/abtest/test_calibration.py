@@ -24,6 +24,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> ExperimentLog:
     return read_log(write(path, records(DESIGN, users=300, sessions=1500)), "X")
 
 
+@pytest.mark.slow
 def test_real_logs_are_split_and_the_outcome_is_kept(found: ExperimentLog, tmp_path: Path) -> None:
     document = calibrate(found, "C", repetitions=300, seed=1, source="given logs")
     assert document == calibrate(found, "C", repetitions=300, seed=1, source="given logs")
@@ -37,6 +38,7 @@ def test_real_logs_are_split_and_the_outcome_is_kept(found: ExperimentLog, tmp_p
     assert store.read_json("calibration", "calibration.json") == document
 
 
+@pytest.mark.slow
 def test_an_unsound_test_is_caught(found: ExperimentLog, monkeypatch: pytest.MonkeyPatch) -> None:
     def too_sure(metric: Metric, control: Columns, treatment: Columns) -> object:
         # Every user counted four times, as if sessions of a user were independent.

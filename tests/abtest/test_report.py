@@ -178,6 +178,7 @@ def promotions(store: Storage, day: date, verdict: str, version: str) -> dict[st
     return outcome
 
 
+@pytest.mark.slow
 def test_what_came_of_it_is_written_into_the_report_and_found_again(tmp_path: Path) -> None:
     rows = records(DESIGN, users=600, sessions=2400, lift={"T1": 1.8, "L": 1.4})
     store = night(tmp_path, rows)
@@ -200,6 +201,7 @@ def test_what_came_of_it_is_written_into_the_report_and_found_again(tmp_path: Pa
     assert build_report(store, NIGHT, Settings(), DESIGN)["outcome"] is None
 
 
+@pytest.mark.slow
 def test_earlier_nights_calibration_and_paired_run_are_shown(tmp_path: Path) -> None:
     design = replace(DESIGN, arms=DESIGN.arms[:2])
     store = night(tmp_path, records(design, users=600, sessions=1500, lift={"T1": 1.3}))

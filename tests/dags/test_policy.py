@@ -80,6 +80,7 @@ def test_the_night_is_wired_in_order(dag_bag: Any) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 @pytest.mark.parametrize("simulation", ["process", "docker"])
+@pytest.mark.slow
 def test_a_file_parses_quickly_without_heavy_imports(path: Path, simulation: str) -> None:
     program = f"""
 import sys, time

@@ -195,6 +195,7 @@ _JSON = st.recursive(
 
 
 @given(place=st.sampled_from(["", "HostConfig."]), name=st.text(min_size=1, max_size=12), value=_JSON)
+@pytest.mark.slow
 def test_whatever_is_added_is_refused_or_left_out(place: str, name: str, value: Any) -> None:
     if "." in name or name in BODY or name in BODY["HostConfig"]:
         return

@@ -22,6 +22,7 @@ def saved(model: Dae, directory: Path) -> bytes:
     return (directory / "dae.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_it_learns_the_groups(tmp_path: Path) -> None:
     matrix = taste_matrix()
     model = small()

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from tests.components import Service, Valkey, running
 from tests.service.test_service import TRACKS, USERS, Stage, serving
 
+pytestmark = pytest.mark.real
+
 TOKEN = "token-of-the-test"
 EXAMPLES = 2500
 
