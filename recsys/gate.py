@@ -6,7 +6,7 @@ reasons as sentences, and the figures. The held-out tracks of a user are those l
 
 import json
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ import numpy.typing as npt
 import orjson
 
 from recsys.evaluate import artist_spread, bootstrap_interval, by_activity, coverage, hits, ndcg_at_k, recall_at_k, top_k
-from recsys.exceptions import RecsysError
+from recsys.exceptions import CorruptDataError, RecsysError
 from recsys.interactions import Interactions, load_interactions
-from recsys.models.base import best, create, label
+from recsys.models.base import Recommender, best, create, label
 from recsys.models.ease import Ease
 from recsys.models.popularity import Popularity
 from recsys.off_policy import of_lists
@@ -33,6 +33,8 @@ Ids = npt.NDArray[np.int64]
 
 #: Users that are judged, at most and at least.
 MOST_USERS, FEWEST_USERS = 2000, 50
+#: Users that are ranked at a time.
+ROWS = 256
 #: Share of the live lists' NDCG@50 that the candidate must reach.
 TOLERATED = 0.95
 #: Share of the log's lines that may be malformed.
@@ -58,15 +60,11 @@ def decide(store: Storage, log_date: date, world: Path, settings: Settings, live
         model = create(settings.model)
         try:
             model.load(store.local(f"models/date={log_date}"))
-            scores = model.score(past)
+            candidate = _rank(model, past)
         except RecsysError as error:
             outcome["reasons"] = [f"The model cannot be used: {error}."]
-            scores = np.zeros(past.shape, np.float32)
-        if not outcome["reasons"] and scores.shape != past.shape:
-            ranked = f"{scores.shape[-1]} tracks, but the catalogue has {past.shape[1]}"
-            outcome["reasons"] = [f"The model's scores have shape {scores.shape}, not {past.shape}: it ranks {ranked}."]
-        if not outcome["reasons"]:
-            judged = _judge(data, log_date, past, held_out, scores, seed, label(settings.model))
+        else:
+            judged = _judge(data, log_date, past, held_out, candidate, seed, label(settings.model))
             lists, _ = best(model, past, LIST_LENGTH)
             outcome |= {"reasons": _broken(judged, lists, past.shape[1]), "metrics": judged}
         if not outcome["reasons"]:
@@ -94,26 +92,53 @@ def _held_out(data: Interactions, log_date: date, seed: int) -> tuple[Ids, Any, 
     return users, past[users], wanted
 
 
+@dataclass(frozen=True)
+class _Ranked:
+    """A model's best 100 new tracks of each user, [users, 100]; whether its scores are numbers, and the fewest it scores."""
+
+    tracks: Ids
+    finite: bool
+    fewest: int
+
+
+def _rank(model: Recommender, past: Any) -> _Ranked:
+    """Rank some users at a time: the scores of all would fill the memory where there are many tracks.
+
+    Raises:
+        CorruptDataError: the model ranks another catalogue.
+    """
+    parts, finite, fewest = [], True, past.shape[1]
+    for start in range(0, past.shape[0], ROWS):
+        rows = past[start : start + ROWS]
+        scores = model.score(rows)
+        if scores.shape != rows.shape:
+            ranks = f"it ranks {scores.shape[-1]} tracks, but the catalogue has {rows.shape[1]}"
+            raise CorruptDataError(f"its scores have shape {scores.shape}, not {rows.shape}: {ranks}")
+        ranked = np.isfinite(scores)
+        finite = finite and bool(ranked.any(axis=1).all() and not np.isnan(scores).any())
+        fewest = min(fewest, int(ranked.sum(axis=1).min()))
+        fresh = np.nan_to_num(scores, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+        fresh[np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr)), rows.indices] = -np.inf
+        parts.append(top_k(fresh, 100))
+    return _Ranked(np.concatenate(parts), finite, fewest)
+
+
 def _judge(
-    data: Interactions, log_date: date, past: Any, held_out: list[Ids], scores: npt.NDArray[np.float32], seed: int, name: str
+    data: Interactions, log_date: date, past: Any, held_out: list[Ids], candidate: _Ranked, seed: int, name: str
 ) -> dict[str, Any]:
     """NDCG@100, Recall@20 and Recall@50 of the candidate and its baselines, and the interval of the gain over popularity."""
     history = data.matrix(data.before(log_date))
-    baselines: dict[str, Popularity | Ease] = {"popularity": Popularity(), "ease": Ease()}
-    scored = {}
+    baselines: dict[str, Recommender] = {"popularity": Popularity(), "ease": Ease()}
+    lists = {}
     for baseline, model in baselines.items():
-        model.fit(history, seed=seed)
-        scored[baseline] = model.score(past)
-    scored[name] = scores
-    rows = np.repeat(np.arange(past.shape[0]), np.diff(past.indptr))
+        model.fit(history, seed=seed, work=Path())
+        lists[baseline] = _rank(model, past).tracks
+    lists[name] = candidate.tracks
     sizes = np.array([len(wanted) for wanted in held_out])
     metrics: dict[str, Any] = {}
     ndcg: dict[str, npt.NDArray[np.float64]] = {}
-    for key, values in scored.items():
-        fresh = values.copy()
-        fresh[rows, past.indices] = -np.inf
-        ranked = top_k(np.nan_to_num(fresh, nan=-np.inf), 100)
-        found = hits(ranked, held_out, fresh.shape[1])
+    for key, ranked in lists.items():
+        found = hits(ranked, held_out, past.shape[1])
         ndcg[key] = ndcg_at_k(found, sizes, 100)
         metrics[key] = {
             "ndcg_100": round(float(ndcg[key].mean()), 6),
@@ -121,13 +146,13 @@ def _judge(
             "ndcg_100_by_activity": by_activity(ndcg[key], np.diff(past.indptr)),
             "recall_20": round(float(recall_at_k(found, sizes, 20).mean()), 6),
             "recall_50": round(float(recall_at_k(found, sizes, 50).mean()), 6),
-            "coverage_100": round(coverage(ranked, fresh.shape[1]), 6),
+            "coverage_100": round(coverage(ranked, past.shape[1]), 6),
             "artist_spread_100": round(artist_spread(ranked, data.artist_of), 6),
         }
     gain = bootstrap_interval(ndcg[name] - ndcg["popularity"], seed)
-    finite = bool(np.isfinite(scores).any(axis=1).all() and not np.isnan(scores).any())
-    fewest = int(np.isfinite(scores).sum(axis=1).min())
-    return {"candidate": name, "models": metrics, "finite": finite, "fewest_ranked": fewest, "gain": gain}
+    return {
+        "candidate": name, "models": metrics, "finite": candidate.finite, "fewest_ranked": candidate.fewest, "gain": gain,
+    }  # fmt: skip
 
 
 def _malformed_share(store: Storage, log_date: date) -> float:
