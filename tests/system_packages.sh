@@ -14,6 +14,7 @@ need mvn maven
 need chromium chromium
 need chromedriver chromium-driver
 need dockerd docker.io iptables
+need ip iproute2
 need debootstrap debootstrap
 need /usr/lib/postgresql/15/bin/postgres postgresql-15
 [ -z "$packages" ] && exit 0

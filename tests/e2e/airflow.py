@@ -23,6 +23,8 @@ from tests.components import free_port
 
 TRACKS, USERS, SESSIONS = 1500, 400, 2500
 IMAGE = "nightshift-simulator-test"
+#: Of the engine that has one.
+BRIDGE, BRIDGE_ADDRESS = "nightshift-test", "172.30.77.1/24"
 
 
 def wait_until(ready: Callable[[], Any], seconds: float, what: str) -> Any:
@@ -80,8 +82,10 @@ class Engine:
 
     Args:
         directory: of its data and its socket.
-        has_bridge: whether containers get networks of their own. Without, they use the host's, so that the engine stands beside
-            another one without sharing a bridge with it.
+        has_bridge: whether containers get networks of their own. Without, they use the host's.
+
+    Two engines stand side by side only if one has no bridge, and the other one not the usual: an engine without a bridge removes
+    ``docker0`` when it starts.
     """
 
     directory: Path
@@ -95,7 +99,10 @@ class Engine:
     def start(self) -> "Engine":
         d = self.directory
         words = ["dockerd", "--data-root", str(d / "data"), "--exec-root", str(d / "exec"), "--pidfile", str(d / "pid")]
-        if not self.has_bridge:
+        if self.has_bridge:
+            self._make_bridge()
+            words += ["--bridge", BRIDGE]
+        else:
             words += ["--bridge", "none", "--iptables=false"]
         with (d / "log").open("ab") as log:
             self.process = subprocess.Popen([*words, "--host", self.host], stdout=log, stderr=log)
@@ -119,6 +126,14 @@ class Engine:
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             self.process.wait(60)
+        if self.has_bridge:
+            subprocess.run(["ip", "link", "delete", BRIDGE], check=False)
+
+    def _make_bridge(self) -> None:
+        # One that a killed test has left is as good.
+        subprocess.run(["ip", "link", "add", BRIDGE, "type", "bridge"], capture_output=True, check=False)
+        subprocess.run(["ip", "address", "replace", BRIDGE_ADDRESS, "dev", BRIDGE], check=True)
+        subprocess.run(["ip", "link", "set", BRIDGE, "up"], check=True)
 
 
 @contextmanager
