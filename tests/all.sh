@@ -11,17 +11,17 @@ fi
 airflow=(tests/e2e/test_airflow_*.py tests/plugins)
 output=$(mktemp)
 rm -f .coverage .coverage.*
-"$python" -m pytest "${airflow[@]}" >"$output" 2>&1 &
+"$python" -m coverage run -m pytest "${airflow[@]}" >"$output" 2>&1 &
 beside=$!
 trap 'kill -INT $beside 2>/dev/null; wait $beside; rm -f "$output"; exit 130' INT TERM
 "$python" -m coverage run -m pytest "${airflow[@]/#/--ignore=}"
 others=$?
+wait $beside
+with_airflow=$?
+echo "tests with Airflow, which began at the same time:"
+cat "$output"
+rm -f "$output"
 "$python" -m coverage combine --quiet
 "$python" -m coverage report
 covered=$?
-echo "tests with Airflow, which began at the same time:"
-wait $beside
-with_airflow=$?
-cat "$output"
-rm -f "$output"
-((others == 0 && covered == 0 && with_airflow == 0))
+((others == 0 && with_airflow == 0 && covered == 0))

@@ -1,0 +1,60 @@
+"""`recsys abtest report`, `abtest calibrate` and `diff`: what they say, and what they refuse."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from recsys.cli import app
+from recsys.exceptions import InvalidInputError
+from recsys.schemas import Arm, Experiment
+from recsys.storage import Storage
+from tests.abtest.traffic import records, write
+from tests.test_diff import DAYS, night
+
+DESIGN = Experiment("X", (Arm("C", "contextual"), Arm("T1", "dae")))
+
+
+def run(*words: str) -> None:
+    app(list(words), standalone_mode=False)
+
+
+@pytest.fixture
+def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RECSYS_STORAGE", f"file://{tmp_path}/storage")
+    write(tmp_path / "logs" / "a.jsonl", records(DESIGN, users=300, sessions=1500, lift={"T1": 1.5}))
+    return tmp_path / "logs"
+
+
+def test_any_directory_of_logs_gets_a_report(logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("abtest", "report", "--experiment", "X", "--control", "C", "--out", str(tmp_path / "report"), "--logs")
+    run(*words, str(logs))
+    assert capsys.readouterr().out.startswith(f"{tmp_path}/report/report.html: promote")
+    with pytest.raises(InvalidInputError, match="nowhere is not a directory"):
+        run(*words, "nowhere")
+
+
+@pytest.mark.slow
+def test_splits_of_one_arm_find_nothing(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("abtest", "calibrate", "--experiment", "X", "--repetitions", "100", "--seed", "1", "--logs", str(logs))
+    run(*words)
+    told = capsys.readouterr().out
+    assert "100 splits of" in told
+    assert "FAIL" not in told
+    assert "planted +20 %" in told
+    run(*words, "--json")
+    assert json.loads(capsys.readouterr().out)["ok"]
+    with pytest.raises(InvalidInputError, match="either --date or --logs"):
+        run("abtest", "calibrate")
+
+
+def test_two_nights_are_compared(logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Storage(f"file://{tmp_path}/storage")
+    for number, day in enumerate(DAYS, 1):
+        night(store, day, number, number)
+    run("diff", *map(str, DAYS))
+    told = capsys.readouterr().out
+    assert "seed" in told
+    assert "1  ->  2" in told
+    run("diff", *map(str, DAYS), "--json")
+    assert {(row["name"], row["first"], row["second"]) for row in json.loads(capsys.readouterr().out)} >= {("seed", 1, 2)}
