@@ -33,7 +33,7 @@ from recsys.storage import Storage
 
 log = logging.getLogger(__name__)
 
-ROWS = 256
+ROWS = 512
 #: Candidates of which a list is made, and users whose plays tell the artist discount.
 CANDIDATES, SAMPLE = 150, 2000
 

@@ -225,7 +225,9 @@ def test_the_reference_autoencoder_learns(tmp_path: Path) -> None:
         training.epoch()
     scores = autoencoder.score(training.model, history)
     assert scores[:32, :20].mean() > scores[:32, 20:].mean() + 1
-    autoencoder.recommend(training.model, history, np.arange(64), tmp_path / "lists.json", 5)
+    weights, positives = tmp_path / "weights.pt", tmp_path / "positives.csv"
+    autoencoder.save(training.model, weights, history, np.arange(64), positives)
+    autoencoder.recommend(weights, positives, np.arange(64), 40, tmp_path / "lists.json", 5)
     lists = [json.loads(line) for line in (tmp_path / "lists.json").read_text().splitlines()]
     assert lists[0]["tracks"] == np.argsort(-scores[0])[:5].tolist()
 

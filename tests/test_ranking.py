@@ -10,7 +10,7 @@ from tests.listens import group_plays
 
 
 @pytest.mark.parametrize("scale", [0.001, 0.1, 10.0])
-@pytest.mark.parametrize("tracks", [60, 3000])
+@pytest.mark.parametrize("tracks", [60, 3000, 5000])
 def test_the_best_by_float32_are_found(scale: float, tracks: int) -> None:
     rng = np.random.default_rng(0)
     weight = (rng.normal(size=(tracks, 24)) * scale).astype(np.float32)
@@ -27,6 +27,14 @@ def test_the_best_by_float32_are_found(scale: float, tracks: int) -> None:
 def test_equal_scores_come_by_id() -> None:
     ids, _ = LinearRanking(np.zeros((500, 4), np.float32), np.zeros(500, np.float32)).best(np.ones((2, 4), np.float32), 10)
     assert ids.tolist() == [list(range(10))] * 2
+
+
+def test_rows_with_many_equal_scores_are_ranked_among_others() -> None:
+    weight = np.zeros((3000, 2), np.float32)
+    weight[:, 0] = np.arange(3000)
+    ids, scores = LinearRanking(weight, np.zeros(3000, np.float32)).best(np.array([[1, 0], [0, 1], [-1, 0]], np.float32), 50)
+    assert ids.tolist() == [list(range(2999, 2949, -1)), list(range(50)), list(range(50))]
+    assert scores[:, 0].tolist() == [2999, 0, 0]
 
 
 def test_spreading_is_greedy() -> None:

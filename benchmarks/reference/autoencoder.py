@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.sparse import csr_matrix
 from torch import nn
@@ -69,8 +70,20 @@ def score(model: Autoencoder, history: csr_matrix) -> np.ndarray:
         return np.concatenate([model(rows).numpy() for rows in dense_batches(history, np.arange(history.shape[0]))])
 
 
-def recommend(model: Autoencoder, history: csr_matrix, users: np.ndarray, path: Path, length: int = 50) -> None:
-    """Write each user's best tracks by descending score, a line a user."""
+def save(model: Autoencoder, weights: Path, history: csr_matrix, users: np.ndarray, positives: Path) -> None:
+    """What lies on disk before everybody's list is made: the weights, and a line ``user,track`` a positive."""
+    torch.save(model.state_dict(), weights)
+    rows, tracks = history.nonzero()
+    pd.DataFrame({"user": users[rows], "track": tracks}).to_csv(positives, index=False)
+
+
+def recommend(weights: Path, positives: Path, users: np.ndarray, tracks: int, path: Path, length: int = 50) -> None:
+    """Write each user's best tracks by descending score, a line a user; ``users`` ascending."""
+    model = Autoencoder(tracks)
+    model.load_state_dict(torch.load(weights))
+    frame = pd.read_csv(positives)
+    rows = np.searchsorted(users, frame["user"])
+    history = csr_matrix((np.ones(len(frame), np.float32), (rows, frame["track"])), shape=(len(users), tracks))
     model.eval()
     lists: list[list[int]] = []
     with torch.no_grad():
