@@ -32,7 +32,7 @@ CUTOFF = 100
 
 
 class TimedDae(Dae):
-    """Our autoencoder with a clock in it: ``seconds`` of each epoch, without validation and checkpoints; ``ahead`` of the first."""
+    """Our autoencoder with a clock in it: ``seconds`` of each epoch, without validation and checkpoints; ``ahead`` of all."""
 
     def __init__(self, *arguments: Any, judge: Any = None, **named: Any) -> None:
         super().__init__(*arguments, **named)

@@ -164,9 +164,7 @@ class Dae:
         try:
             self._net.load_state_dict(tensors, assign=True)
         except RuntimeError as error:
-            raise CorruptDataError(
-                f"{directory / WEIGHTS} does not hold the weights of such a model; train again ({error})"
-            ) from None
+            raise CorruptDataError(f"{directory / WEIGHTS} has the weights of another model; train again ({error})") from None
 
     def _epoch(self, train: "csr_matrix", users: npt.NDArray[np.int64], optimizer: Any, rng: np.random.Generator) -> float:
         self._net.train()
