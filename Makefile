@@ -52,7 +52,7 @@ test: lint system-packages ## Lint, then every test on real components but the s
 	tests/all.sh $(BIN)/python $(PYTEST_ARGS)
 
 unit: setup ## The tests that need no component and take no time
-	$(BIN)/python -m pytest -q -m 'not real and not slow and not stack' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -n logical --maxprocesses=8 -m 'not real and not slow and not stack' $(PYTEST_ARGS)
 
 system-packages:
 	@tests/system_packages.sh

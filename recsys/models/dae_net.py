@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 #: Root mean square of the lengths of item vectors before training, and iterations towards the singular vectors they are made of.
-LENGTH, ITERATIONS = 0.5, 4
+LENGTH, ITERATIONS = 1.0, 4
 #: A logit that no softmax sees.
 HIDDEN = -1e30
 
