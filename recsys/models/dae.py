@@ -77,6 +77,8 @@ class Dae:
             raise MissingDataError("there are no positives to train on; collect more traffic or widen the window")
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(True)
+        # Nothing reads memory that nothing wrote; to fill it all would take a quarter of the time.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self._tracks, self._ranking = history.shape[1], None
         self._items = np.flatnonzero(np.asarray(history.sum(axis=0)).ravel())
         data = history[:, self._items].tocsr()

@@ -135,7 +135,9 @@ def _likelihood() -> Any:
         def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
             x, w, gradient = ctx.saved_tensors
             d = gradient.to(x.dtype)
-            return (d @ w).float() * upstream, (d.T @ x).float() * upstream, gradient.sum(dim=0) * upstream, None, None, None
+            # The upstream gradient is multiplied into what is small.
+            of_weight = (d.T @ (x * upstream).to(x.dtype)).float()
+            return (d @ w).float() * upstream, of_weight, gradient.sum(dim=0) * upstream, None, None, None
 
     return Likelihood
 
