@@ -39,7 +39,7 @@ class Dae:
     """See the module.
 
     Args:
-        layers: sizes of the encoder's layers; the decoder mirrors all but the last. (300, 50) is the original's shape.
+        layers: sizes of the encoder's layers; the decoder mirrors all but the last. (300, 50) are the original's sizes.
         dropout: share of history entries that training hides and asks for.
         learning_rate, batch, epochs: Adam's step, users a step, and how often every user is seen at most.
         patience: epochs without a better held-out NDCG@100 after which training ends.
