@@ -48,12 +48,12 @@ def dense_lists(weights: Path, history: "csr_matrix", users: np.ndarray, path: P
     saved = load_file(weights)
     items = saved["items"].numpy()
     rows = history[:, items].tocsr()
-    lists, encoder = [], saved["scale"] * saved["vectors"]
+    lists = []
     with torch.inference_mode():
         for start in range(0, rows.shape[0], 512):
             batch = torch.nn.functional.normalize(torch.from_numpy(rows[start : start + 512].toarray()))
-            code = torch.tanh(torch.addmm(saved["bias"], batch, encoder))
-            scores = torch.addmm(saved["items_bias"], code, saved["vectors"].T)
+            code = torch.tanh(torch.addmm(saved["bias"], batch, saved["embedding.weight"]))
+            scores = torch.addmm(saved["out.bias"], code, saved["out.weight"].T)
             lists.append(items[torch.topk(scores, length).indices.numpy()])
     found = np.concatenate(lists)
     with path.open("wb") as file:

@@ -1,8 +1,7 @@
 """A denoising autoencoder with multinomial likelihood (Mult-DAE; Liang, Krishnan, Hoffman, Jebara 2018, section 2).
 
-The input is the user's history, scaled to unit length. In training some entries are hidden at random, and the output, a softmax
-over the tracks that anybody liked and the input does not show, is to tell which. In and out go the same item vectors, which begin
-as singular vectors of the histories. The network and its loss stand in :mod:`recsys.models.dae_net`.
+The input is the user's history, scaled to unit length, with entries dropped at random while training; the output is a softmax
+over the tracks that anybody liked. The network and its loss stand in :mod:`recsys.models.dae_net`.
 """
 
 import json
@@ -21,6 +20,7 @@ from recsys.models import dae_net
 from recsys.ranking import LinearRanking
 
 if TYPE_CHECKING:
+    import torch
     from scipy.sparse import csr_matrix
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ HELD_OUT_USERS = 1000
 SCORED_ROWS = 256
 #: Least and greatest value of each number among the hyperparameters, and of each of the layers; the type is the least one's.
 RANGES = {
-    "layers": (1, 100_000), "dropout": (0.01, 0.99), "learning_rate": (1e-8, 10.0), "batch": (1, 2**20), "epochs": (1, 10_000),
+    "layers": (1, 100_000), "dropout": (0.0, 0.99), "learning_rate": (1e-8, 10.0), "batch": (1, 2**20), "epochs": (1, 10_000),
     "patience": (1, 10_000),
 }  # fmt: skip
 
@@ -40,14 +40,14 @@ class Dae:
 
     Args:
         layers: sizes of the encoder's layers; the decoder mirrors all but the last. (300, 50) are the original's sizes.
-        dropout: share of history entries that training hides and asks for.
+        dropout: share of history entries that training hides.
         learning_rate, batch, epochs: Adam's step, users a step, and how often every user is seen at most.
         patience: epochs without a better held-out NDCG@100 after which training ends.
         precision: of the large products while training; bfloat16 where the processor has it (weights stay float32), or float32.
     """
 
     def __init__(
-        self, layers: tuple[int, ...] = (128,), *, dropout: float = 0.3, learning_rate: float = 4e-3, batch: int = 128,
+        self, layers: tuple[int, ...] = (200,), *, dropout: float = 0.5, learning_rate: float = 4e-3, batch: int = 128,
         epochs: int = 12, patience: int = 4, precision: str = "bfloat16",
     ) -> None:  # fmt: skip
         self._config: dict[str, Any] = {
@@ -85,8 +85,7 @@ class Dae:
         data.sort_indices()
         fold_in, held_out, train = _split(data, seed)
         self._net = dae_net.build(len(self._items), self._config["layers"]).to(_device())
-        dae_net.start(self._net, train)
-        optimizer = torch.optim.Adam(self._net.parameters(), lr=self._config["learning_rate"], fused=True)
+        optimizer = _Optimizer(self._net, self._config["learning_rate"])
         state = _Progress(work / CHECKPOINT, f"{seed} {data.shape} {data.nnz} {json.dumps(self._config)}")
         state.resume(self._net, optimizer)
         users = np.flatnonzero(np.diff(train.indptr))
@@ -114,7 +113,7 @@ class Dae:
                 rows = data[start : start + SCORED_ROWS]
                 weight = np.repeat(_unit(rows), np.diff(rows.indptr))
                 units = dae_net.code(self._net, rows, weight)
-                scores[start : start + SCORED_ROWS, self._items] = self._net.logits(units).cpu().numpy()
+                scores[start : start + SCORED_ROWS, self._items] = self._net.out(units).cpu().numpy()
         return scores
 
     def best(self, history: "csr_matrix", k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
@@ -126,7 +125,8 @@ class Dae:
             tracks = top_k(scores, k)
             return tracks, np.take_along_axis(scores, tracks, axis=1)
         if self._ranking is None:
-            self._ranking = LinearRanking(self._net.vectors.detach().numpy(), self._net.items_bias.detach().numpy())
+            out = self._net.out
+            self._ranking = LinearRanking(out.weight.detach().numpy(), out.bias.detach().numpy())
         rows = history[:, self._items].tocsr()
         self._net.eval()
         with torch.inference_mode():
@@ -147,7 +147,7 @@ class Dae:
         """Read weights and configuration.
 
         Raises:
-            CorruptDataError: a weight is not a finite number, or the weights are of another kind of network.
+            CorruptDataError: a weight is not a finite number, or the weights are of another network.
         """
         import torch
         from safetensors.torch import load_file
@@ -178,10 +178,8 @@ class Dae:
             rows = train[batch]
             shown = rng.random(rows.nnz) < kept
             weight = np.repeat(_unit(rows), np.diff(rows.indptr)) * shown / kept
-            loss = dae_net.loss(self._net, dae_net.code(self._net, rows, weight), rows, shown, half=half)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            loss = dae_net.loss(self._net, dae_net.code(self._net, rows, weight), rows, half=half)
+            optimizer.descend(loss)
             total += loss.item() * len(batch)
         return total / len(users)
 
@@ -193,7 +191,7 @@ class Dae:
         self._net.eval()
         with torch.inference_mode():
             units = dae_net.code(self._net, fold_in, np.repeat(_unit(fold_in), np.diff(fold_in.indptr)))
-            logits = self._net.logits(units).cpu().numpy()
+            logits = self._net.out(units).cpu().numpy()
         rows = np.repeat(np.arange(fold_in.shape[0]), np.diff(fold_in.indptr))
         logits[rows, fold_in.indices] = -np.inf
         wanted = np.split(held_out.indices, held_out.indptr[1:-1])
@@ -213,6 +211,33 @@ def _check(config: dict[str, Any]) -> None:
             if type(value) not in kinds or not low <= value <= high:
                 what = "an integer" if type(low) is int else "a number"
                 raise InvalidInputError(f"{name} of the autoencoder is {value!r}; it must be {what} from {low} to {high}")
+
+
+class _Optimizer:
+    """Adam; the embeddings' gradient is sparse, and only the rows that a batch touches move."""
+
+    def __init__(self, net: Any, rate: float) -> None:
+        import torch
+
+        dense = [parameter for name, parameter in net.named_parameters() if name != "embedding.weight"]
+        self._parts = (
+            torch.optim.Adam(dense, lr=rate, fused=True), torch.optim.SparseAdam([net.embedding.weight], lr=rate),
+        )  # fmt: skip
+
+    def descend(self, loss: "torch.Tensor") -> None:
+        """One step."""
+        for part in self._parts:
+            part.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        for part in self._parts:
+            part.step()
+
+    def state_dict(self) -> list[Any]:
+        return [part.state_dict() for part in self._parts]
+
+    def load_state_dict(self, saved: list[Any]) -> None:
+        for part, state in zip(self._parts, saved, strict=True):
+            part.load_state_dict(state)
 
 
 class _Progress:
