@@ -175,6 +175,7 @@ def test_plain_sql_collects_what_collection_does(bench: Bench, tmp_path: Path) -
         assert theirs == pq.read_table(ours / f"{name}.parquet", columns=columns).to_pylist(), name
 
 
+@pytest.mark.slow
 def test_dense_scores_give_the_models_own_lists(tmp_path: Path) -> None:
     history = random_history(120, 300, 40)
     model = Dae(layers=(16,), epochs=1)

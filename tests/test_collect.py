@@ -136,6 +136,7 @@ def test_too_many_malformed_lines_are_an_error_that_counts_them(store: Storage) 
     assert collect_interactions(store, DAY, settings)["malformed"] == 1
 
 
+@pytest.mark.slow
 def test_a_file_is_the_same_bytes_whatever_the_number_of_threads(tmp_path: Path) -> None:
     import ibis
 

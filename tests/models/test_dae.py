@@ -33,6 +33,7 @@ def test_it_learns_the_groups(tmp_path: Path) -> None:
     assert same_group.mean() > 0.9
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_another_seed_another_model(tmp_path: Path) -> None:
     matrix = taste_matrix(users=80)
     models = [small(epochs=3) for _ in range(3)]
