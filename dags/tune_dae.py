@@ -72,7 +72,7 @@ def leaderboard(results: Any) -> dict[str, Any]:
         ),
         "grid": Param(
             None, type=["null", "object"], title="Grid",
-            description='Values by hyperparameter, such as {"layers": [[200], [400]], "dropout": [0.5]}; empty: a small grid.',
+            description='Values by hyperparameter, such as {"layers": [[128], [256]], "dropout": [0.5]}; empty: a small grid.',
         ),
     },
 )  # fmt: skip

@@ -26,7 +26,7 @@ from recsys.storage import Storage
 log = logging.getLogger(__name__)
 
 #: Tried unless a run says otherwise.
-GRID: dict[str, list[Any]] = {"layers": [[200], [400]], "learning_rate": [2e-3, 4e-3], "dropout": [0.5, 0.7]}
+GRID: dict[str, list[Any]] = {"layers": [[128], [256]], "learning_rate": [2e-3, 4e-3], "dropout": [0.5, 0.7]}
 MOST_TRIALS = 200
 
 

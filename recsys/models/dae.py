@@ -47,7 +47,7 @@ class Dae:
     """
 
     def __init__(
-        self, layers: tuple[int, ...] = (200,), *, dropout: float = 0.5, learning_rate: float = 4e-3, batch: int = 128,
+        self, layers: tuple[int, ...] = (128,), *, dropout: float = 0.5, learning_rate: float = 4e-3, batch: int = 128,
         epochs: int = 12, patience: int = 4, precision: str = "bfloat16",
     ) -> None:  # fmt: skip
         self._config: dict[str, Any] = {

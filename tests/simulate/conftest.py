@@ -110,6 +110,9 @@ class OriginalServer:
             request_queue_size = 128
             daemon_threads = True
 
+            def handle_error(self, request: object, client_address: object) -> None:
+                """A client that goes away is no news."""
+
         self.server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
