@@ -9,8 +9,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_docs_name_every_fault_that_is_tried() -> None:
-    calls = [n for path in (ROOT / "tests").rglob("*.py") for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
-    tried = {tuple(map(ast.literal_eval, n.args)) for n in calls if ast.unparse(n.func) == "pytest.mark.drill"}
+    nodes = [node for path in (ROOT / "tests").rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
+    calls = [node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.drill"]
+    tried = {tuple(map(ast.literal_eval, call.args)) for call in calls}
     text = (ROOT / "docs" / "faults.md").read_text()
     rows = text[text.index(HEAD) + len(HEAD) :].strip().splitlines()
     named = [tuple(row.strip("| ").split(" | ")) for row in rows]
