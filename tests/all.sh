@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Every test but the stack's, in three streams side by side: tests with Airflow wait more than they work. What they say comes last.
+# Every test but the stack's. Tests that share a platform with Airflow wait more than they work, so they run beside the others; what
+# they say comes last.
 # Usage: tests/all.sh PYTHON [PYTEST ARGUMENT ...]; with arguments it is one pytest with these.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -8,29 +9,22 @@ shift
 if (($#)); then
     exec "$python" -m pytest "$@"
 fi
-week=(tests/e2e/test_airflow_days.py tests/e2e/test_airflow_night.py)
-runs=(tests/plugins)
-for file in tests/e2e/test_airflow_*.py; do
-    [[ " ${week[*]} " == *" $file "* ]] || runs+=("$file")
-done
-outputs=$(mktemp -d)
+shared=(tests/e2e/test_airflow_{days,faults,runs,trigger}.py)
+output=$(mktemp)
 # A shell lets what runs beside it ignore Ctrl-C.
-stream=(env --default-signal=INT "$python" -m)
+measured=(env --default-signal=INT "$python" -m coverage run -m pytest)
 rm -f .coverage .coverage.*
-# Not measured, which costs a quarter more: the nights of the week pass through the same lines of recsys.
-"${stream[@]}" pytest "${runs[@]}" >"$outputs/runs" 2>&1 &
-beside=($!)
-"${stream[@]}" coverage run -m pytest "${week[@]}" >"$outputs/week" 2>&1 &
-beside+=($!)
-trap 'kill -INT "${beside[@]}" 2>/dev/null; wait; rm -rf "$outputs"; exit 130' INT TERM
-"${stream[@]}" coverage run -m pytest "${runs[@]/#/--ignore=}" "${week[@]/#/--ignore=}"
-failed=$?
-for pid in "${beside[@]}"; do
-    wait "$pid" || failed=1
-done
-echo "tests with Airflow, which began at the same time:"
-cat "$outputs"/*
-rm -rf "$outputs"
+"${measured[@]}" "${shared[@]}" >"$output" 2>&1 &
+beside=$!
+trap 'kill -INT $beside 2>/dev/null; wait $beside; rm -f "$output"; exit 130' INT TERM
+"${measured[@]}" "${shared[@]/#/--ignore=}"
+others=$?
+wait $beside
+with_airflow=$?
+echo "tests that share a platform with Airflow, which began at the same time:"
+cat "$output"
+rm -f "$output"
 "$python" -m coverage combine --quiet
-"$python" -m coverage report || failed=1
-exit $failed
+"$python" -m coverage report
+covered=$?
+((others == 0 && with_airflow == 0 && covered == 0))

@@ -9,13 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import psutil
 import pytest
 
 from recsys.exceptions import ConflictError, InvalidInputError, UnavailableError
-from recsys.platform import components, engine
+from recsys.platform import client, components, engine
 from recsys.platform.options import Options, load_options
 from recsys.platform.processes import Processes, Recorded, end, read_state, sole_platform
 from recsys.settings import Settings
@@ -230,3 +232,41 @@ class TestEngine:
     def test_demanded_containers_need_an_engine(self, docker: Path) -> None:
         with pytest.raises(InvalidInputError, match="no Docker engine answers"):
             engine.choose(Options(simulation="docker"))  # type: ignore[call-arg]
+
+
+class _Busy(BaseHTTPRequestHandler):
+    """An Airflow that hangs up on the first two requests of each kind."""
+
+    def do_GET(self) -> None:
+        asked = self.server.asked  # type: ignore[attr-defined]
+        asked.append(self.command)
+        if asked.count(self.command) > 2:
+            body = b'{"access_token": "t"}'
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    do_POST = do_PATCH = do_GET
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_airflow_is_asked_again_unless_that_could_start_something_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "PAUSE", 0.0)
+    server = HTTPServer(("127.0.0.1", 0), _Busy)
+    asked = server.asked = []  # type: ignore[attr-defined]
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        airflow = client.AirflowClient(f"http://127.0.0.1:{server.server_port}", "admin", "secret")
+        with pytest.raises(UnavailableError, match="does not answer"):
+            airflow.trigger("night", "run", {})
+        assert asked == ["POST"]
+        asked += ["POST"]  # from here on it may log in
+        assert airflow.run("night", "run")
+        airflow.set_paused("night", True)
+        assert asked[3:] == ["GET"] * 3 + ["PATCH"] * 3
+    finally:
+        server.shutdown()
+        server.server_close()

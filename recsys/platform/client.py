@@ -1,6 +1,7 @@
 """A thin client of Airflow's REST API: health, triggering, states of runs and tasks, the end of a task's log."""
 
 import json
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -9,6 +10,12 @@ from typing import Any
 from recsys.exceptions import UnavailableError
 
 FINISHED = frozenset({"success", "failed"})
+#: How often a request is sent that gets no answer, and the seconds between. A machine with much to do keeps Airflow waiting.
+TRIES, PAUSE = 3, 2.0
+
+
+class _NoAnswerError(UnavailableError):
+    """Airflow did not answer at all."""
 
 
 class AirflowClient:
@@ -94,14 +101,22 @@ class AirflowClient:
         return [line for line in found if line.strip() and not line.startswith("::")][-lines:]
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The answer to a request below ``/api/v2``.
+        """The answer to a request below ``/api/v2``; without one it is sent again, unless it is a POST.
 
         Raises:
             UnavailableError: Airflow does not answer, or answers with an error; the message holds it.
         """
-        if not self._token:
-            self._token = self._send("POST", "/auth/token", self._login)["access_token"]
-        return self._send(method, f"/api/v2{path}", body)
+        tries = 1
+        while True:
+            try:
+                if not self._token:
+                    self._token = self._send("POST", "/auth/token", self._login)["access_token"]
+                return self._send(method, f"/api/v2{path}", body)
+            except _NoAnswerError:
+                if method == "POST" or tries == TRIES:
+                    raise
+                tries += 1
+                time.sleep(PAUSE)
 
     def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
@@ -116,7 +131,7 @@ class AirflowClient:
             detail = error.read().decode(errors="replace")[:500]
             raise UnavailableError(f"Airflow answered {error.code} to {method} {path}: {detail}") from None
         except (OSError, ValueError) as error:
-            raise UnavailableError(f"Airflow at {self.url} does not answer: {error}") from None
+            raise _NoAnswerError(f"Airflow at {self.url} does not answer: {error}") from None
 
 
 def _quoted(run: str) -> str:
