@@ -59,3 +59,11 @@ class SimulationError(RecsysError):
     """The service answered something that a listener cannot use."""
 
     exit_code = 7
+
+
+class Stopped(BaseException):
+    """A signal asked the command to end; whatever it started ends with it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code = 128 + number

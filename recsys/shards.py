@@ -73,10 +73,25 @@ def simulate(
 def simulate_all(
     settings: Settings, base: str, episodes: int, seed: int, try_id: str, *, batch: int | None = None
 ) -> list[dict[str, Any]]:
-    """All shards of a run side by side."""
+    """All shards of a run side by side; none goes on once one has failed."""
+    processes: list[subprocess.Popen[str]] = []
+    stopped = threading.Event()
+
+    def started(process: subprocess.Popen[str]) -> None:
+        processes.append(process)
+        if stopped.is_set():
+            process.terminate()
+
     with ThreadPoolExecutor(settings.shards) as pool:
         jobs = [
-            pool.submit(simulate, settings, base, shard, settings.shards, episodes, seed, try_id, batch=batch)
+            pool.submit(simulate, settings, base, shard, settings.shards, episodes, seed, try_id, batch=batch, started=started)
             for shard in range(settings.shards)
         ]
-        return [job.result() for job in jobs]
+        try:
+            return [job.result() for job in jobs]
+        except BaseException:
+            # A signal, or a shard that failed: the others play for nothing.
+            stopped.set()
+            for process in processes:
+                process.terminate()
+            raise

@@ -16,10 +16,10 @@ from threading import Thread
 import psutil
 import pytest
 
-from recsys.exceptions import ConflictError, InvalidInputError, UnavailableError
+from recsys.exceptions import ConflictError, InvalidInputError, Stopped, UnavailableError
 from recsys.platform import client, components, engine
 from recsys.platform.options import Options, load_options
-from recsys.platform.processes import Processes, Recorded, end, read_state, sole_platform
+from recsys.platform.processes import Processes, Recorded, end, read_state, sole_owner
 from recsys.settings import Settings
 from recsys.world import generate
 from tests.components import free_port
@@ -170,9 +170,24 @@ class TestProcesses:
         assert deaf.returncode == -signal.SIGKILL
 
 
-def test_two_platforms_cannot_share_a_directory(tmp_path: Path) -> None:
-    with sole_platform(tmp_path), pytest.raises(ConflictError, match="already runs"), sole_platform(tmp_path):
+def test_a_directory_has_one_owner(tmp_path: Path) -> None:
+    with sole_owner(tmp_path), pytest.raises(ConflictError, match="another command runs"), sole_owner(tmp_path):
         pass
+
+
+def test_a_signal_stops_an_owner_once(tmp_path: Path) -> None:
+    def owned() -> None:
+        with sole_owner(tmp_path) as ignore_signals:
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            finally:
+                ignore_signals()
+                signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Stopped) as stopped:
+        owned()
+    assert stopped.value.exit_code == 143
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_secrets_are_private_and_kept(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from recsys import __version__
 from recsys.cli import abtest, live, logs, night, online, platform, storage, world
-from recsys.exceptions import RecsysError
+from recsys.exceptions import RecsysError, Stopped
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Nightshift: retrain, ship and A/B-test a recommender.")
 app.add_typer(night.app)
@@ -32,6 +32,8 @@ def main() -> None:
     except RecsysError as error:
         print(f"recsys: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except Stopped as stopped:
+        sys.exit(stopped.exit_code)
 
 
 @app.callback(invoke_without_command=True)

@@ -12,7 +12,6 @@ from recsys.cli.options import (
     EmbeddedOption,
     JsonOption,
     WorldOption,
-    online,
     past,
     redis_of,
     redis_of_platform,
@@ -46,7 +45,7 @@ def nightly(
             for name, value in outlook(settings, past(day), backfill=backfill).items():
                 print(f"{name}: {value}")
         return
-    with online(settings, embedded) as settings:
+    with redis_of(settings, embedded, service=True) as settings:
         verdict = night.run(settings, past(day), run_id=run_id(), promote_it=promote, backfill=backfill)
     print(f"{day}: {verdict['verdict']}")
     for reason in verdict["reasons"]:
@@ -66,7 +65,7 @@ def traffic(
     from recsys import dataset as datasets
     from recsys import nightly as night
 
-    with online(load_settings(world=world), embedded) as settings:
+    with redis_of(load_settings(world=world), embedded, service=True) as settings:
         if dataset:
             card = datasets.collect(settings, past(day), sessions or datasets.SESSIONS, run_id=run_id())
             print(json.dumps(card, indent=1, sort_keys=True))

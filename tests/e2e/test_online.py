@@ -20,6 +20,7 @@ import pytest
 
 from recsys import keyspace, publish
 from recsys.logs import count_events
+from recsys.platform.processes import read_state
 from recsys.schemas import Arm, Experiment, RunSpec, ShardResult
 from recsys.settings import load_settings
 from recsys.verify import log_digest
@@ -341,17 +342,22 @@ def test_sigterm_finishes_what_was_asked(ground: Ground) -> None:
     assert {f"t{i}" for i in range(len(outcomes))} <= answered
 
 
+def parts_of(process: subprocess.Popen[bytes], count: int) -> list[psutil.Process]:
+    """Children of a command once there are as many."""
+    deadline = time.monotonic() + 30
+    while len(found := psutil.Process(process.pid).children()) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
 def test_an_embedded_service_takes_its_valkey_with_it(ground: Ground, tmp_path: Path) -> None:
     port = free_port()
     words = [sys.executable, "-m", "recsys.cli", "serve", "--embedded", "--port", str(port)]
     environment = os.environ | {"RECSYS_WORLD": str(ground.world), "RECSYS_VAR": str(tmp_path)}
     with subprocess.Popen(words, env=environment) as process:
-        deadline = time.monotonic() + 30
-        while not (found := psutil.Process(process.pid).children()):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        (server,) = found
-        service = Service({}, port=port)
+        (server,) = parts_of(process, 1)
+        service, deadline = Service({}, port=port), time.monotonic() + 30
         while True:
             try:
                 assert service.get("/readyz")[0] == 200
@@ -362,3 +368,45 @@ def test_an_embedded_service_takes_its_valkey_with_it(ground: Ground, tmp_path: 
         process.terminate()
         assert process.wait(20) == 128 + signal.SIGTERM
     assert not server.is_running()
+
+
+@contextmanager
+def traffic_of_its_own(ground: Ground, var: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Traffic that takes minutes, with a Valkey and a service of its own, for as long as the block lasts."""
+    words = [sys.executable, "-m", "recsys.cli", "traffic", "--date", "2026-01-02", "--sessions", "900000", "--embedded"]
+    process = subprocess.Popen(words, env=os.environ | {"RECSYS_WORLD": str(ground.world), "RECSYS_VAR": str(var)})
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.drill("platform", "a signal to a command with a Valkey and a service of its own", "both end with it")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_a_command_with_its_parts(ground: Ground, tmp_path: Path, number: signal.Signals) -> None:
+    with traffic_of_its_own(ground, tmp_path) as process:
+        # Valkey, the service, and a simulator.
+        parts = parts_of(process, 3)
+        process.send_signal(number)
+        assert process.wait(30) == 128 + number
+    assert not any(part.is_running() for part in parts)
+    assert read_state(tmp_path) == []
+
+
+@pytest.mark.drill("platform", "a command with a Valkey and a service of its own killed", "the next one ends both first")
+def test_what_a_killed_command_leaves_is_ended_by_the_next(ground: Ground, tmp_path: Path) -> None:
+    with traffic_of_its_own(ground, tmp_path) as process:
+        deadline = time.monotonic() + 30
+        while {part.name for part in read_state(tmp_path)} != {"platform", "valkey", "service"}:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        parts = parts_of(process, 2)[:2]
+        process.kill()
+    assert all(part.is_running() for part in parts)
+    words = [sys.executable, "-m", "recsys.cli", "traffic", "--date", "2026-01-02", "--sessions", "50", "--embedded"]
+    environment = os.environ | {"RECSYS_WORLD": str(ground.world), "RECSYS_VAR": str(tmp_path)}
+    answer = subprocess.run(words, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    assert "What ran here was killed; ending valkey, service" in answer.stderr
+    assert "2026-01-02: 50 sessions" in answer.stdout
+    assert not any(part.is_running() for part in parts)

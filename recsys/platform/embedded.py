@@ -1,0 +1,62 @@
+"""Parts of a command's own while it runs: a Valkey, persistent in ``<var>/valkey`` and reached over a unix socket, and a service.
+
+They are recorded as a platform's are, so that whatever comes next on the directory ends what a kill has left.
+"""
+
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+from pydantic import SecretStr
+
+from recsys.platform import components
+from recsys.platform.processes import Processes, sole_owner
+from recsys.settings import Settings
+
+START_SECONDS = 20.0
+VALKEY, SERVICE = "valkey", "service"
+
+
+@contextmanager
+def embedded(settings: Settings, *, service: bool) -> Iterator[Settings]:
+    """The settings with a Valkey of their own behind them while the block runs, and with a service too if asked for.
+
+    Raises:
+        ConflictError: another command runs something on the directory. UnavailableError: a part does not start.
+    """
+    var = settings.var.resolve()
+    # A socket's path may have 107 characters at most, so it cannot stand below an arbitrary directory.
+    with sole_owner(var) as ignore_signals, tempfile.TemporaryDirectory(prefix="recsys-") as sockets:
+        processes = Processes(var)
+        try:
+            found = _with_valkey(processes, settings, Path(sockets) / "valkey.sock")
+            yield _with_service(processes, found) if service else found
+        finally:
+            ignore_signals()
+            processes.stop(last=VALKEY)
+
+
+def _with_valkey(processes: Processes, settings: Settings, path: Path) -> Settings:
+    words = components.valkey_words(settings.var, "--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700")
+    processes.start(VALKEY, words, os.environ, Path.cwd())
+    client = redis.Redis(unix_socket_path=str(path))
+    processes.wait_until(VALKEY, lambda: components.valkey_answers(client), START_SECONDS)
+    return settings.model_copy(update={"redis_url": SecretStr(f"unix://{path}")})
+
+
+def _with_service(processes: Processes, settings: Settings) -> Settings:
+    with socket.socket() as probe:
+        probe.bind((components.HOST, 0))
+        port = probe.getsockname()[1]
+    environment = {
+        "RECSYS_VAR": str(settings.var.resolve()), "RECSYS_WORLD": str(settings.world.resolve()),
+        "RECSYS_REDIS_URL": settings.redis_url.get_secret_value(), "RECSYS_SERVICE_LOGS": str(settings.log_dir.resolve()),
+    }  # fmt: skip
+    url = f"http://{components.HOST}:{port}"
+    processes.start(SERVICE, components.service_words(port), os.environ | environment, Path.cwd())
+    processes.wait_until(SERVICE, lambda: components.service_answers(url), START_SECONDS)
+    return settings.model_copy(update={"service_url": url})
