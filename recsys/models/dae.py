@@ -161,8 +161,7 @@ class Dae:
             if not bool(tensor.sum().isfinite()):
                 raise CorruptDataError(f"{directory / WEIGHTS} has weights in {name} that are not finite; train again")
         self._items = tensors.pop("items").numpy()
-        with torch.device("meta"):
-            self._net = dae_net.build(len(self._items), config["layers"])
+        self._net = dae_net.build(len(self._items), config["layers"], drawn=False)
         try:
             self._net.load_state_dict(tensors, assign=True)
         except RuntimeError as error:

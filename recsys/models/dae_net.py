@@ -16,22 +16,30 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 
-def build(items: int, layers: list[int]) -> "torch.nn.Module":
-    """An encoder with the given layers, mirrored but for the last, and an output a unit each item."""
+def build(items: int, layers: list[int], *, drawn: bool = True) -> "torch.nn.Module":
+    """An encoder with the given layers, mirrored but for the last, and an output a unit each item.
+
+    Args:
+        drawn: whether the weights are drawn at random; if not, they are no numbers until others take their place.
+    """
     import torch
     from torch import nn
 
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.embedding = nn.EmbeddingBag(items, layers[0], mode="sum", sparse=True)
+            # An embedding on the device "meta" would load the compiler of torch, for a second.
+            weight = None if drawn else torch.empty(items, layers[0])
+            self.embedding = nn.EmbeddingBag(items, layers[0], mode="sum", sparse=True, _weight=weight)
             self.bias = nn.Parameter(torch.zeros(layers[0]))
             sizes = [*layers, *layers[-2::-1]]
-            self.hidden = nn.ModuleList([nn.Linear(a, b) for a, b in pairwise(sizes)])
-            self.out = nn.Linear(sizes[-1], items)
-            nn.init.xavier_normal_(self.embedding.weight)
-            nn.init.xavier_normal_(self.out.weight)
-            nn.init.zeros_(self.out.bias)
+            device = None if drawn else "meta"
+            self.hidden = nn.ModuleList([nn.Linear(a, b, device=device) for a, b in pairwise(sizes)])
+            self.out = nn.Linear(sizes[-1], items, device=device)
+            if drawn:
+                nn.init.xavier_normal_(self.embedding.weight)
+                nn.init.xavier_normal_(self.out.weight)
+                nn.init.zeros_(self.out.bias)
 
         def forward(self, index: torch.Tensor, offset: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
             x = torch.tanh(self.embedding(index, offset, per_sample_weights=weight) + self.bias)
