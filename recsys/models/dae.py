@@ -149,7 +149,6 @@ class Dae:
         Raises:
             CorruptDataError: a weight is not a finite number, or the weights are of another network.
         """
-        import torch
         from safetensors.torch import load_file
 
         config = json.loads((directory / CONFIG).read_text())
