@@ -176,6 +176,8 @@ def test_a_directory_has_one_owner(tmp_path: Path) -> None:
 
 
 def test_a_signal_stops_an_owner_once(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
     def owned() -> None:
         with sole_owner(tmp_path) as ignore_signals:
             try:
@@ -187,7 +189,7 @@ def test_a_signal_stops_an_owner_once(tmp_path: Path) -> None:
     with pytest.raises(Stopped) as stopped:
         owned()
     assert stopped.value.exit_code == 143
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_secrets_are_private_and_kept(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
 
@@ -123,12 +123,24 @@ def disturb(ground: Ground, name: str, service: Service, accident: threading.Thr
     return gathered
 
 
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process runs; one that has ended may have to wait until somebody takes note of it."""
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 def worker_of(service: Service) -> psutil.Process:
-    """A living worker process of the service."""
+    """A living worker process of the service; one that has just been killed is replaced within a second or two."""
     assert service.process is not None
-    children = psutil.Process(service.process.pid).children()
-    alive = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
-    return next(child for child in alive if "spawn_main" in " ".join(child.cmdline()))
+    deadline = time.monotonic() + 20
+    while True:
+        for child in filter(is_alive, psutil.Process(service.process.pid).children()):
+            with suppress(psutil.NoSuchProcess):
+                if "spawn_main" in " ".join(child.cmdline()):
+                    return child
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.mark.drill(
@@ -367,7 +379,7 @@ def test_an_embedded_service_takes_its_valkey_with_it(ground: Ground, tmp_path: 
                 time.sleep(0.05)
         process.terminate()
         assert process.wait(20) == 128 + signal.SIGTERM
-    assert not server.is_running()
+    assert not is_alive(server)
 
 
 @contextmanager
@@ -390,7 +402,7 @@ def test_a_signal_ends_a_command_with_its_parts(ground: Ground, tmp_path: Path, 
         parts = parts_of(process, 3)
         process.send_signal(number)
         assert process.wait(30) == 128 + number
-    assert not any(part.is_running() for part in parts)
+    assert not any(map(is_alive, parts))
     assert read_state(tmp_path) == []
 
 
@@ -403,10 +415,10 @@ def test_what_a_killed_command_leaves_is_ended_by_the_next(ground: Ground, tmp_p
             time.sleep(0.05)
         parts = parts_of(process, 2)[:2]
         process.kill()
-    assert all(part.is_running() for part in parts)
+    assert all(map(is_alive, parts))
     words = [sys.executable, "-m", "recsys.cli", "traffic", "--date", "2026-01-02", "--sessions", "50", "--embedded"]
     environment = os.environ | {"RECSYS_WORLD": str(ground.world), "RECSYS_VAR": str(tmp_path)}
     answer = subprocess.run(words, env=environment, capture_output=True, text=True, check=True, timeout=60)
     assert "What ran here was killed; ending valkey, service" in answer.stderr
     assert "2026-01-02: 50 sessions" in answer.stdout
-    assert not any(part.is_running() for part in parts)
+    assert not any(map(is_alive, parts))
