@@ -21,9 +21,9 @@ from benchmarks.processes import ROOT
 from benchmarks.reference import pipeline
 from benchmarks.rows import DESIGN, log_rows
 from recsys.abtest.report import analyse, build_report
-from recsys.collect import collect_interactions
+from recsys.night.collect import collect_interactions
 from recsys.settings import load_settings
-from recsys.storage import Storage
+from recsys.storage.store import Storage
 
 ROWS, QUICK_ROWS = 1_000_000, 300_000
 

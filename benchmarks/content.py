@@ -12,8 +12,10 @@ import numpy as np
 import redis
 
 from benchmarks.measure import Bench
-from recsys import catalog, publish
+from recsys import catalog
 from recsys.schemas import EXPERIMENT, LIST_LENGTH, NEIGHBOURS, TOP_LENGTH, Arm, Experiment, RunSpec
+from recsys.versions import publish, runs
+from recsys.versions.content import read_directory
 
 log = logging.getLogger(__name__)
 
@@ -63,12 +65,12 @@ def _write(world: Path, directory: Path) -> None:
 def open_run(bench: Bench, files: Path, redis_url: str) -> str:
     """Publish the files for our service and open a run on them, half C and half T1; gives a run id of it."""
     client = redis.Redis.from_url(redis_url)
-    from recsys.keyspace import LIBRARY
+    from recsys.versions.keyspace import LIBRARY
 
     client.function_load(LIBRARY.read_text(), replace=True)
-    version = publish.publish_version(client, publish.read_directory(files), DAY)
+    version = publish.publish_version(client, read_directory(files), DAY)
     arms = (Arm("C", "contextual", version), Arm("T1", "dae", version))
     spec = RunSpec("bench", version, 0.0, SEED, Experiment(EXPERIMENT, arms), catalog.load_tracks(bench.world).size)
-    publish.open_run(client, spec)
+    runs.open_run(client, spec)
     client.close()
     return "bench.0.a"

@@ -24,9 +24,11 @@ from typing import Any
 import psutil
 
 from benchmarks.processes import ROOT, nightshift, valkey
-from recsys import dataset, nightly, world
 from recsys.exceptions import RecsysError, UnavailableError
+from recsys.night import dataset
+from recsys.night import steps as nightly
 from recsys.settings import Settings, load_settings
+from recsys.simulate import world
 
 DAY = date(2026, 1, 5)
 RUN = "growth"

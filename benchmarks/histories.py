@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from benchmarks.content import SEED
-from recsys.evaluate import hits, ndcg_at_k, recall_at_k, top_k
+from recsys.learn.offline_metrics import hits, ndcg_at_k, recall_at_k, top_k
 from recsys.models.base import create
 from recsys.schemas import POSITIVE_TIME
 from recsys.simulate.listeners import Listeners, load_listeners

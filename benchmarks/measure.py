@@ -106,7 +106,7 @@ def surroundings(world: Path | None, quick: bool) -> Iterator[Bench]:
     if world is None and "RECSYS_WORLD" in os.environ:
         world = Path(os.environ["RECSYS_WORLD"])
     if world is None:
-        from recsys.world import generate
+        from recsys.simulate.world import generate
 
         world = cache / "world"
         generate(world)

@@ -11,9 +11,11 @@ from benchmarks.content import DAY, SEED, open_run, prepare
 from benchmarks.load import drive
 from benchmarks.measure import Bench, Result, less_is_better
 from benchmarks.processes import free_port, nightshift, valkey
-from recsys import catalog, publish
-from recsys.keyspace import LIBRARY
+from recsys import catalog
 from recsys.schemas import LIST_LENGTH, NEIGHBOURS, TOP_LENGTH
+from recsys.versions import publish
+from recsys.versions.content import Content
+from recsys.versions.keyspace import LIBRARY
 
 MIB, GIB = 2**20, 2**30
 TRACKS = 50_000
@@ -28,7 +30,7 @@ def measure_redis_memory(bench: Bench) -> Result:
     neighbours = rng.integers(0, TRACKS, (TRACKS, NEIGHBOURS), dtype=np.uint32)
     with valkey(bench.scratch) as url, redis.Redis.from_url(url) as client:
         client.function_load(LIBRARY.read_text(), replace=True)
-        content = publish.Content(
+        content = Content(
             {user: lists[user].tobytes() for user in range(users)}, lists[:2].tobytes()[: 4 * TOP_LENGTH], neighbours.tobytes()
         )
         before = _used(client)

@@ -22,19 +22,20 @@ from benchmarks.histories import explored_history, held_out_table
 from benchmarks.measure import surroundings
 from benchmarks.oracle import Oracle
 from benchmarks.sessions import Explorer, Logged, Served, publish_interactions, record, session_times
-from recsys import keyspace, publish
-from recsys.artists import Discount
 from recsys.exceptions import RecsysError
-from recsys.interactions import Interactions, load_interactions
+from recsys.learn.fatigue import Discount
+from recsys.learn.interactions import Interactions, load_interactions
 from recsys.models.base import Recommender, create
-from recsys.recommend import artist_discount, ranked, recommend
+from recsys.night.recommend import artist_discount, ranked, recommend
+from recsys.night.train import train
 from recsys.schemas import Arm
 from recsys.service.state import Version
 from recsys.settings import load_settings
 from recsys.simulate.listeners import Listeners, load_listeners
 from recsys.simulate.play import Recommender as Policy
-from recsys.storage import Storage
-from recsys.train import train
+from recsys.storage.store import Storage
+from recsys.versions import keyspace
+from recsys.versions.content import read_directory
 
 DAY = date(2026, 1, 3)
 SEED = 31337
@@ -75,7 +76,7 @@ class Bench:
         card = store.read_json(f"models/date={log_date}", "card.json")
         shown = {"seconds": round(time.perf_counter() - began, 1), "models": card["models"], "timing": card["timing"]}
         print(f"trained for {log_date}: {json.dumps(shown)}", flush=True)
-        content = publish.read_directory(store.local(f"recommendations/date={log_date}"))
+        content = read_directory(store.local(f"recommendations/date={log_date}"))
         near = keyspace.unpack(content.neighbours)
         version = Version.named("quality", tuple(keyspace.unpack(content.top)), near, content.sessions)
         lists = {user: keyspace.unpack(packed) for user, packed in content.lists.items()}

@@ -20,7 +20,7 @@ from recsys.simulate.listeners import Listeners
 from recsys.simulate.play import Plays, Recommender
 from recsys.simulate.rng import Purpose
 from recsys.simulate.run import run_in_process
-from recsys.storage import Storage
+from recsys.storage.store import Storage
 
 _NONE = array("I")
 

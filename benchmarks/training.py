@@ -19,11 +19,11 @@ from benchmarks.measure import Bench, Result, less_is_better
 from benchmarks.reference import autoencoder
 from recsys import catalog
 from recsys.models.dae import Dae
-from recsys.recommend import recommend
+from recsys.night.recommend import recommend
 from recsys.schemas import NEIGHBOURS
 from recsys.settings import load_settings
-from recsys.storage import Storage
-from recsys.world import generate
+from recsys.simulate.world import generate
+from recsys.storage.store import Storage
 
 POSITIVES = 89
 SESSIONS = 1_000_000

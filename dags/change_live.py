@@ -6,8 +6,8 @@ import run_context
 from airflow.sdk import Param, dag, get_current_context, task
 from run_context import step
 
-from recsys import keyspace, live
-from recsys.storage import Storage
+from recsys.storage.store import Storage
+from recsys.versions import keyspace, pointer, restore
 
 DOC = """
 ### What it does
@@ -37,13 +37,13 @@ def change() -> str:
     client = keyspace.connect(settings)
     who, why, version = f"run {context['dag_run'].run_id}", params["why"], params["version"]
     if params["action"] == "rollback":
-        sentence = live.rollback(client, who=who, why=why)
+        sentence = pointer.rollback(client, who=who, why=why)
     elif params["action"] == "promote":
-        sentence = live.promote(client, version or "", who=who, why=why)
+        sentence = pointer.make_live(client, version or "", who=who, why=why)
     else:
-        action = live.hold if params["action"] == "hold" else live.release
-        sentence = action(client, version or live.EVERY, who=who, why=why)
-    live.save(client, Storage(settings.storage_url))
+        action = pointer.hold if params["action"] == "hold" else pointer.release
+        sentence = action(client, version or pointer.EVERY, who=who, why=why)
+    restore.save(client, Storage(settings.storage_url))
     print(sentence)
     return sentence
 

@@ -8,7 +8,8 @@ from airflow.sdk import CronDataIntervalTimetable, Param, dag, get_current_conte
 from run_context import LIVE, LOGS, step
 from simulation import plan, results, simulate_shards
 
-from recsys import dataset, nightly
+from recsys.night import dataset
+from recsys.night import steps as nightly
 from recsys.settings import load_settings
 
 DEFAULTS = load_settings()

@@ -18,11 +18,11 @@ from night_notifier import tell
 from run_context import LIVE, LOGS, TRAINING_POOL, step
 from simulation import plan, results, simulate_shards
 
-from recsys import keyspace, nightly
-from recsys import publish as publishing
-from recsys.outlook import outlook
+from recsys.night import steps as nightly
+from recsys.night.dry_run import outlook
 from recsys.schemas import EXPERIMENT
 from recsys.settings import load_settings
+from recsys.versions import keyspace, lease
 
 DEFAULTS = load_settings()
 
@@ -170,7 +170,7 @@ def promote_or_hold(planned: list[dict[str, Any]]) -> dict[str, Any]:
 def release_date() -> None:
     """Let go of the log date, however the run ended."""
     client = keyspace.connect(run_context.settings())
-    publishing.drop_lease(client, run_context.log_date(), run_context.run_id())
+    lease.drop(client, run_context.log_date(), run_context.run_id())
 
 
 @dag(

@@ -12,8 +12,8 @@ from airflow.sdk.exceptions import AirflowFailException
 from night_notifier import NightNotifier
 from pydantic import SecretStr
 
-from recsys import log_date as log_dates
 from recsys.exceptions import ConflictError, CorruptDataError, InvalidInputError, MissingDataError
+from recsys.night import log_date as log_dates
 from recsys.settings import Settings, load_settings
 
 P = ParamSpec("P")

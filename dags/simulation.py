@@ -9,9 +9,9 @@ import run_context
 from airflow.sdk import XComArg, get_current_context, task
 from run_context import step
 
-from recsys import shards
 from recsys.exceptions import SimulationError
 from recsys.settings import Settings
+from recsys.simulate import shards
 
 LIMITS: dict[str, Any] = {
     "execution_timeout": timedelta(minutes=30),

@@ -1,4 +1,4 @@
-"""Hyperparameters of the autoencoder, a mapped task a configuration. The logic stands in ``recsys.tune``."""
+"""Hyperparameters of the autoencoder, a mapped task a configuration. The logic stands in ``recsys.models.tune``."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -30,7 +30,7 @@ Owner: recommendations. More: docs/runbook.md.
 @step
 def configurations() -> list[dict[str, Any]]:
     """Every combination of the grid."""
-    from recsys import tune
+    from recsys.models import tune
 
     return tune.configurations(get_current_context()["params"]["grid"] or tune.GRID)
 
@@ -39,7 +39,7 @@ def configurations() -> list[dict[str, Any]]:
 @step
 def trial(configuration: dict[str, Any]) -> dict[str, Any]:
     """Train one configuration."""
-    from recsys import tune
+    from recsys.models import tune
 
     return tune.trial(run_context.settings(), run_context.log_date(), configuration)
 
@@ -48,7 +48,7 @@ def trial(configuration: dict[str, Any]) -> dict[str, Any]:
 @step
 def leaderboard(results: Any) -> dict[str, Any]:
     """Rank the trials that have ended."""
-    from recsys import tune
+    from recsys.models import tune
 
     return tune.leaderboard(run_context.settings(), run_context.log_date(), [result for result in results if result])
 

@@ -16,12 +16,12 @@ from fastapi import Depends, FastAPI, HTTPException, Path
 from fastapi.responses import HTMLResponse, Response
 from sqlalchemy import select
 
-from recsys import log_date as log_dates
-from recsys import pages
+from recsys.abtest.history import nights
 from recsys.exceptions import InvalidInputError, RecsysError
+from recsys.inspection import pages
+from recsys.night import log_date as log_dates
 from recsys.settings import load_settings
-from recsys.storage import Storage
-from recsys.verify import nights
+from recsys.storage.store import Storage
 
 DAG = "nightly_recommender"
 PREFIX = "/nightshift"

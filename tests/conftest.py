@@ -4,10 +4,10 @@ import os
 
 import pytest
 
-from tests.components import valkey
-from tests.hdfs import hdfs, hdfs_root, scratch
+from tests.support.components import valkey
+from tests.support.hdfs import hdfs, hdfs_root, scratch
 
-pytest_plugins = ["tests.drill"]
+pytest_plugins = ["tests.support.drill"]
 __all__ = ["hdfs", "hdfs_root", "scratch", "valkey"]
 
 

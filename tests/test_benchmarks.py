@@ -22,15 +22,15 @@ from benchmarks.measure import Bench, less_is_better, milliseconds, more_is_bett
 from benchmarks.reference import autoencoder, pipeline, simulator
 from benchmarks.rows import DESIGN, log_rows
 from recsys.abtest.sessions import read_log
-from recsys.collect import collect_interactions
 from recsys.exceptions import InvalidInputError
 from recsys.models.dae import WEIGHTS, Dae
+from recsys.night.collect import collect_interactions
 from recsys.settings import load_settings
 from recsys.simulate.listeners import load_listeners
 from recsys.simulate.recommenders import DummyRecommender
 from recsys.simulate.run import run_in_process, run_shard
-from recsys.storage import Storage
-from recsys.world import generate
+from recsys.simulate.world import generate
+from recsys.storage.store import Storage
 
 
 @pytest.fixture(scope="module")

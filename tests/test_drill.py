@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-from tests.drill import HEAD
+from tests.support.drill import HEAD
 
 ROOT = Path(__file__).parents[1]
 

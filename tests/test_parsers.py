@@ -14,26 +14,30 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recsys import catalog, keyspace, publish, sieve, tune
+from recsys import catalog
 from recsys.abtest.rule import load_rule
 from recsys.abtest.sessions import read_log
 from recsys.exceptions import CorruptDataError, InvalidInputError, RecsysError
 from recsys.experiments import load_live_experiment
-from recsys.live import version_date
-from recsys.log_date import resolve
-from recsys.manifest import MANIFEST
+from recsys.logs import sieve
+from recsys.models import tune
 from recsys.models.base import create
+from recsys.night.log_date import resolve
 from recsys.platform.options import Options, load_options
 from recsys.platform.processes import read_state
 from recsys.schemas import Arm, Experiment, RunSpec, ShardResult, parse_date, run_base
-from recsys.session_lists import SessionLists
 from recsys.settings import HdfsOptions, Settings, load_hdfs_options, load_settings
 from recsys.simulate.client import BatchCodec, Headers, SingleCodec
 from recsys.simulate.config import read_env
 from recsys.simulate.connection import Endpoint
 from recsys.simulate.listeners import load_embeddings, load_listeners
-from recsys.storage import Storage
-from recsys.world import WorldSize
+from recsys.simulate.world import WorldSize
+from recsys.storage.manifest import MANIFEST
+from recsys.storage.store import Storage
+from recsys.versions import keyspace
+from recsys.versions.content import read_content
+from recsys.versions.pointer import version_date
+from recsys.versions.session_lists import SessionLists
 
 QUIET = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -135,7 +139,7 @@ def test_published_lists(tmp_path: Path, value: object, top: object, seed: int) 
         recommendations.write_text(json.dumps(record) + "\n")
         for best in (top, list(range(100))):
             popular.write_text(json.dumps(best))
-            taken_or_refused(lambda _: publish.read_content(recommendations, popular, neighbours, 200), tmp_path)
+            taken_or_refused(lambda _: read_content(recommendations, popular, neighbours, 200), tmp_path)
 
 
 @pytest.mark.parametrize("name", PARSERS)

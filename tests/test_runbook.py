@@ -12,10 +12,11 @@ import pytest
 import typer
 
 from benchmarks.__main__ import ALTERNATIVES, MEASURES
-from recsys import exceptions, sieve
+from recsys import exceptions
 from recsys.abtest import decision
 from recsys.abtest.metrics import GUARDRAILS
 from recsys.cli import app
+from recsys.logs import sieve
 from recsys.platform.options import Options
 from recsys.service import app as service
 from recsys.settings import HdfsOptions, Settings

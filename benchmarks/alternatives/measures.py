@@ -16,11 +16,11 @@ from benchmarks.processes import HOST, free_port, nightshift, service_process, v
 from benchmarks.service import compare
 from recsys import catalog
 from recsys.models.dae import WEIGHTS, Dae
-from recsys.recommend import recommend
+from recsys.night.recommend import recommend
 from recsys.settings import load_settings
 from recsys.simulate.listeners import load_listeners
 from recsys.simulate.run import SINGLE_REQUESTS, run_in_process, run_shard
-from recsys.storage import Storage
+from recsys.storage.store import Storage
 
 
 @contextmanager

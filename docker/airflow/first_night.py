@@ -18,7 +18,7 @@ from recsys.platform.console import Console
 from recsys.platform.night import NIGHT, TRAFFIC, RunFailedError, collect_missing_traffic, run_night, summarize
 from recsys.platform.options import load_options, yesterday
 from recsys.settings import load_settings
-from recsys.storage import Storage
+from recsys.storage.store import Storage
 
 #: How long after a DAG was switched on its scheduled run may appear.
 SCHEDULE_SECONDS = 45.0

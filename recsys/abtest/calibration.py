@@ -16,7 +16,7 @@ from recsys.abtest.analysis import CONFIDENCE, welch
 from recsys.abtest.metrics import METRICS, PRIMARY, Columns, Metric
 from recsys.abtest.sessions import ExperimentLog
 from recsys.exceptions import InvalidInputError
-from recsys.storage import Storage
+from recsys.storage.store import Storage
 
 log = logging.getLogger(__name__)
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from recsys.abtest.document import SCHEMA, Document, document_of
+from recsys.abtest.history import nights
 from recsys.abtest.page import write_page
 from recsys.abtest.pictures import draw_all
 from recsys.abtest.rule import load_rule
@@ -25,8 +26,7 @@ from recsys.abtest.sessions import Before, ExperimentLog, read_before, read_log
 from recsys.exceptions import InvalidInputError
 from recsys.schemas import Experiment
 from recsys.settings import Settings
-from recsys.storage import MANIFEST, SUCCESS, Storage
-from recsys.verify import nights
+from recsys.storage.store import MANIFEST, SUCCESS, Storage
 
 log = logging.getLogger(__name__)
 

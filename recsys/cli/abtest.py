@@ -54,7 +54,7 @@ def calibrate(
     from recsys.abtest.calibration import calibrate as split
     from recsys.abtest.calibration import store_calibration
     from recsys.abtest.sessions import read_log
-    from recsys.storage import Storage
+    from recsys.storage.store import Storage
 
     if (day is None) == (logs is None):
         raise InvalidInputError("give either --date or --logs")
@@ -89,7 +89,7 @@ def paired(
     as_json: JsonOption = False,
 ) -> None:
     """Play a night's arms again, each for the same simulated listeners and random numbers (the service must be up)."""
-    from recsys.abtest.paired import play_paired
+    from recsys.inspection.paired import play_paired
 
     document = play_paired(load_settings(), past(day), sessions, run_id=run_id())
     if as_json:

@@ -20,65 +20,65 @@ VersionArgument = Annotated[str | None, typer.Argument(help="Version; without on
 
 def _act(action: Callable[[redis.Redis, str], str]) -> None:
     """Do something to the pointer as the current user, and copy the outcome to the storage."""
-    from recsys import keyspace, live
-    from recsys.storage import Storage
+    from recsys.storage.store import Storage
+    from recsys.versions import keyspace, restore
 
     settings = load_settings()
     client = keyspace.connect(settings)
     sentence = action(client, f"person {getpass.getuser()}")
-    live.save(client, Storage(settings.storage_url))
+    restore.save(client, Storage(settings.storage_url))
     print(sentence)
 
 
 @app.command()
 def promote(version: Annotated[str, typer.Argument(help="Version to make live.")], why: WhyOption) -> None:
     """Make a version live, whatever its log date."""
-    from recsys import live
+    from recsys.versions import pointer
 
-    _act(lambda client, who: live.promote(client, version, who=who, why=why))
+    _act(lambda client, who: pointer.make_live(client, version, who=who, why=why))
 
 
 @app.command()
 def rollback(why: WhyOption) -> None:
     """Go back to the previous live version; the one that is left is blocked until it is released."""
-    from recsys import live
+    from recsys.versions import pointer
 
-    _act(lambda client, who: live.rollback(client, who=who, why=why))
+    _act(lambda client, who: pointer.rollback(client, who=who, why=why))
 
 
 @app.command()
 def hold(why: WhyOption, version: VersionArgument = None) -> None:
     """Keep a version, or all, from being promoted."""
-    from recsys import live
+    from recsys.versions import pointer
 
-    _act(lambda client, who: live.hold(client, version or live.EVERY, who=who, why=why))
+    _act(lambda client, who: pointer.hold(client, version or pointer.EVERY, who=who, why=why))
 
 
 @app.command()
 def release(why: WhyOption, version: VersionArgument = None) -> None:
     """End a hold, of a version or of all."""
-    from recsys import live
+    from recsys.versions import pointer
 
-    _act(lambda client, who: live.release(client, version or live.EVERY, who=who, why=why))
+    _act(lambda client, who: pointer.release(client, version or pointer.EVERY, who=who, why=why))
 
 
 @app.command("restore-live")
 def restore_live() -> None:
     """Rebuild in Redis what is live, from files."""
-    from recsys import keyspace, live
-    from recsys.storage import Storage
+    from recsys.storage.store import Storage
+    from recsys.versions import keyspace, restore
 
     settings = load_settings()
     client = keyspace.connect(settings)
-    print(live.restore(client, Storage(settings.storage_url), who=f"person {getpass.getuser()}"))
+    print(restore.restore(client, Storage(settings.storage_url), who=f"person {getpass.getuser()}"))
 
 
 @app.command()
 def audit(as_json: JsonOption = False) -> None:
     """Who moved, held or released what, when and why."""
-    from recsys import keyspace, live
+    from recsys.versions import keyspace, pointer
 
-    entries = live.audit(keyspace.connect(load_settings()))
+    entries = pointer.audit(keyspace.connect(load_settings()))
     if as_json:
         print(json.dumps([asdict(entry) for entry in entries], indent=1))
         return

@@ -14,7 +14,7 @@ from recsys.schemas import ShardResult, plain_user
 from recsys.settings import Settings, load_hdfs_options, load_settings
 
 if TYPE_CHECKING:
-    from recsys.storage import Storage
+    from recsys.storage.store import Storage
 
 app = typer.Typer(no_args_is_help=True, help="Request logs: upload them, pull them.")
 
@@ -37,7 +37,7 @@ def upload(
     echo: EchoOption = False,
 ) -> None:
     """Put the service's logs into /user/USER/DIRECTORY of HDFS (or below the root of a file:// storage)."""
-    from recsys.logs import publish_files
+    from recsys.logs.upload import publish_files
 
     settings = load_settings()
     store, name = _place(settings, user, directory)
@@ -58,8 +58,8 @@ def pull(
     echo: EchoOption = False,
 ) -> None:
     """Put logs into a local directory: the service's, or those that were uploaded."""
-    from recsys.logs import publish_files
-    from recsys.storage import Storage
+    from recsys.logs.upload import publish_files
+    from recsys.storage.store import Storage
 
     settings = load_settings()
     local = Storage(f"file://{target.resolve().parent}")
@@ -86,7 +86,7 @@ def _copy_uploaded(store: "Storage", uploaded: str, local: "Storage", name: str,
 
 def _place(settings: Settings, user: str | None, directory: str) -> "tuple[Storage, str]":
     """The store and the name in it of a user's directory."""
-    from recsys.storage import Storage
+    from recsys.storage.store import Storage
 
     who = plain_user(user or load_hdfs_options().user or getpass.getuser())
     parts = urlsplit(settings.storage_url)

@@ -34,12 +34,12 @@ def nightly(
     embedded: EmbeddedOption = False,
 ) -> None:
     """Run the night of one log date without Airflow (Redis and the service must be up, or --embedded)."""
-    from recsys import nightly as night
-    from recsys.storage import Storage
+    from recsys.night import steps as night
+    from recsys.storage.store import Storage
 
     settings = load_settings(world=world, episodes=episodes, seed=seed)
     if dry_run:
-        from recsys.outlook import outlook
+        from recsys.night.dry_run import outlook
 
         with redis_of(settings, embedded) as settings:
             for name, value in outlook(settings, past(day), backfill=backfill).items():
@@ -62,8 +62,8 @@ def traffic(
     embedded: EmbeddedOption = False,
 ) -> None:
     """Play listeners of one log date against what is live; their logs become logs/date=D."""
-    from recsys import dataset as datasets
-    from recsys import nightly as night
+    from recsys.night import dataset as datasets
+    from recsys.night import steps as night
 
     with redis_of(load_settings(world=world), embedded, service=True) as settings:
         if dataset:
@@ -77,8 +77,8 @@ def traffic(
 @app.command()
 def verify(day: DateOption, as_json: JsonOption = False) -> None:
     """Check a finished night against its manifests, counts and Redis, and print its digest."""
-    from recsys.verify import require_finished
-    from recsys.verify import verify as check
+    from recsys.inspection.verify import require_finished
+    from recsys.inspection.verify import verify as check
 
     log_date = past(day)
     require_finished(load_settings(), log_date)
@@ -106,8 +106,8 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Say from the log why a track was served."""
-    from recsys.explain import explain as look
-    from recsys.storage import Storage
+    from recsys.inspection.explain import explain as look
+    from recsys.storage.store import Storage
 
     settings = load_settings()
     store = Storage(settings.storage_url)
@@ -124,7 +124,7 @@ def drift(
     as_json: JsonOption = False,
 ) -> None:
     """Compare the sessions of a log date with what the simulator produces now (exit status 1: they have drifted apart)."""
-    from recsys.drift import check
+    from recsys.inspection.drift import check
 
     found = check(load_settings(), past(day), sessions, run_id=run_id())
     if as_json:
@@ -147,8 +147,8 @@ def diff_nights(
     as_json: JsonOption = False,
 ) -> None:
     """Compare two nights: data, settings, lists and metrics."""
-    from recsys.diff import compare
-    from recsys.storage import Storage
+    from recsys.inspection.diff import compare
+    from recsys.storage.store import Storage
 
     found = compare(Storage(load_settings().storage_url), past(first), past(second))
     if as_json:
@@ -165,7 +165,7 @@ def diff_nights(
 @app.command()
 def nights(as_json: JsonOption = False) -> None:
     """List every night so far."""
-    from recsys.verify import nights as list_nights
+    from recsys.abtest.history import nights as list_nights
 
     rows = list_nights(load_settings())
     if as_json:
@@ -187,8 +187,8 @@ def days(
 ) -> None:
     """Say how listeners fared on each log date."""
     from recsys import catalog
-    from recsys.days import by_day, difference, draw, to_json
-    from recsys.storage import Storage
+    from recsys.inspection.days import by_day, difference, draw, to_json
+    from recsys.storage.store import Storage
 
     settings = load_settings(world=world)
     store = Storage(settings.storage_url)

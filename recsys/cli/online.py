@@ -39,19 +39,21 @@ def publish_files(
     promote: Annotated[bool, typer.Option(help="Make the version live.")] = True,
 ) -> None:
     """Publish lists from files as a version, and make it live."""
-    from recsys import catalog, keyspace, live, publish
-    from recsys.storage import Storage
+    from recsys import catalog
+    from recsys.storage.store import Storage
+    from recsys.versions import keyspace, pointer, publish, restore
+    from recsys.versions.content import read_content
 
     log_date = past(day) if day else datetime.now(UTC).date()
     with redis_of(load_settings(world=world), embedded) as settings:
         tracks = catalog.load_tracks(settings.world).size
-        content = publish.read_content(recommendations, top, neighbours, tracks)
+        content = read_content(recommendations, top, neighbours, tracks)
         client = keyspace.connect(settings)
         version = publish.publish_version(client, content, log_date)
         print(f"published {version}: {len(content.lists)} users")
         if promote:
-            moved, sentence = publish.promote(client, version, log_date, who=run_id(), why="recsys publish")
+            moved, sentence = pointer.move(client, version, log_date, who=run_id(), why="recsys publish")
             print(sentence)
             if not moved:
                 raise typer.Exit(ConflictError.exit_code)
-            live.save(client, Storage(settings.storage_url))
+            restore.save(client, Storage(settings.storage_url))

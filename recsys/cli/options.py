@@ -44,8 +44,8 @@ def redis_of(settings: Settings, embedded: bool, *, service: bool = False) -> It
 @contextmanager
 def redis_of_platform(settings: Settings) -> Iterator[Settings]:
     """The settings; if Redis is away because the embedded platform is stopped, its Valkey runs while the block does."""
-    from recsys import keyspace
     from recsys.platform.processes import read_state
+    from recsys.versions import keyspace
 
     var = settings.var.resolve()
     try:

@@ -36,7 +36,7 @@ def platform_down() -> None:
 
 def doctor(as_json: JsonOption = False) -> None:
     """Say which components are there and what is missing."""
-    from recsys.doctor import examine
+    from recsys.inspection.doctor import examine
 
     findings = examine(load_settings())
     if as_json:

@@ -12,7 +12,7 @@ app = typer.Typer(no_args_is_help=True, help="The storage: list it, clean it.")
 @app.command("list")
 def list_dates(prefix: Annotated[str, typer.Argument(help="Such as logs, interactions, reports.")]) -> None:
     """List the published dates of a prefix with their counts."""
-    from recsys.storage import Storage
+    from recsys.storage.store import Storage
 
     store = Storage(load_settings().storage_url)
     for day in store.dates(prefix):
@@ -26,7 +26,7 @@ def clean(
     days: Annotated[float, typer.Option(min=0, help="Keep what is younger than so many days.")] = 7,
 ) -> None:
     """Delete old trash and what killed writers have left; nothing published is touched."""
-    from recsys.storage import Storage
+    from recsys.storage.store import Storage
 
     swept = Storage(load_settings().storage_url).sweep(days)
     for path in swept:

@@ -21,7 +21,7 @@ def generate(
     force: Annotated[bool, typer.Option("--force", help="Overwrite another world.")] = False,
 ) -> None:
     """Write a seeded synthetic world in the original's file formats."""
-    from recsys.world import generate as write_world
+    from recsys.simulate.world import generate as write_world
 
     target = directory or load_settings().world
     write_world(target, tracks=tracks, artists=artists or round(tracks * 0.22), users=users, seed=seed, force=force)
@@ -31,7 +31,7 @@ def generate(
 @app.command("check")
 def check_world(world: WorldOption = None) -> None:
     """Check the files of a world."""
-    from recsys.world import validate
+    from recsys.simulate.world import validate
 
     settings = load_settings(world=world)
     validate(settings.world)

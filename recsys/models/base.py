@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from recsys.evaluate import top_k
 from recsys.exceptions import InvalidInputError
+from recsys.learn.offline_metrics import top_k
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -29,7 +29,8 @@ class Recommender(Protocol):
     """Learns from a binary users x tracks matrix, and scores tracks for such rows.
 
     A class that sets ``uses_plays = True`` gets the answered plays too: :meth:`fit` is called with ``plays=``, a
-    :class:`recsys.plays.Plays`. A ``config`` attribute, if there is one, is noted in the model's card; it must be JSON-ready.
+    :class:`recsys.learn.plays.Plays`. A ``config`` attribute, if there is one, is noted in the model's card; it must be
+    JSON-ready.
     """
 
     def fit(self, history: "csr_matrix", *, seed: int, work: Path) -> dict[str, Any]:

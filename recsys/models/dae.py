@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from recsys.evaluate import hits, ndcg_at_k, top_k
 from recsys.exceptions import CorruptDataError, InvalidInputError, MissingDataError
+from recsys.learn.offline_metrics import hits, ndcg_at_k, top_k
+from recsys.learn.ranking import LinearRanking
 from recsys.models import dae_net
-from recsys.ranking import LinearRanking
 
 if TYPE_CHECKING:
     import torch

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from recsys.plays import Plays
+from recsys.learn.plays import Plays
 
 if TYPE_CHECKING:
     import torch

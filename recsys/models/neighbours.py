@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from recsys.evaluate import top_k
 from recsys.exceptions import InvalidInputError
+from recsys.learn.offline_metrics import top_k
 from recsys.schemas import NEIGHBOURS
 
 if TYPE_CHECKING:

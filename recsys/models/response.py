@@ -19,11 +19,12 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from recsys.exceptions import CorruptDataError, MissingDataError
+from recsys.learn.plays import Plays
 from recsys.models.firsts import FirstTracks, Tastes
 from recsys.models.merge import merge
 from recsys.models.refine import Answers, alternate
-from recsys.plays import Plays
-from recsys.session_lists import WHOLE_TIME, Levels, SessionLists, build
+from recsys.models.session_candidates import Levels, build
+from recsys.versions.session_lists import WHOLE_TIME, SessionLists
 
 if TYPE_CHECKING:
     import torch

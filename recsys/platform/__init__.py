@@ -24,8 +24,8 @@ from recsys.platform.console import Console
 from recsys.platform.options import Options, load_options, yesterday
 from recsys.platform.processes import Processes, end, is_running, read_state, sole_owner
 from recsys.settings import Settings
-from recsys.storage import Storage
-from recsys.world import validate
+from recsys.simulate.world import validate
+from recsys.storage.store import Storage
 
 START_SECONDS = 180.0
 VALKEY = "valkey"

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from recsys import keyspace, publish
 from recsys.exceptions import MissingDataError, RecsysError
 from recsys.platform.client import FINISHED, AirflowClient
 from recsys.platform.console import Console
 from recsys.platform.options import Options
 from recsys.settings import Settings
-from recsys.storage import Storage
+from recsys.storage.store import Storage
+from recsys.versions import keyspace, lease
 
 TRAFFIC, NIGHT = "collect_traffic", "nightly_recommender"
 POLL_SECONDS = 1.0
@@ -38,7 +38,7 @@ def forget_interrupted(client: AirflowClient, settings: Settings, console: Conso
 def _drop_leases(redis: Any, run: str) -> None:
     for key in redis.scan_iter(keyspace.lease_key("*")):
         text = key.decode().removeprefix(keyspace.lease_key(""))
-        publish.drop_lease(redis, date.fromisoformat(text), run)
+        lease.drop(redis, date.fromisoformat(text), run)
 
 
 def collect_missing_traffic(
@@ -108,7 +108,7 @@ def summarize(settings: Settings, log_date: date, console: Console) -> None:
     Raises:
         MissingDataError: the run was green, yet the night has left no verdict.
     """
-    from recsys.verify import nights
+    from recsys.abtest.history import nights
 
     found = [row for row in nights(settings) if row["log_date"] == str(log_date)]
     if not found or found[0]["verdict"] == "failed":

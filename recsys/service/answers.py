@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from recsys import keyspace
 from recsys.service.choose import Candidates, Choice, explore, request_hash, unplayed
 from recsys.service.requests import Event
 from recsys.service.state import Scope, Slot, Version, candidates
+from recsys.versions import keyspace
 
 _EVENT = struct.Struct("<BII16s").pack
 #: session, step, whether the session is open, key of its last event, length of the version's name

@@ -20,7 +20,7 @@ import orjson
 import prometheus_client as prom
 from prometheus_client import multiprocess
 
-from recsys import catalog, keyspace
+from recsys import catalog
 from recsys.exceptions import InvalidInputError, UnavailableError
 from recsys.experiments import load_live_experiment
 from recsys.schemas import TOP_LENGTH
@@ -32,6 +32,7 @@ from recsys.service.protocol import Request
 from recsys.service.requests import MAX_BODY, BadRequestError, Event, parse_batch, parse_event, parse_json, parse_user
 from recsys.service.state import Catalogue, Scope
 from recsys.settings import Settings, load_settings
+from recsys.versions import keyspace
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,11 @@ import tempfile
 
 import uvicorn
 
-from recsys import catalog, keyspace
+from recsys import catalog
 from recsys.exceptions import InvalidInputError, UnavailableError
 from recsys.service.protocol import HttpProtocol
 from recsys.settings import Settings
+from recsys.versions import keyspace
 
 
 def serve(settings: Settings, host: str, port: int, workers: int = 1) -> None:

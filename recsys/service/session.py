@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.service.choose import Candidates
-from recsys.session_lists import SessionLists
+from recsys.versions.session_lists import SessionLists
 
 
 class SessionChooser:

@@ -16,13 +16,13 @@ from typing import NamedTuple
 
 import orjson
 
-from recsys import keyspace
 from recsys.exceptions import CorruptDataError, InvalidInputError, UnavailableError
 from recsys.schemas import NEIGHBOURS, Arm, Experiment, RunSpec, run_base
 from recsys.service.choose import Candidates, from_any, from_list
 from recsys.service.link import RedisDownError, RedisLink
 from recsys.service.session import SessionChooser
-from recsys.session_lists import SessionLists
+from recsys.versions import keyspace
+from recsys.versions.session_lists import SessionLists
 
 log = logging.getLogger(__name__)
 

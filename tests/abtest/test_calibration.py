@@ -12,8 +12,8 @@ from recsys.abtest.metrics import Columns, Metric
 from recsys.abtest.sessions import ExperimentLog, read_log
 from recsys.exceptions import InvalidInputError
 from recsys.schemas import Arm, Experiment
-from recsys.storage import Storage
-from tests.abtest.traffic import records, write
+from recsys.storage.store import Storage
+from tests.support.traffic import records, write
 
 DESIGN = Experiment("X", (Arm("C", "contextual"), Arm("T1", "dae")))
 

@@ -20,8 +20,8 @@ from recsys.abtest.report import analyse, build_refused_report, build_report, fi
 from recsys.exceptions import InvalidInputError, MissingDataError
 from recsys.schemas import Arm, Experiment
 from recsys.settings import Settings
-from recsys.storage import Storage
-from tests.abtest.traffic import lean, records, write
+from recsys.storage.store import Storage
+from tests.support.traffic import lean, records, write
 
 NIGHT = date(2026, 11, 23)
 DESIGN = Experiment(

@@ -8,9 +8,9 @@ import pytest
 from recsys.cli import app
 from recsys.exceptions import InvalidInputError
 from recsys.schemas import Arm, Experiment
-from recsys.storage import Storage
-from tests.abtest.traffic import records, write
-from tests.test_diff import DAYS, night
+from recsys.storage.store import Storage
+from tests.inspection.test_diff import DAYS, night
+from tests.support.traffic import records, write
 
 DESIGN = Experiment("X", (Arm("C", "contextual"), Arm("T1", "dae")))
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from recsys import keyspace, publish
 from recsys.cli import app
 from recsys.exceptions import ConflictError
 from recsys.settings import load_settings
-from recsys.storage import Storage
-from tests.components import Valkey
-from tests.test_live import DAYS, night
+from recsys.storage.store import Storage
+from recsys.versions import keyspace, pointer
+from tests.support.components import Valkey
+from tests.versions.test_pointer import DAYS, night
 
 pytestmark = pytest.mark.real
 
@@ -35,7 +35,7 @@ def test_a_person_moves_what_is_live(
     run("rollback", "--why", "complaints")
     with pytest.raises(ConflictError, match="release"):
         run("promote", second, "--why", "again")
-    assert publish.live(client).version == first
+    assert pointer.read(client).version == first
     capsys.readouterr()
     run("audit", "--json")
     entries = json.loads(capsys.readouterr().out)
@@ -45,4 +45,4 @@ def test_a_person_moves_what_is_live(
     assert f"{second} -> {first}  by person {getpass.getuser()}: complaints" in capsys.readouterr().out
     client.flushall()
     run("restore-live")
-    assert publish.live(client).version == first
+    assert pointer.read(client).version == first

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from recsys import logs
 from recsys.cli import app
 from recsys.exceptions import ConflictError, CorruptDataError, InvalidInputError, MissingDataError, UnavailableError
-from recsys.storage import Storage
-from tests.test_logs import record, result
+from recsys.logs import upload as logs
+from recsys.storage.store import Storage
+from tests.logs.test_upload import record, result
 
 
 @pytest.fixture(params=["file", pytest.param("webhdfs", marks=pytest.mark.real)])

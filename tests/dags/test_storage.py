@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from recsys.platform.hdfs import Hdfs
-from recsys.storage import Storage
+from recsys.storage.store import Storage
 from tests.dags.conftest import DAGS
 
 PROGRAM = """

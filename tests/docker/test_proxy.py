@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.components import free_port
 from tests.docker.test_policy import BODY, ID
+from tests.support.components import free_port
 
 PROXY = Path(__file__).parents[2] / "docker" / "dockerproxy" / "proxy.py"
 OWN, OTHER = ID, "f" * 64

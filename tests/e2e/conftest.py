@@ -9,7 +9,7 @@ import pytest
 
 from recsys.platform import night
 from recsys.platform.options import yesterday
-from tests.e2e.airflow import IMAGE, SESSIONS, Engine, Stack, days, docker_engine, postgres, stack, wait_until
+from tests.support.airflow import IMAGE, SESSIONS, Engine, Stack, days, docker_engine, postgres, stack, wait_until
 
 #: Log dates that are played again as backfills, by hand and with accidents. A night's seed comes from its date: with fixed dates
 #: the tests see the same nights on every day.

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from recsys.days import by_day, difference, draw
+from recsys.inspection.days import by_day, difference, draw
 from recsys.platform import night
-from recsys.storage import Storage
-from tests.e2e.airflow import TRACKS, Stack, days
+from recsys.storage.store import Storage
+from tests.support.airflow import TRACKS, Stack, days
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 

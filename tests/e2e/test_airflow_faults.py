@@ -9,8 +9,8 @@ import pytest
 
 from recsys.platform import night
 from recsys.platform.engine import LABEL
-from tests.e2e.airflow import Engine, Stack, wait_until
 from tests.e2e.conftest import DATES
+from tests.support.airflow import Engine, Stack, wait_until
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 

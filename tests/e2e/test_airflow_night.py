@@ -15,9 +15,9 @@ from recsys.platform import components, night
 from recsys.platform.client import AirflowClient
 from recsys.platform.console import Console
 from recsys.platform.options import yesterday
-from tests.components import free_port
-from tests.e2e.airflow import wait_until
-from tests.test_platform import platform, processes_of
+from tests.platform.test_platform import platform, processes_of
+from tests.support.airflow import wait_until
+from tests.support.components import free_port
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from recsys.platform import night
-from tests.components import Service, Valkey, running
-from tests.e2e.airflow import Stack, wait_until
 from tests.e2e.conftest import DATES, DUE
+from tests.support.airflow import Stack, wait_until
+from tests.support.components import Service, Valkey, running
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 

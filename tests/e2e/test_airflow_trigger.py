@@ -12,9 +12,9 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from recsys.platform import components, night
 from recsys.platform.client import FINISHED
-from tests.e2e.airflow import Stack, wait_until
 from tests.e2e.conftest import DATES
-from tests.plugins.browser import chromium, framed_text, log_in
+from tests.support.airflow import Stack, wait_until
+from tests.support.browser import chromium, framed_text, log_in
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 

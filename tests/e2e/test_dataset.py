@@ -11,11 +11,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from recsys.logs import count_events
+from recsys.logs.upload import count_events
 from recsys.settings import Settings, load_settings
-from recsys.storage import Storage
-from recsys.world import generate
-from tests.components import Service, Valkey, running
+from recsys.simulate.world import generate
+from recsys.storage.store import Storage
+from tests.support.components import Service, Valkey, running
 
 pytestmark = pytest.mark.real
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from recsys import nightly
+from recsys.inspection.verify import verify
+from recsys.night import steps as nightly
 from recsys.platform.hdfs import Hdfs
 from recsys.settings import Settings, load_settings
-from recsys.storage import Storage
-from recsys.verify import verify
-from recsys.world import generate
-from tests.components import Service, Valkey, running
+from recsys.simulate.world import generate
+from recsys.storage.store import Storage
+from tests.support.components import Service, Valkey, running
 
 pytestmark = pytest.mark.real
 

@@ -18,14 +18,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from recsys import keyspace, publish
-from recsys.logs import count_events
+from recsys.inspection.verify import log_digest
+from recsys.logs.upload import count_events
 from recsys.platform.processes import read_state
 from recsys.schemas import Arm, Experiment, RunSpec, ShardResult
 from recsys.settings import load_settings
-from recsys.verify import log_digest
-from recsys.world import generate
-from tests.components import Service, Valkey, free_port, running
+from recsys.simulate.world import generate
+from recsys.versions import keyspace, publish
+from recsys.versions.content import Content
+from recsys.versions.runs import open_run
+from tests.support.components import Service, Valkey, free_port, running
 
 pytestmark = pytest.mark.real
 
@@ -41,9 +43,9 @@ class Ground:
         self.client = keyspace.connect(load_settings(redis_url=valkey.url))
         lists = {u: keyspace.pack([(u * 7 + 13 * k) % TRACKS for k in range(50)]) for u in range(USERS)}
         rows = keyspace.pack([(t + k + 1) % TRACKS for t in range(TRACKS) for k in range(20)])
-        version = publish.publish_version(self.client, publish.Content(lists, keyspace.pack(range(100)), rows), date(2026, 1, 2))
+        version = publish.publish_version(self.client, Content(lists, keyspace.pack(range(100)), rows), date(2026, 1, 2))
         arms = (Arm("C", "contextual", version), Arm("T1", "dae", version))
-        publish.open_run(self.client, RunSpec("night", version, 0.1, 7, Experiment("E", arms, "s"), TRACKS))
+        open_run(self.client, RunSpec("night", version, 0.1, 7, Experiment("E", arms, "s"), TRACKS))
 
     def environment(self, **more: str) -> dict[str, str]:
         return {

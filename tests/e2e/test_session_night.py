@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from recsys.settings import load_settings
-from recsys.storage import Storage
-from recsys.world import generate
-from tests.components import Service, Valkey, running
+from recsys.simulate.world import generate
+from recsys.storage.store import Storage
+from tests.support.components import Service, Valkey, running
 
 pytestmark = pytest.mark.real
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from recsys.exceptions import InvalidInputError
-from recsys.gate import decide
 from recsys.models.base import MODELS, create, label
-from recsys.recommend import recommend
+from recsys.night.gate import decide
+from recsys.night.recommend import recommend
+from recsys.night.train import train
 from recsys.settings import load_settings
-from recsys.storage import Storage
-from recsys.train import train
-from tests.night import DAY, GROUPS, USERS, tastes, write_interactions, write_world
+from recsys.storage.store import Storage
+from tests.support.night import DAY, GROUPS, USERS, tastes, write_interactions, write_world
 
 OWN = '''
 """Tracks of the same remainder modulo ten as what the user liked most."""

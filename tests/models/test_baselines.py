@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix
 from recsys.models.ease import Ease
 from recsys.models.neighbours import Neighbours
 from recsys.models.popularity import Popularity
-from tests.models.tastes import GROUPS, taste_matrix
+from tests.support.tastes import GROUPS, taste_matrix
 
 
 def test_popularity_counts_users(tmp_path: Path) -> None:

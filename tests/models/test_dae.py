@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from recsys.evaluate import top_k
 from recsys.exceptions import CorruptDataError, MissingDataError
+from recsys.learn.offline_metrics import top_k
 from recsys.models.dae import Dae
-from tests.models.tastes import GROUPS, taste_matrix
+from tests.support.tastes import GROUPS, taste_matrix
 
 
 def small(**more: object) -> Dae:

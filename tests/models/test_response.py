@@ -7,11 +7,11 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from recsys.exceptions import CorruptDataError, MissingDataError
+from recsys.learn.plays import Plays
 from recsys.models.response import Response
-from recsys.plays import Plays
-from recsys.session_lists import SessionLists
-from tests.listens import group_plays
-from tests.night import GROUPS
+from recsys.versions.session_lists import SessionLists
+from tests.support.listens import group_plays
+from tests.support.night import GROUPS
 
 
 def history(plays: Plays) -> csr_matrix:

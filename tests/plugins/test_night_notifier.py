@@ -13,8 +13,8 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message
 
-from tests.components import free_port
 from tests.dags.conftest import ROOT
+from tests.support.components import free_port
 
 CONNECTION = "AIRFLOW_CONN_NIGHTSHIFT_NOTIFY"
 CONTEXT = {"dag_run": {"dag_id": "nightly_recommender", "run_id": "run-7"}}

@@ -26,10 +26,10 @@ from recsys.platform.client import AirflowClient
 from recsys.platform.options import Options
 from recsys.schemas import Arm, Experiment
 from recsys.settings import Settings
-from recsys.storage import Storage
-from tests.abtest.traffic import records, write
-from tests.components import free_port
-from tests.plugins.browser import chromium, framed_text, log_in
+from recsys.storage.store import Storage
+from tests.support.browser import chromium, framed_text, log_in
+from tests.support.components import free_port
+from tests.support.traffic import records, write
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 

@@ -11,8 +11,8 @@ from selenium.webdriver.common.keys import Keys
 
 from recsys.abtest.report import analyse
 from recsys.schemas import Arm, Experiment
-from tests.abtest.traffic import records, write
-from tests.plugins.browser import chromium
+from tests.support.browser import chromium
+from tests.support.traffic import records, write
 
 pytestmark = pytest.mark.real
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.components import Service, Valkey, running
 from tests.service.test_service import TRACKS, USERS, Stage, serving
+from tests.support.components import Service, Valkey, running
 
 pytestmark = pytest.mark.real
 

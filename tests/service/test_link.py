@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from recsys.service.link import RedisLink
-from tests.components import Valkey, running
+from tests.support.components import Valkey, running
 
 
 def write_certificate(directory: Path) -> tuple[Path, Path]:

@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys import keyspace, publish
 from recsys.schemas import Arm, Experiment, RunSpec
 from recsys.settings import load_settings
-from tests.components import Service, Valkey, running
+from recsys.versions import keyspace, pointer, publish
+from recsys.versions.content import Content
+from recsys.versions.runs import open_run
+from tests.support.components import Service, Valkey, running
 
 TRACKS, USERS = 300, 40
 DAY = date(2026, 1, 2)
@@ -39,12 +41,12 @@ class Stage:
         self.client = keyspace.connect(load_settings(redis_url=valkey.url))
         lists = {user: keyspace.pack(range(200, 250)) for user in range(1, USERS)}
         rows = np.array([[(t + k + 1) % TRACKS for k in range(20)] for t in range(TRACKS)], dtype="<u4")
-        content = publish.Content(lists, keyspace.pack(range(100)), rows.tobytes())
+        content = Content(lists, keyspace.pack(range(100)), rows.tobytes())
         self.version = publish.publish_version(self.client, content, DAY)
         arms = (Arm("C", "contextual", self.version), Arm("T1", "dae", self.version))
         self.experiment = Experiment(EXPERIMENT, arms, "salt")
-        publish.open_run(self.client, RunSpec("night", self.version, 0.0, 7, self.experiment, TRACKS))
-        publish.open_run(self.client, RunSpec("traffic", "", 1.0, 7, None, TRACKS))
+        open_run(self.client, RunSpec("night", self.version, 0.0, 7, self.experiment, TRACKS))
+        open_run(self.client, RunSpec("traffic", "", 1.0, 7, None, TRACKS))
 
     def user_of(self, arm: str) -> int:
         return next(u for u in range(1, USERS) if self.experiment.arm_of(u).name == arm)
@@ -170,7 +172,7 @@ def test_a_batch_gives_the_answers_of_single_requests(stage: Stage) -> None:
 
 
 def test_promotion_reaches_the_service_without_restart(stage: Stage) -> None:
-    publish.promote(stage.client, stage.version, DAY, who="t", why="w")
+    pointer.move(stage.client, stage.version, DAY, who="t", why="w")
     wait_until(lambda: stage.service.get("/readyz")[1]["live"] == stage.version)
     stage.service.post("/next/5", {"track": 1, "time": 1.0})
     assert stage.records("live")[-1]["version"] == stage.version

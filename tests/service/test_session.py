@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys import keyspace
 from recsys.service.session import SessionChooser
-from recsys.session_lists import WHOLE_DISCOUNT, SessionLists
+from recsys.versions import keyspace
+from recsys.versions.session_lists import WHOLE_DISCOUNT, SessionLists
 
 TRACKS = 30
 

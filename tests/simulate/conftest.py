@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from recsys.simulate.play import Plays
-from recsys.world import generate
-from tests.simulate import reference
+from recsys.simulate.world import generate
+from tests.support import reference
 
 TRACKS, USERS = 120, 23
 

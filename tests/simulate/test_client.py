@@ -9,9 +9,9 @@ from recsys.exceptions import InvalidInputError, SimulationError, UnavailableErr
 from recsys.schemas import ShardResult
 from recsys.simulate.connection import Endpoint, Patience
 from recsys.simulate.run import run_shard
-from tests.components import free_port
-from tests.simulate import reference
 from tests.simulate.conftest import OriginalServer, neighbour_policy, random_policy, serving
+from tests.support import reference
+from tests.support.components import free_port
 
 EPISODES, SEED = 60, 3
 RUN = "night.0.a"

@@ -7,8 +7,8 @@ import pytest
 
 from recsys.simulate.listeners import load_listeners
 from recsys.simulate.run import run_in_process
-from tests.simulate import reference
 from tests.simulate.conftest import POLICIES, Recorder, neighbour_policy
+from tests.support import reference
 
 EPISODES, SEED = 150, 77
 

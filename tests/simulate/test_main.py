@@ -117,7 +117,7 @@ def test_no_training_or_service_module_is_loaded(world: Path) -> None:
     code = (
         "import sys; from recsys.simulate.__main__ import main; main(sys.argv[1:]); "
         "bad = [m for m in sys.modules if m.split('.')[0] in ('torch', 'pandas', 'scipy', 'redis', 'ibis') "
-        "or m.startswith(('recsys.service', 'recsys.models', 'recsys.train', 'recsys.world'))]; print(bad)"
+        "or m.startswith(('recsys.service', 'recsys.models', 'recsys.night.train', 'recsys.simulate.world'))]; print(bad)"
     )
     words = [sys.executable, "-c", code, "--recommender", "dummy", "--world", str(world), "--episodes", "5"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from recsys.simulate import rng
 from recsys.simulate.rng import Purpose
-from tests.simulate import reference
+from tests.support import reference
 
 u64 = st.integers(0, 2**64 - 1)
 episodes = st.lists(st.integers(0, 2**62), min_size=1, max_size=20)

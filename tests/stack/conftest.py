@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.stack.stack import SETTINGS, Stack, copy_sources, engine_of_tests
+from tests.support.stack import SETTINGS, Stack, copy_sources, engine_of_tests
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,8 @@ import pytest
 from recsys.platform.client import FINISHED
 from recsys.platform.night import NIGHT
 from recsys.platform.options import yesterday
-from tests.e2e.airflow import wait_until
-from tests.stack.stack import PROJECT, Stack, secrets_of
+from tests.support.airflow import wait_until
+from tests.support.stack import PROJECT, Stack, secrets_of
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(1800)]
 

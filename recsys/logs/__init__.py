@@ -1,0 +1,1 @@
+"""Request logs: what the service has written goes in, valid records and published directories of logs come out."""

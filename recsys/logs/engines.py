@@ -1,0 +1,197 @@
+"""The query engines of collection: DuckDB in this process, or Spark. Both read logs strictly and run the same Ibis expressions.
+
+In go log files; out come Ibis tables of the records that are surely whole, with the columns of :data:`COLUMNS`, and Parquet files
+of sorted expressions. A reader may leave out a line that is whole after all, but never takes one that :mod:`recsys.logs.sieve`
+would not take: whoever finds fewer records than lines sieves the file and reads its clean copy.
+"""
+
+import importlib.util
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from recsys.exceptions import UnavailableError
+from recsys.logs.sieve import RUN
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+    import pyarrow as pa
+
+#: Columns of a record and their types in both engines.
+COLUMNS = {
+    "message": "string", "timestamp": "int64", "user": "int32", "track": "int32", "time": "float64", "run": "string",
+    "session": "int32", "step": "int32", "recommendation": "int32", "propensity": "float64",
+}  # fmt: skip
+
+ROW_GROUP = 1_000_000
+#: DuckDB spills to disk beyond this; the process as a whole stays below 4 GiB.
+MEMORY_LIMIT = "2500MB"
+
+Name = Literal["duckdb", "spark"]
+
+
+class Engine(Protocol):
+    """What collection asks of an engine."""
+
+    def read(self, files: Sequence[Path], log_date: date | None) -> "ir.Table":
+        """Records of some log files, with ``log_date`` beside the columns of a record."""
+
+    def keep(self, expression: "ir.Table") -> "ir.Table":
+        """The same table, computed once."""
+
+    def write(self, expression: "ir.Table", path: Path) -> None:
+        """One Parquet file of a sorted expression; the same rows give the same bytes."""
+
+
+@contextmanager
+def engine(name: Name, scratch: Path) -> Iterator[Engine]:
+    """An engine for the length of the block.
+
+    Args:
+        scratch: an existing directory for what does not fit into memory.
+
+    Raises:
+        UnavailableError: Spark or Java is not installed.
+    """
+    with (_duckdb if name == "duckdb" else _spark)(scratch) as found:
+        yield found
+
+
+class _DuckDb:
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._made = 0
+
+    def read(self, files: Sequence[Path], log_date: date | None) -> "ir.Table":
+        paths = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)
+        day = f"DATE '{log_date}'" if log_date else "CAST(NULL AS DATE)"
+        # A replacement, not a format: paths may hold braces.
+        query = _DUCKDB_RECORDS.replace("$files", paths).replace("$log_date", day)
+        return self._create("VIEW", query)
+
+    def keep(self, expression: "ir.Table") -> "ir.Table":
+        return self._create("TABLE", self._connection.compile(expression))
+
+    def _create(self, kind: str, query: str) -> "ir.Table":
+        self._made += 1
+        name = f"made_{self._made}"
+        self._connection.raw_sql(f"CREATE TEMP {kind} {name} AS {query}")
+        return self._connection.table(name)
+
+    def write(self, expression: "ir.Table", path: Path) -> None:
+        expression.to_parquet(path, compression="zstd", row_group_size=ROW_GROUP)
+
+
+# Values come as JSON text, because readers of typed columns take "5", 1.5 and true for integers; a cast of text still takes 1.5.
+_NATURALS = {"timestamp": "BIGINT", "user": "INTEGER", "track": "INTEGER", "session": "INTEGER", "step": "INTEGER"}
+_DUCKDB_RECORDS = f"""
+SELECT CASE message WHEN '"next"' THEN 'next' ELSE 'last' END AS message, * EXCLUDE message FROM (
+  SELECT CAST(message AS VARCHAR) AS message, TRY_CAST(CAST("time" AS VARCHAR) AS DOUBLE) AS "time",
+    CAST(run AS VARCHAR)[2:-2] AS run, TRY_CAST(CAST(recommendation AS VARCHAR) AS INTEGER) AS recommendation,
+    TRY_CAST(CAST(propensity AS VARCHAR) AS DOUBLE) AS propensity,
+    {", ".join(f'TRY_CAST(CAST("{name}" AS VARCHAR) AS {kind}) AS "{name}"' for name, kind in _NATURALS.items())},
+    $log_date AS log_date
+  FROM read_json([$files], format = 'newline_delimited', ignore_errors = true, hive_partitioning = false,
+    columns = {{{", ".join(f"'{name}': 'JSON'" for name in COLUMNS)}}})
+  WHERE NOT regexp_matches(concat(recommendation, {", ".join(f'"{name}"' for name in _NATURALS)}), '[.eE"]')
+    AND starts_with(run, '"')
+) WHERE message IN ('"next"', '"last"') AND "time" BETWEEN 0 AND 1 AND regexp_full_match(run, '{RUN}')
+  AND {" AND ".join(f'"{name}" >= 0' for name in _NATURALS)}
+"""  # noqa: S608 - only names of this module
+
+
+@contextmanager
+def _duckdb(scratch: Path) -> Iterator[Engine]:
+    import ibis
+
+    connection = ibis.duckdb.connect(memory_limit=MEMORY_LIMIT, temp_directory=str(scratch / "spill"))
+    try:
+        yield _DuckDb(connection)
+    finally:
+        connection.disconnect()
+
+
+class _Spark:
+    def __init__(self, session: Any, connection: Any, scratch: Path) -> None:
+        self._session = session
+        self._connection = connection
+        self._scratch = scratch
+        self._views = 0
+
+    def read(self, files: Sequence[Path], log_date: date | None) -> "ir.Table":
+        from pyspark.sql import functions
+
+        kinds = {"string": "string", "int64": "long", "int32": "int", "float64": "double"}
+        schema = ", ".join(f"{name} {kinds[kind]}" for name, kind in COLUMNS.items())
+        lines = self._session.read.option("lineSep", "\n").text([f"file://{path.resolve()}" for path in files])
+        options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": "_corrupt", "allowNonNumericNumbers": "false"}
+        records = lines.select("value", functions.from_json("value", f"{schema}, _corrupt string", options).alias("r"))
+        # The parser stops at the end of the first object, takes numbers for strings, and bytes that are no text for a sign.
+        sure = ~functions.col("value").rlike(r"\}\s*[^,\s]|�|^\s*$") & functions.col("value").rlike(r'"run"\s*:\s*"')
+        records = records.where(sure & functions.col("r._corrupt").isNull()).select("r.*").drop("_corrupt")
+        naturals = [functions.coalesce(name, functions.lit(-1)) for name in ("timestamp", "user", "track", "session", "step")]
+        records = records.where("message IN ('next', 'last') AND time BETWEEN 0 AND 1")
+        records = records.where((functions.least(*naturals) >= 0) & functions.col("run").rlike(f"^{RUN}$"))
+        return self._table(records.withColumn("log_date", functions.lit(log_date).cast("date")))
+
+    def keep(self, expression: "ir.Table") -> "ir.Table":
+        from pyspark import StorageLevel
+
+        return self._table(self._frame(expression).persist(StorageLevel.MEMORY_AND_DISK))
+
+    def write(self, expression: "ir.Table", path: Path) -> None:
+        import pyarrow.parquet as pq
+
+        schema = expression.schema().to_pyarrow()
+        with tempfile.TemporaryDirectory(dir=self._scratch) as parts:
+            self._frame(expression).write.mode("overwrite").parquet(parts)
+            # Spark numbers the parts of a sorted table in its order.
+            with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+                for part in sorted(Path(parts).glob("part-*.parquet")):
+                    for batch in pq.ParquetFile(part).iter_batches(ROW_GROUP):
+                        writer.write_table(_cast(batch, schema))
+
+    def _frame(self, expression: "ir.Table") -> Any:
+        return self._session.sql(self._connection.compile(expression))
+
+    def _table(self, frame: Any) -> "ir.Table":
+        self._views += 1
+        name = f"table_{self._views}"
+        frame.createOrReplaceTempView(name)
+        return self._connection.table(name)
+
+
+def _cast(batch: "pa.RecordBatch", schema: "pa.Schema") -> "pa.Table":
+    import pyarrow as pa
+
+    return pa.Table.from_batches([batch]).cast(schema)
+
+
+@contextmanager
+def _spark(scratch: Path) -> Iterator[Engine]:
+    if importlib.util.find_spec("pyspark") is None or shutil.which("java") is None:
+        raise UnavailableError("engine 'spark' needs pyspark (pip install 'nightshift-recsys[spark]') and Java 17")
+    import ibis
+    from pyspark.sql import SparkSession
+
+    settings = {
+        "spark.app.name": "nightshift-collect", "spark.sql.session.timeZone": "UTC", "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false", "spark.local.dir": str(scratch), "spark.sql.shuffle.partitions": "16",
+        "spark.sql.warehouse.dir": str(scratch / "warehouse"), "spark.sql.ansi.enabled": "false",
+    }  # fmt: skip
+    builder = SparkSession.builder.master(os.environ.get("SPARK_MASTER", "local[*]"))  # a cluster, or this process
+    for name, value in settings.items():
+        builder = builder.config(name, value)
+    session = builder.getOrCreate()
+    session.sparkContext.setLogLevel("ERROR")
+    logging.getLogger("py4j").setLevel(logging.WARNING)
+    try:
+        yield _Spark(session, ibis.pyspark.connect(session), scratch)
+    finally:
+        session.stop()

@@ -1,0 +1,100 @@
+"""Real listeners: their requests become ``logs/date=D``, and a night's report reads the experiment that they took part in.
+
+In go the files of the service's ``live`` directory, one a worker and day (UTC); out comes ``logs/date=D`` with the specification
+they were served from. The experiment is the one of ``RECSYS_EXPERIMENTS``, which the service reads too.
+"""
+
+import json
+import logging
+import shutil
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from recsys import catalog
+from recsys.exceptions import InvalidInputError, MissingDataError
+from recsys.experiments import load_live_experiment
+from recsys.logs import upload as logs
+from recsys.schemas import Experiment, RunSpec
+from recsys.settings import Settings
+from recsys.storage.store import Storage
+
+log = logging.getLogger(__name__)
+
+BASE = "live"
+
+
+def upload(settings: Settings, log_date: date, *, now: datetime | None = None) -> dict[str, int]:
+    """Publish one day's requests as ``logs/date=D``; the local files are removed once they have been verified there.
+
+    Args:
+        now: a time with a zone; default the present.
+
+    Raises:
+        InvalidInputError: the day is not over. MissingDataError: nobody asked for anything on it. UnavailableError: a file is
+        still being written.
+    """
+    today = (now or datetime.now(UTC)).astimezone(UTC).date()
+    if log_date >= today:
+        raise InvalidInputError(f"log date {log_date} is not over (today is {today} UTC); its requests are stored afterwards")
+    source = settings.log_dir / BASE
+    files = logs.resting(source, logs.LIVE_WAIT_SECONDS, f"{log_date}-*.jsonl")
+    if not files:
+        raise MissingDataError(f"{source} holds no requests of {log_date}; check RECSYS_SERVICE_LOGS of service and upload")
+    store, name = Storage(settings.storage_url), f"logs/date={log_date}"
+    tracks = catalog.load_tracks(settings.world).size
+    spec = RunSpec(BASE, "", settings.live_exploration, settings.seed, load_live_experiment(settings.experiments), tracks)
+    counts = logs.count_events(files)
+    counts["episodes"] = counts["last"]
+    with store.stage(name, counts) as staging:
+        for path in files:
+            shutil.copyfile(path, staging / path.name)
+        (staging / "run.json").write_text(json.dumps(spec.to_json(), indent=1, sort_keys=True))
+    store.local(name)
+    for path in files:
+        path.unlink()
+    log.info("stored %d live requests of %s", counts["next"] + counts["last"], log_date)
+    return counts
+
+
+def experiment(settings: Settings) -> Experiment:
+    """The experiment that live requests take part in.
+
+    Raises:
+        InvalidInputError: there is none.
+    """
+    found = load_live_experiment(settings.experiments)
+    if found is None:
+        raise InvalidInputError(
+            f"experiment source is 'live', but {settings.experiments} names no experiment; name one or set "
+            "RECSYS_EXPERIMENT_SOURCE=simulate"
+        )
+    return found
+
+
+def decide(decision: dict[str, Any], *, serving: str) -> dict[str, Any]:
+    """What a report of live requests means for a candidate that no listener has been served yet.
+
+    The report speaks of the versions that were live on its days. If that way of recommending won, its retrained candidate
+    follows; with nothing live there is nothing to win against, and the gate alone has decided.
+
+    Args:
+        decision: ``verdict`` and ``reasons`` of the report.
+        serving: the live version; empty: none.
+    """
+    if serving:
+        verdict, reason = decision["verdict"], "The report speaks of what was live; of this candidate itself only the gate does."
+    else:
+        verdict, reason = "promote", "Nothing was live yet, and the candidate has passed the gate."
+    return decision | {"verdict": verdict, "reasons": [*decision["reasons"], reason]}
+
+
+def sources(store: Storage, log_date: date, days: int) -> list[str]:
+    """Names of the logs of the last days, ascending, as far as they are there.
+
+    Raises:
+        MissingDataError: none is.
+    """
+    found = [d for d in store.dates("logs") if log_date - timedelta(days=days) < d <= log_date]
+    if not found:
+        raise MissingDataError(f"no logs of the {days} days up to {log_date} are in {store.url}; collect them first")
+    return [f"logs/date={day}" for day in found]

@@ -1,0 +1,200 @@
+"""Request logs: read them line by line, and move them from the service's directory into the storage.
+
+An upload of simulated runs is complete when the distinct events in the files equal the counts that the shards returned. Other
+logs are taken once nobody has written to them for a while.
+"""
+
+import json
+import logging
+import os
+import shutil
+import time
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from recsys.exceptions import ConflictError, CorruptDataError, MissingDataError, UnavailableError
+from recsys.schemas import RunSpec, ShardResult
+from recsys.storage.manifest import Manifest
+from recsys.storage.store import Storage
+
+log = logging.getLogger(__name__)
+
+MESSAGES = ("next", "last")
+#: How long an upload waits for lines that are on their way; for live logs, and when a file counts as no longer written.
+WAIT_SECONDS = 10.0
+LIVE_WAIT_SECONDS = 60.0
+REST_SECONDS = 2.0
+
+
+def read_records(path: Path) -> Iterator[dict[str, Any] | None]:
+    """Records of a log file; None for a malformed line or an unterminated last one (it was never answered)."""
+    with path.open("rb") as file:
+        for line in file:
+            record: Any = None
+            if line.endswith(b"\n"):
+                try:
+                    record = orjson.loads(line)
+                except orjson.JSONDecodeError:
+                    record = None
+            yield record if isinstance(record, dict) else None
+
+
+def count_events(files: Sequence[Path]) -> dict[str, int]:
+    """Distinct events by message, repeated lines and malformed lines in the files of one run; 32 bytes of memory a line."""
+    keys = array("q")
+    lasts = bytearray()
+    malformed = 0
+    for path in files:
+        for record in read_records(path):
+            try:
+                if record is None or record["message"] not in MESSAGES:
+                    raise ValueError
+                keys.extend((record["user"], record["session"], record["step"]))
+            except (KeyError, TypeError, ValueError, OverflowError):
+                malformed += 1
+                del keys[3 * len(lasts) :]
+                continue
+            lasts.append(record["message"] == "last")
+    table = np.frombuffer(keys, np.int64).reshape(-1, 3)
+    order = np.lexsort(table.T)
+    first = np.ones(len(order), bool)
+    first[1:] = (table[order[1:]] != table[order[:-1]]).any(axis=1)
+    last = int(np.frombuffer(lasts, bool)[order[first]].sum())
+    events = int(first.sum())
+    return {"next": events - last, "last": last, "repeated": len(order) - events, "malformed": malformed}
+
+
+def upload(
+    store: Storage, log_dir: Path, results: Sequence[ShardResult], name: str, spec: RunSpec, *, cleanup: bool = False
+) -> dict[str, int]:
+    """Publish the logs of the given shards as the dated directory ``name``; remove local copies afterwards if asked to.
+
+    What the shards were served from is published beside their logs as ``run.json``.
+
+    Returns:
+        The counts that the manifest holds.
+
+    Raises:
+        MissingDataError: a shard left no log. CorruptDataError: its log does not hold the events it was answered.
+    """
+    shards = [result.shard for result in results]
+    if len(set(shards)) != len(shards):
+        raise CorruptDataError(f"shards {shards} are not distinct; exactly one complete try a shard is uploaded")
+    totals = {"episodes": 0, "next": 0, "last": 0, "repeated": 0, "malformed": 0}
+    with store.stage(name, totals) as staging:
+        for result in results:
+            counts, files = _settled(log_dir / result.run, result)
+            for path in files:
+                shutil.copyfile(path, staging / f"{result.shard:04d}-{path.name}")
+            for key, value in counts.items():
+                totals[key] += value
+            totals["episodes"] += result.episodes
+        (staging / "run.json").write_text(json.dumps(spec.to_json(), indent=1, sort_keys=True))
+        log.info("uploading %d events of %d shards to %s", totals["next"] + totals["last"], len(results), name)
+    if cleanup:
+        for result in results:
+            shutil.rmtree(log_dir / result.run, ignore_errors=True)
+    return dict(totals)
+
+
+def publish_files(
+    store: Storage, source: Path, name: str, *, only: Sequence[ShardResult] = (), cleanup: bool = False,
+    tell: Callable[[str], None] = log.info,
+) -> dict[str, int]:  # fmt: skip
+    """Publish the log files below a directory as ``name``; a rerun continues or finds everything done.
+
+    Args:
+        source: a service's directory of logs, with one sub-directory a run.
+        only: take the runs of these shards, and see that their logs hold what they were answered; else all, once they rest.
+        cleanup: remove the local files once they have been verified in the storage.
+        tell: is told every file and the outcome.
+
+    Raises:
+        MissingDataError: there is nothing to publish. UnavailableError: a file is still being written. ConflictError: the name
+        holds other logs. CorruptDataError: a log does not hold the events its shard was answered.
+    """
+    files = _of_shards(source, only) if only else resting(source, LIVE_WAIT_SECONDS)
+    if not files:
+        if store.is_complete(name):
+            tell(f"{name} is in {store.url} already, and nothing new is in {source}")
+            return dict(store.manifest(name).counts)
+        raise MissingDataError(f"{source} holds no log files (*.jsonl); check RECSYS_SERVICE_LOGS of service and upload")
+    sizes = {path: path.stat().st_size for path in files}
+    counts = count_events(files)
+    # The parent's name is a run's; files of different runs may have the same name.
+    targets = {path: "-".join(path.relative_to(source).parts) for path in files}
+    held = store.is_complete(name) and store.manifest(name)
+    with store.stage(name, dict(counts)) as staging:
+        for path, target in targets.items():
+            _copy(path, staging / target, sizes[path])
+            tell(f"{path} -> {name}/{target} ({sizes[path]} bytes)")
+        if held and Manifest.of(staging, counts).checksum != held.checksum:
+            raise ConflictError(f"{name} in {store.url} holds other logs; upload to another directory, or remove that one")
+    store.local(name)
+    if cleanup:
+        for path, size in sizes.items():
+            if path.stat().st_size == size:
+                path.unlink()
+                with suppress(OSError):
+                    path.parent.rmdir()
+    tell(f"{name}: {counts['next'] + counts['last']} events in {len(files)} files")
+    return counts
+
+
+def _copy(source: Path, target: Path, size: int) -> None:
+    """Copy what the file held when it was counted."""
+    shutil.copyfile(source, target)
+    os.truncate(target, size)
+
+
+def _of_shards(source: Path, results: Sequence[ShardResult]) -> list[Path]:
+    return [path for result in results for path in _settled(source / result.run, result)[1]]
+
+
+def resting(source: Path, seconds: float, pattern: str = "**/*.jsonl") -> list[Path]:
+    """Log files below a directory, once nobody has written to them for :data:`REST_SECONDS`.
+
+    Args:
+        seconds: how long to wait for that.
+
+    Raises:
+        UnavailableError: after so many seconds one is still being written.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        files = sorted(source.glob(pattern))
+        busy = [path for path in files if time.time() - path.stat().st_mtime < REST_SECONDS]
+        if not busy:
+            return files
+        if time.monotonic() > deadline:
+            raise UnavailableError(f"{busy[0]} is still being written after {seconds:g} s; upload it when its run has ended")
+        time.sleep(0.2)
+
+
+def _settled(directory: Path, result: ShardResult) -> tuple[dict[str, int], list[Path]]:
+    """Wait until the run's files hold what the shard was answered."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    sizes: dict[Path, int] | None = None
+    counts: dict[str, int] = {}
+    while True:
+        found = {path: path.stat().st_size for path in sorted(directory.glob("*.jsonl"))}
+        if found != sizes:
+            sizes = found
+            counts = count_events(list(found))
+        if counts["next"] == result.next and counts["last"] == result.last:
+            return counts, list(found)
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.5)
+    if not found:
+        raise MissingDataError(f"run {result.run} left no log in {directory}; check RECSYS_SERVICE_LOGS of service and upload")
+    raise CorruptDataError(
+        f"run {result.run} was answered {result.next} next and {result.last} last events, "
+        f"but its log holds {counts['next']} and {counts['last']} distinct ones"
+    )

@@ -1,0 +1,331 @@
+"""Dated directories that appear atomically, on a local disk (``file://``) or on HDFS (``webhdfs://``), through fsspec.
+
+In goes a local staging directory; out comes, after one rename, a directory with its files, ``manifest.json`` (counts, bytes,
+checksums, schema version) and ``_SUCCESS``. Readers see all of it or nothing. A directory that is published again with the same
+content is left alone; with another content the old one moves to ``.trash`` first. What a killed writer leaves is an unfinished
+directory that nobody reads: the next writer of the same name removes it, as does :meth:`Storage.sweep`.
+"""
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
+
+import fsspec
+
+from recsys.exceptions import ConflictError, CorruptDataError, InvalidInputError, MissingDataError, UnavailableError
+from recsys.schemas import parse_date
+from recsys.storage.manifest import MANIFEST, SUCCESS, Manifest
+from recsys.storage.staging import PREFIX, is_abandoned, is_staging, staging_name
+
+log = logging.getLogger(__name__)
+
+TRASH = ".trash"
+#: How long local copies of remote directories are kept after their last use.
+KEEP_COPIES = timedelta(days=2)
+#: Parts of a name; what HDFS or a shell would read otherwise is left out.
+_PART = re.compile(r"[\w.=@,+-]+")
+_STAMP = "%Y%m%dT%H%M%SZ"
+
+
+class Storage:
+    """The root below which every artefact of every night stands.
+
+    Args:
+        url: ``file:///absolute/root`` or ``webhdfs://[user@]host[:port]/absolute/root``; ``RECSYS_HDFS_…`` variables say how HDFS
+            is reached (:class:`recsys.settings.HdfsOptions`).
+    """
+
+    def __init__(self, url: str) -> None:
+        # Two colons would let fsspec chain filesystems.
+        scheme = _split(url).scheme
+        if scheme not in ("file", "webhdfs") or "::" in url:
+            raise InvalidInputError(
+                f"storage {url!r} is not a URL of a known kind; give file:///path or webhdfs://host:port/path"
+            )
+        self.url = url.rstrip("/")
+        self.is_local = scheme == "file"
+        self.fs: Any
+        self.root: str
+        self.fs, self.root = fsspec.core.url_to_fs(url) if self.is_local else _hdfs(url)
+
+    def path(self, name: str) -> str:
+        """Absolute path of a directory of the store.
+
+        Raises:
+            InvalidInputError: the name is empty, absolute, climbs out with ``..`` or through a symbolic link, or is reserved.
+        """
+        parts = name.split("/")
+        if not name or name.startswith("/") or any(part in ("", ".", "..") for part in parts):
+            raise InvalidInputError(f"storage name {name!r} must be relative, without empty parts, '.' or '..'")
+        if not all(_PART.fullmatch(part) and not part.startswith(PREFIX) for part in parts):
+            raise InvalidInputError(
+                f"storage name {name!r} may hold letters, digits and _.=@,+- and no part may begin with {PREFIX}"
+            )
+        path = f"{self.root.rstrip('/')}/{name}"
+        if self.is_local and not Path(path).resolve().is_relative_to(Path(self.root).resolve()):
+            raise InvalidInputError(f"storage name {name!r} leaves {self.root} through a symbolic link to {Path(path).resolve()}")
+        return path
+
+    def is_complete(self, name: str) -> bool:
+        """Whether the directory has been published."""
+        return bool(self.fs.exists(f"{self.path(name)}/{SUCCESS}"))
+
+    def manifest(self, name: str) -> Manifest:
+        """The manifest of a published directory.
+
+        Raises:
+            MissingDataError: it has not been published. CorruptDataError: its manifest cannot be read.
+        """
+        if not self.is_complete(name):
+            raise MissingDataError(f"{name} is not in {self.url} (no {SUCCESS}); run the step that writes it first")
+        try:
+            return Manifest.from_json(json.loads(self.fs.cat_file(f"{self.path(name)}/{MANIFEST}")))
+        except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise CorruptDataError(f"{name}/{MANIFEST} in {self.url} cannot be read ({error}); restore or rebuild it") from None
+
+    def dates(self, prefix: str) -> list[date]:
+        """Dates D for which ``<prefix>/date=D`` has been published, ascending."""
+        names = [entry.name for entry in self._entries(self.path(prefix))]
+        found = [parse_date(n.removeprefix("date=")) for n in names if n.startswith("date=")]
+        return sorted(d for d in found if self.is_complete(f"{prefix}/date={d}"))
+
+    def read_json(self, name: str, file: str) -> Any:
+        """One JSON file of a published directory, as it was published.
+
+        Raises:
+            MissingDataError: not published, or without such a file. CorruptDataError: the file differs from the manifest.
+        """
+        wanted = next((f.sha256 for f in self.manifest(name).files if f.name == file), None)
+        if wanted is None:
+            raise MissingDataError(f"{name} in {self.url} holds no {file}; run the step that writes it again")
+        try:
+            content = self.fs.cat_file(f"{self.path(name)}/{file}")
+        except FileNotFoundError:
+            content = b""
+        if hashlib.sha256(content).hexdigest() != wanted:
+            raise CorruptDataError(f"{name}/{file} in {self.url} does not match its manifest; restore or rebuild it")
+        return json.loads(content)
+
+    @contextmanager
+    def stage(self, name: str, counts: dict[str, int] | None = None) -> Iterator[Path]:
+        """Give a local directory to write into; publish it as ``name`` when the block ends without an error.
+
+        Raises:
+            UnavailableError: the disk or HDFS is full or away. ConflictError: another writer published the name meanwhile.
+            CorruptDataError: what was written reads back differently.
+        """
+        parent, base = self.path(name).rsplit("/", 1)
+        self._remove_abandoned(parent, base)
+        beside = Path(parent) if self.is_local else _scratch()
+        try:
+            beside.mkdir(mode=0o755 if self.is_local else 0o700, parents=True, exist_ok=True)
+            local = beside / staging_name(base)
+            local.mkdir()
+            try:
+                yield local
+                self._publish(local, name, Manifest.of(local, counts or {}))
+            finally:
+                shutil.rmtree(local, ignore_errors=True)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            raise UnavailableError(
+                f"no space is left below {beside} to write {name}; free some, or run 'recsys storage clean' ({error})"
+            ) from error
+
+    def local(self, name: str) -> Path:
+        """A local directory with the published files, verified against the manifest.
+
+        Raises:
+            MissingDataError: not published. CorruptDataError: a file differs from the manifest.
+        """
+        manifest = self.manifest(name)
+        source = self.path(name)
+        directory = Path(source) if self.is_local else _cached(manifest.checksum)
+        for file in manifest.files:
+            path = directory / file.name
+            if not self.is_local and not file.matches(path):
+                partial = directory / f".{file.name}.{uuid.uuid4().hex}"
+                self.fs.get_file(f"{source}/{file.name}", str(partial))
+                partial.rename(path)
+            if not file.matches(path):
+                raise CorruptDataError(f"{name}/{file.name} in {self.url} does not match its manifest; restore or rebuild it")
+        return directory
+
+    def remove(self, name: str) -> None:
+        """Move a published directory to ``.trash``."""
+        if self.fs.exists(self.path(name)):
+            self._to_trash(name)
+
+    def sweep(self, days: float) -> list[str]:
+        """Delete what nobody will read: trash and unfinished directories older than ``days``, and those of dead writers.
+
+        Returns:
+            The paths that were deleted, ascending.
+        """
+        before = datetime.now(UTC) - timedelta(days=days)
+        old = [entry.path for entry in self._entries(f"{self.root.rstrip('/')}/{TRASH}") if _trashed(entry.name) < before]
+        old += [e.path for e in self._unfinished(self.root.rstrip("/")) if is_abandoned(e.name) or e.modified < before]
+        for path in old:
+            self.fs.rm(path, recursive=True)
+        return sorted([*old, *([] if self.is_local else _forget_copies(before))])
+
+    def _publish(self, local: Path, name: str, manifest: Manifest) -> None:
+        if self._holds(name, manifest):
+            log.info("%s is already there with the same content", name)
+            return
+        final = self.path(name)
+        (local / MANIFEST).write_text(manifest.to_json())
+        (local / SUCCESS).touch()
+        local.chmod(0o755)
+        staging = str(local) if self.is_local else f"{final.rsplit('/', 1)[0]}/{local.name}"
+        try:
+            if not self.is_local:
+                self._upload(local, staging, manifest)
+            if self.fs.exists(final):
+                self._to_trash(name)
+            self._rename(staging, final)
+        except ConflictError:
+            # Another writer was faster; the same content is a success.
+            if not self._holds(name, manifest):
+                raise
+        finally:
+            if not self.is_local:
+                self.fs.discard(staging)
+        if not self._holds(name, manifest):
+            raise CorruptDataError(f"{name} in {self.url} is not what was published; another writer is at work on it")
+        log.info("published %s: %d files, %s", name, len(manifest.files), manifest.counts)
+
+    def _holds(self, name: str, manifest: Manifest) -> bool:
+        return self.is_complete(name) and self.manifest(name).checksum == manifest.checksum
+
+    def _upload(self, local: Path, staging: str, manifest: Manifest) -> None:
+        self.fs.makedirs(staging, exist_ok=True)
+        for file in manifest.files:
+            self.fs.put_file(str(local / file.name), f"{staging}/{file.name}")
+        for file in manifest.files:
+            with self.fs.open(f"{staging}/{file.name}", "rb") as stored:
+                if hashlib.file_digest(stored, "sha256").hexdigest() != file.sha256:
+                    raise CorruptDataError(f"{staging}/{file.name} reads back differently from what was written")
+        for name in (MANIFEST, SUCCESS):
+            self.fs.put_file(str(local / name), f"{staging}/{name}")
+
+    def _rename(self, source: str, target: str) -> None:
+        if not self.is_local:
+            self.fs.mv(source, target)
+            return
+        try:
+            Path(source).rename(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            raise ConflictError(f"{target} exists already, so {source} was not renamed") from None
+
+    def _to_trash(self, name: str) -> None:
+        stamp = datetime.now(UTC).strftime(_STAMP)
+        target = f"{self.root.rstrip('/')}/{TRASH}/{stamp}-{uuid.uuid4().hex[:8]}-{name.replace('/', '-')}"
+        self.fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+        self._rename(self.path(name), target)
+        log.info("moved %s to %s", name, target)
+
+    def _remove_abandoned(self, parent: str, base: str) -> None:
+        for entry in self._entries(parent):
+            if is_staging(entry.name, base) and is_abandoned(entry.name):
+                log.info("removing %s, which a killed writer left", entry.path)
+                self.fs.rm(entry.path, recursive=True)
+
+    def _unfinished(self, directory: str, depth: int = 4) -> Iterator["_Entry"]:
+        for entry in self._entries(directory):
+            if entry.name.startswith(PREFIX):
+                yield entry
+            elif depth and entry.is_directory and entry.name != TRASH:
+                yield from self._unfinished(entry.path, depth - 1)
+
+    def _entries(self, directory: str) -> list["_Entry"]:
+        try:
+            found = self.fs.ls(directory, detail=True)
+        except FileNotFoundError:
+            return []
+        return [_Entry.of(info) for info in found]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What a directory lists."""
+
+    path: str
+    is_directory: bool
+    modified: datetime
+
+    @property
+    def name(self) -> str:
+        return self.path.rsplit("/", 1)[-1]
+
+    @classmethod
+    def of(cls, info: Mapping[str, Any]) -> "_Entry":
+        seconds = info["mtime"] if "mtime" in info else info["modificationTime"] / 1000
+        return cls(str(info["name"]).rstrip("/"), info["type"] == "directory", datetime.fromtimestamp(seconds, UTC))
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - reading it is what checks it
+    except ValueError as error:
+        raise InvalidInputError(f"storage {url!r} is no URL: {error}") from None
+    return parts
+
+
+def _hdfs(url: str) -> tuple[Any, str]:
+    from recsys.storage.webhdfs import StrictWebHdfs
+
+    parts = _split(url)
+    if not parts.hostname or ".." in parts.path.split("/"):
+        raise InvalidInputError(f"storage {url!r} must be of the form webhdfs://[user@]host[:port]/path, without '..'")
+    return StrictWebHdfs(parts.hostname, parts.port or 9870, unquote(parts.username or "")), parts.path.rstrip("/") or "/"
+
+
+def _scratch() -> Path:
+    """Where local copies of remote directories stand."""
+    return Path(tempfile.gettempdir()) / f"recsys-{os.getuid()}"
+
+
+def _cached(checksum: str) -> Path:
+    """Directory of the local copy of a remote directory; copies that nobody has asked for in a while go."""
+    _scratch().mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory = _scratch() / f"cache-{checksum}"
+    directory.mkdir(exist_ok=True)
+    os.utime(directory)
+    _forget_copies(datetime.now(UTC) - KEEP_COPIES)
+    return directory
+
+
+def _forget_copies(before: datetime) -> list[str]:
+    """Remove local copies of remote directories that are older or whose writer is dead."""
+    removed = []
+    for path in _scratch().glob("*"):
+        with suppress(FileNotFoundError):
+            if is_abandoned(path.name) or datetime.fromtimestamp(path.stat().st_mtime, UTC) < before:
+                shutil.rmtree(path, ignore_errors=True)
+                removed.append(str(path))
+    return removed
+
+
+def _trashed(name: str) -> datetime:
+    try:
+        return datetime.strptime(name.partition("-")[0], _STAMP).replace(tzinfo=UTC)
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)

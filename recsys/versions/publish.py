@@ -1,0 +1,88 @@
+"""Publishing of versions: a :class:`~recsys.versions.content.Content` in, an immutable version in Redis out.
+
+A version was read back and compared before it counts. Those that nobody needs any more are collected.
+"""
+
+import logging
+from datetime import date
+
+import redis
+
+from recsys.exceptions import CorruptDataError
+from recsys.versions import keyspace, pointer
+from recsys.versions.content import Content
+
+log = logging.getLogger(__name__)
+
+_CHUNK = 200
+
+
+def publish_version(client: redis.Redis, content: Content, log_date: date) -> str:
+    """Write a version and read it back; the live pointer stays where it is. Publishing the same content again changes nothing.
+
+    Raises:
+        CorruptDataError: Redis gave back something else than was written.
+    """
+    checksum = content.checksum
+    version = f"{log_date}-{checksum[:8]}"
+    key = keyspace.version_key(version)
+    if client.hget(key, "state") == b"complete" and _read_back(client, version, content):
+        log.info("version %s is already in Redis", version)
+        return version
+    client.hset(key, mapping={"state": "loading", "log_date": str(log_date), "checksum": checksum})
+    client.sadd(keyspace.VERSIONS, version)
+    by_bucket: dict[int, dict[int, bytes]] = {}
+    for user, packed in content.lists.items():
+        by_bucket.setdefault(keyspace.bucket(user), {})[user] = packed
+    with client.pipeline(transaction=False) as pipe:
+        for b, lists in by_bucket.items():
+            pipe.delete(keyspace.lists_key(version, b))
+            pipe.hset(keyspace.lists_key(version, b), mapping=lists)  # type: ignore[arg-type]
+            if len(pipe) >= _CHUNK:
+                pipe.execute()
+        pipe.set(keyspace.version_key(version, "top"), content.top)
+        pipe.set(keyspace.version_key(version, "neighbours"), content.neighbours)
+        if content.sessions:
+            pipe.set(keyspace.version_key(version, "sessions"), content.sessions)
+        pipe.execute()
+    if not _read_back(client, version, content):
+        raise CorruptDataError(f"version {version} reads back from Redis differently from what was written; publish again")
+    client.hset(key, mapping={"state": "complete", "users": len(content.lists)})
+    log.info("published version %s: %d users", version, len(content.lists))
+    return version
+
+
+def _read_back(client: redis.Redis, version: str, content: Content) -> bool:
+    lists: dict[int, bytes] = {}
+    for start in range(0, keyspace.BUCKETS, _CHUNK):
+        with client.pipeline(transaction=False) as pipe:
+            for b in range(start, min(start + _CHUNK, keyspace.BUCKETS)):
+                pipe.hgetall(keyspace.lists_key(version, b))
+            for found in pipe.execute():
+                lists.update({int(user): packed for user, packed in found.items()})
+    top = client.get(keyspace.version_key(version, "top"))
+    rows = client.get(keyspace.version_key(version, "neighbours"))
+    sessions = client.get(keyspace.version_key(version, "sessions")) or b""
+    return (lists, top, rows, sessions) == (content.lists, content.top, content.neighbours, content.sessions)
+
+
+def matches(client: redis.Redis, version: str, content: Content) -> bool:
+    """Whether Redis holds exactly this content under this version."""
+    return _read_back(client, version, content)
+
+
+def collect_garbage(client: redis.Redis, keep: int = 4) -> None:
+    """Drop versions that are neither live nor previous, nor among the newest few, nor of a night that is under way."""
+    live = pointer.read(client)
+    versions = sorted(keyspace.text(v) for v in client.smembers(keyspace.VERSIONS))
+    for version in versions[:-keep]:
+        if version in (live.version, live.previous) or client.exists(keyspace.lease_key(version[:10])):
+            continue
+        with client.pipeline(transaction=False) as pipe:
+            for b in range(keyspace.BUCKETS):
+                pipe.unlink(keyspace.lists_key(version, b))
+            for part in ("", "top", "neighbours", "sessions"):
+                pipe.unlink(keyspace.version_key(version, part))
+            pipe.srem(keyspace.VERSIONS, version)
+            pipe.execute()
+        log.info("collected version %s", version)

@@ -1,0 +1,51 @@
+"""Retelling an answer from the log."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsys.exceptions import MissingDataError
+from recsys.inspection.explain import explain
+from recsys.storage.store import Storage
+
+VERSION = "2026-01-02-0a1b2c3d"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Storage:
+    store = Storage(f"file://{tmp_path}/store")
+    with store.stage("recommendations/date=2026-01-02") as staging:
+        (staging / "recommendations.json").write_text('{"user": 1, "tracks": [5, 6, 7, 8]}\n')
+        (staging / "top_tracks.json").write_text("[1, 2, 3]")
+        np.save(staging / "neighbours.npy", np.array([[9, 10, 11]] * 20, dtype=np.uint32))
+    return store
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    plays = [(5, "dae", 6), (6, "dae", 7), (7, "contextual", 10), (10, "top100", 2), (2, "exploration", 19)]
+    common = {"user": 1, "session": 0, "version": VERSION, "experiments": {"E": "T1"}, "degraded": False, "propensity": 0.5}
+    with (tmp_path / "w.jsonl").open("w") as file:
+        for step, (track, source, answer) in enumerate(plays):
+            record = {"message": "next", "track": track, "source": source, "recommendation": answer, "step": step}
+            file.write(json.dumps(record | common) + "\n")
+        last = {"message": "last", "track": 19, "source": None, "recommendation": None, "step": 5}
+        file.write(json.dumps(last | common | {"propensity": None}) + "\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("step", "position", "skipped"), [(0, 2, (5,)), (1, 3, (5, 6)), (2, 2, ()), (3, 2, ()), (4, None, ())])
+def test_position_and_what_was_skipped(store: Storage, logs: Path, step: int, position: int | None, skipped: tuple) -> None:
+    found = explain(store, logs, 1, 0, step)
+    assert (found.position, found.skipped) == (position, skipped)
+    assert found.arm == "T1"
+    assert any(str(found.track) in line for line in found.lines())
+
+
+def test_an_absent_request_is_named(store: Storage, logs: Path) -> None:
+    with pytest.raises(MissingDataError, match="user 1, session 0, step 5; the session has steps 0 to 5"):
+        explain(store, logs, 1, 0, 5)
+    with pytest.raises(MissingDataError, match="user 2"):
+        explain(store, logs, 2, 0, 0)

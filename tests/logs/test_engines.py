@@ -1,0 +1,130 @@
+"""DuckDB and Spark read the same records, and collect the same interactions and sessions from the same logs."""
+
+import io
+import json
+import random
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from recsys.logs.engines import Engine, engine
+from recsys.logs.sieve import reason, sieve
+from recsys.night.collect import collect_interactions
+from recsys.settings import load_settings
+from recsys.storage.store import Storage
+from tests.night.test_collect import DAY, publish, record
+
+GOOD = record(1, 0, 5, 0.5)
+BAD = [
+    "", "{]", "[1]", '"text"', "null", "7", GOOD[:-20].rstrip(), GOOD.strip() + " x", GOOD.strip() * 2, GOOD.strip() + "}",
+    GOOD.replace('"user": 1', '"user": "1"').strip(), GOOD.replace('"user": 1', '"user": 1.5').strip(),
+    GOOD.replace('"user": 1', '"user": true').strip(), GOOD.replace('"user": 1', '"user": 1e3').strip(),
+    GOOD.replace('"user": 1', '"user": null').strip(), GOOD.replace('"user": 1', '"user": 4294967296').strip(),
+    GOOD.replace('"user": 1', '"user": -1').strip(), GOOD.replace('"time": 0.5', '"time": "0.5"').strip(),
+    GOOD.replace('"time": 0.5', '"time": 1.01').strip(), GOOD.replace('"time": 0.5', '"time": NaN').strip(),
+    GOOD.replace('"time": 0.5', '"time": true').strip(), GOOD.replace('"message": "next"', '"message": "stop"').strip(),
+    GOOD.replace('"message": "next"', '"message": ["next"]').strip(), GOOD.replace('"run": "traffic.0.a"', '"run": 5').strip(),
+    GOOD.replace('"run": "traffic.0.a"', '"run": ""').strip(), GOOD.replace('"session": 0', '"session": "x"').strip(),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["duckdb", pytest.param("spark", marks=pytest.mark.real)])
+def queries(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    with engine(request.param, tmp_path_factory.mktemp("scratch")) as found:
+        yield found
+
+
+def read(queries: Engine, path: Path) -> list[dict[str, Any]]:
+    return list(queries.read([path], DAY).to_pyarrow().to_pylist())
+
+
+def test_a_record_is_read_whole(queries: Engine, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(GOOD)
+    expected = {
+        "message": "next", "timestamp": 1000, "user": 1, "track": 5, "time": 0.5, "run": "traffic.0.a", "session": 0, "step": 0,
+        "recommendation": 1, "propensity": 0.1, "log_date": DAY,
+    }  # fmt: skip
+    assert read(queries, tmp_path / "a.jsonl") == [expected]
+
+
+def test_no_malformed_line_is_taken_and_none_spoils_its_neighbours(queries: Engine, tmp_path: Path) -> None:
+    for number, bad in enumerate(BAD):
+        assert reason(bad.encode()) is not None, bad
+        (tmp_path / f"{number}.jsonl").write_text(bad + "\n")
+        assert read(queries, tmp_path / f"{number}.jsonl") == [], bad
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_spoiled_line_is_taken_that_the_sieve_would_not_take(queries: Engine, tmp_path: Path, data: st.DataObject) -> None:
+    lines = []
+    for _ in range(5):
+        line = bytearray(GOOD.strip().encode())
+        for _ in range(data.draw(st.integers(0, 2))):
+            at = data.draw(st.integers(0, len(line) - 1))
+            line[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=2)).replace(b"\n", b" ")
+        lines.append(bytes(line) + b"\n")
+    (tmp_path / "a.jsonl").write_bytes(b"".join(lines))
+    taken = read(queries, tmp_path / "a.jsonl")
+    assert len(taken) <= sum(reason(line) is None for line in lines), lines
+
+
+def test_what_the_sieve_keeps_is_read_whole(queries: Engine, tmp_path: Path) -> None:
+    odd = json.dumps(json.loads(GOOD) | {"source": "}{ \ufffd", "experiments": {"a": {}}, "time": 1}) + " \n"
+    (tmp_path / "a.jsonl").write_text("".join(f"{bad}\n" for bad in BAD) + odd + GOOD + GOOD.strip())
+    malformed = io.StringIO()
+    found = sieve(tmp_path / "a.jsonl", tmp_path / "b.jsonl", malformed)
+    assert found.total() == len(BAD) + 1 == len(malformed.getvalue().splitlines())
+    assert found["unterminated"] == 1
+    assert [row["time"] for row in read(queries, tmp_path / "b.jsonl")] == [1.0, 0.5]
+
+
+def rows(path: Path) -> list[Any]:
+    """Names and types of the columns, and every row."""
+    table = pq.read_table(path)
+    return [[(field.name, str(field.type)) for field in table.schema], *table.to_pylist()]
+
+
+def random_logs(rows: int) -> str:
+    """Sessions with repeated events of other tries, and malformed lines in between."""
+    rng = random.Random(3)
+    lines = []
+    for number in range(rows // 10):
+        user, session = rng.randrange(300), number
+        for step in range(rng.randrange(2, 16)):
+            time = rng.randrange(101) / 100
+            line = record(user, step, rng.randrange(500), time, session=session, run=f"traffic.{user % 2}.a", timestamp=number)
+            lines.append(line)
+            if rng.random() < 0.02:
+                lines.append(line.replace(".a", ".b"))
+            if rng.random() < 0.01:
+                lines.append(record(user, step, 7, 0.9, session=session, run=f"traffic.{user % 2}.c", timestamp=number - 1))
+    for bad in BAD * 3:
+        lines.insert(rng.randrange(len(lines)), bad + "\n")
+    return "".join(lines)
+
+
+@pytest.mark.real
+def test_both_engines_collect_the_same(tmp_path: Path) -> None:
+    tables: dict[str, list[Any]] = {}
+    counts = {}
+    for name in ("duckdb", "spark"):
+        store = Storage(f"file://{tmp_path}/{name}")
+        publish(store, "2026-01-04", random_logs(2000))
+        publish(store, str(DAY), random_logs(5000) + GOOD.strip())
+        counts[name] = collect_interactions(store, DAY, load_settings(window=3, malformed=0.1, engine=name))
+        directory = store.local(f"interactions/date={DAY}")
+        tables[name] = [rows(directory / f"{output}.parquet") for output in ("interactions", "sessions")]
+        assert store.dates("quarantine") == [date(2026, 1, 4), DAY]
+        tables[name] += [store.manifest(f"quarantine/date={day}").checksum for day in store.dates("quarantine")]
+    assert counts["duckdb"] == counts["spark"]
+    assert counts["duckdb"]["malformed"] == 6 * len(BAD) + 1
+    assert counts["duckdb"]["repeated"] > 100
+    assert tables["duckdb"] == tables["spark"]
+    assert len(tables["duckdb"][0]) > 500

@@ -1,0 +1,129 @@
+"""Nights of a platform with real listeners: their requests are stored, and the report reads them."""
+
+import json
+import os
+import time
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsys.exceptions import InvalidInputError, MissingDataError, UnavailableError
+from recsys.experiments import ORIGINAL
+from recsys.inspection.verify import verify
+from recsys.logs import real_listeners as live_requests
+from recsys.logs import upload as logs
+from recsys.night import steps as nightly
+from recsys.settings import Settings, load_settings
+from recsys.storage.store import Storage
+from recsys.versions import keyspace, lease
+from tests.support.components import Valkey
+from tests.support.night import DAY, USERS, tastes, write_interactions, write_world
+
+BEFORE = DAY - timedelta(days=1)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, valkey: Valkey) -> Settings:
+    return load_settings(
+        var=tmp_path / "var", world=write_world(tmp_path / "world"), redis_url=valkey.url, experiment_source="live", live_days=2,
+        shards=1,
+    )  # fmt: skip
+
+
+def write_requests(settings: Settings, day: date, sessions: int, seed: int) -> int:
+    """A worker's file of a day, as the service writes it for requests without a run id; T1's listeners stay longer."""
+    rng = np.random.default_rng(seed)
+    lines = []
+    for number in range(sessions):
+        user = int(rng.integers(USERS))
+        arm = ORIGINAL.arm_of(user)
+        steps = int(rng.integers(2, 6)) + (6 if arm.name == "T1" else 0)
+        tracks = rng.choice(400, steps, replace=False).tolist()
+        for step in range(steps):
+            last = step == steps - 1
+            record = {
+                "message": "last" if last else "next", "timestamp": 1_000_000 + number * 1000 + step, "user": user,
+                "track": tracks[step], "time": float(rng.integers(60, 101) / 100), "latency": 0.001,
+                "recommendation": None if last else tracks[step + 1],
+                "experiments": {ORIGINAL.name: arm.name}, "run": "live", "version": "",
+                "session": seed * 1000 + number, "step": step, "event": None, "source": None if last else arm.recommender,
+                "degraded": False, "propensity": None if last else 1.0,
+            }  # fmt: skip
+            lines.append(json.dumps(record) + "\n")
+    directory = settings.log_dir / "live"
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{day}-17-abc-1.jsonl"
+    path.write_text("".join(lines))
+    os.utime(path, (time.time() - 60, time.time() - 60))
+    return len(lines)
+
+
+def test_a_day_becomes_a_log_date_once(settings: Settings) -> None:
+    events = write_requests(settings, DAY, 100, 1)
+    write_requests(settings, BEFORE, 10, 2)
+    store = Storage(settings.storage_url)
+    counts = live_requests.upload(settings, DAY)
+    assert counts["next"] + counts["last"] == events
+    assert counts["episodes"] == 100
+    assert store.manifest(f"logs/date={DAY}").counts == counts
+    assert store.read_json(f"logs/date={DAY}", "run.json")["experiment"]["name"] == ORIGINAL.name
+    assert [path.name[:10] for path in (settings.log_dir / "live").iterdir()] == [str(BEFORE)]
+    assert nightly.traffic(settings, DAY, 5, run_id="x") == counts  # nobody is played
+    assert nightly.traffic(settings, BEFORE, 5, run_id="x")["episodes"] == 10
+
+
+def test_a_day_that_is_not_over_or_had_no_requests_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_requests(settings, DAY, 10, 1)
+    with pytest.raises(InvalidInputError, match="is not over"):
+        live_requests.upload(settings, DAY, now=datetime(DAY.year, DAY.month, DAY.day, 23, 59, tzinfo=UTC))
+    with pytest.raises(MissingDataError, match=str(BEFORE)):
+        live_requests.upload(settings, BEFORE)
+    with pytest.raises(MissingDataError, match="2 days"):
+        live_requests.sources(Storage(settings.storage_url), DAY, 2)
+    monkeypatch.setattr(logs, "LIVE_WAIT_SECONDS", 0.0)
+    next((settings.log_dir / "live").iterdir()).touch()
+    with pytest.raises(UnavailableError, match="still being written"):
+        live_requests.upload(settings, DAY)
+
+
+def test_a_live_experiment_must_be_there(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "experiments.yml").write_text("experiment: null\n")
+    with pytest.raises(InvalidInputError, match="RECSYS_EXPERIMENT_SOURCE"):
+        live_requests.experiment(settings.model_copy(update={"experiments": tmp_path / "experiments.yml"}))
+
+
+def test_a_night_reads_what_real_listeners_did(settings: Settings) -> None:
+    store = Storage(settings.storage_url)
+    events = write_requests(settings, DAY, 900, 1) + write_requests(settings, BEFORE, 900, 2)
+    for day in (BEFORE, DAY):
+        nightly.traffic(settings, day, 5, run_id="x")
+    client = keyspace.connect(settings)
+    with lease.held(client, DAY, "n"):
+        write_interactions(store, tastes())
+        nightly.train(settings, DAY)
+        assert nightly.gate(settings, DAY)["passed"]
+        nightly.recommend(settings, DAY)
+        candidate = nightly.publish_candidate(settings, DAY)
+        report = nightly.report(settings, DAY)
+        assert report["sessions"] == 1800
+        verdict = nightly.promote(settings, DAY, run="n", version=candidate["version"])
+    assert verdict["verdict"] == "promoted"
+    assert "Nothing was live yet, and the candidate has passed the gate." in verdict["reasons"]
+    document = store.read_json(f"reports/date={DAY}", "report.json")
+    assert document["counts"]["next"] + document["counts"]["last"] == events
+    assert document["counts"]["misassigned"] == 0
+    assert document["decision"]["verdict"] == "promote", document["decision"]
+    assert not store.is_complete(f"experiments/date={DAY}")
+    result = verify(settings, DAY)
+    assert result.failures == []
+    assert any("2 log dates" in line for line in result.checks)
+
+
+@pytest.mark.parametrize(("serving", "verdict"), [("", "promote"), ("2026-01-01-aaaaaaaa", "hold")])
+def test_a_candidate_nobody_has_met_follows_the_report_unless_nothing_is_live(serving: str, verdict: str) -> None:
+    found = live_requests.decide({"verdict": "hold", "reasons": ["No effect."]}, serving=serving)
+    assert found["verdict"] == verdict
+    assert found["reasons"][0] == "No effect."
+    assert "gate" in found["reasons"][1]

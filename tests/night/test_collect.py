@@ -1,0 +1,153 @@
+"""Raw logs to interactions and sessions."""
+
+import json
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from recsys.exceptions import CorruptDataError, MissingDataError
+from recsys.night.collect import collect_interactions
+from recsys.settings import load_settings
+from recsys.storage.manifest import sha256
+from recsys.storage.store import Storage
+
+DAY = date(2026, 1, 5)
+SETTINGS = load_settings(window=3, malformed=1.0)
+
+
+def record(user: int, step: int, track: int, time: float, message: str = "next", **more: Any) -> str:
+    row = {
+        "message": message, "timestamp": 1000 + step, "user": user, "track": track, "time": time, "latency": 0.001,
+        "recommendation": 1, "experiments": {}, "run": "traffic.0.a", "version": "", "session": 0, "step": step, "event": None,
+        "source": "exploration", "degraded": False, "propensity": 0.1,
+    }  # fmt: skip
+    return json.dumps(row | more) + "\n"
+
+
+def publish(store: Storage, day: str, text: str) -> None:
+    with store.stage(f"logs/date={day}") as staging:
+        (staging / "0000-w.jsonl").write_text(text)
+        (staging / "run.json").write_text("{}")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Storage:
+    store = Storage(f"file://{tmp_path}/store")
+    publish(store, "2026-01-02", record(9, 0, 9, 1.0))  # before the window
+    publish(store, "2026-01-03", record(2, 0, 7, 1.0) + record(2, 1, 8, 0.8) + record(2, 2, 7, 0.0, "last"))
+    liked = record(1, 0, 5, 1.0)
+    text = liked + liked + record(1, 1, 6, 0.81) + record(1, 2, 5, 0.9, "last", session=0) + record(1, 0, 5, 1.0, session=1)
+    publish(store, "2026-01-05", text)
+    return store
+
+
+def read(store: Storage, name: str) -> list[dict[str, Any]]:
+    return pq.read_table(store.local(f"interactions/date={DAY}") / name).to_pylist()
+
+
+def test_positives_are_distinct_and_sorted(store: Storage) -> None:
+    counts = collect_interactions(store, DAY, SETTINGS, live="v")
+    rows = [(r["user"], r["track"], r["weight"], r["log_date"]) for r in read(store, "interactions.parquet")]
+    assert rows == [(2, 7, 1.0, date(2026, 1, 3)), (1, 5, 1.0, DAY), (1, 6, 1.0, DAY)]
+    assert (counts["repeated"], counts["malformed"], counts["sessions"]) == (1, 0, 3)
+    assert store.read_json(f"interactions/date={DAY}", "inputs.json")["live"] == "v"
+
+
+def test_sessions_sum_their_plays(store: Storage) -> None:
+    collect_interactions(store, DAY, SETTINGS)
+    rows = [(r["user"], r["session"], r["steps"], r["time"], r["first_track"]) for r in read(store, "sessions.parquet")]
+    assert rows == [(2, 0, 3, 1.8, 7), (1, 0, 3, 2.71, 5), (1, 1, 1, 1.0, 5)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{]\n", "[1]\n", '"text"\n',
+        record(3, 0, 1, 1.5), record(-3, 0, 1, 1.0), record(3, 0, -1, 1.0), record(3, 0, 1, 1.0, "stop"),
+        '{"user": null, "message": "next"}\n', record(3, 0, 1, 1.0, session="x"), record(3, 0, 1, 1.0)[:-20],
+        record(3, 0, 1, 1.0)[:-1],
+    ],
+)  # fmt: skip
+def test_malformed_lines_are_dropped_and_counted(store: Storage, line: str) -> None:
+    publish(store, "2026-01-05", record(1, 0, 5, 1.0) + line)
+    counts = collect_interactions(store, DAY, SETTINGS)
+    assert counts["malformed"] == 1
+    assert [r["user"] for r in read(store, "interactions.parquet")] == [2, 1]
+
+
+def test_a_rerun_writes_the_same_bytes(store: Storage) -> None:
+    collect_interactions(store, DAY, SETTINGS)
+    before = store.manifest(f"interactions/date={DAY}")
+    store.remove(f"interactions/date={DAY}")
+    collect_interactions(store, DAY, SETTINGS)
+    assert store.manifest(f"interactions/date={DAY}") == before
+
+
+def test_a_date_without_logs_is_named(store: Storage) -> None:
+    with pytest.raises(MissingDataError, match="logs/date=2026-01-04"):
+        collect_interactions(store, date(2026, 1, 4), SETTINGS)
+    assert not store.is_complete("interactions/date=2026-01-04")
+
+
+def test_logs_without_a_valid_record_are_an_error(tmp_path: Path) -> None:
+    store = Storage(f"file://{tmp_path}/store")
+    publish(store, "2026-01-05", "garbage\n")
+    with pytest.raises(MissingDataError, match="none of the 1 lines"):
+        collect_interactions(store, DAY, SETTINGS)
+    assert not store.is_complete(f"interactions/date={DAY}")
+
+
+@pytest.mark.drill("logs", "they hold two tries of a shard", "each event counts once")
+def test_two_tries_of_a_shard_count_once(store: Storage) -> None:
+    publish(store, "2026-01-05", record(1, 0, 5, 1.0) + record(1, 0, 5, 1.0, run="traffic.0.b"))
+    assert collect_interactions(store, DAY, SETTINGS)["repeated"] == 1
+
+
+@pytest.mark.drill("logs", "a few malformed lines", "they go to quarantine, each with its reason")
+def test_malformed_lines_go_to_quarantine_with_their_reason(store: Storage) -> None:
+    publish(store, str(DAY), record(1, 0, 5, 1.0) + record(3, 0, 1, 1.5) + "{]\n" + record(3, 0, 1, 1.0)[:-1])
+    counts = collect_interactions(store, DAY, SETTINGS)
+    assert counts["malformed"] == 3
+    name = f"quarantine/date={DAY}"
+    rows = [json.loads(line) for line in (store.local(name) / "malformed.jsonl").read_text().splitlines()]
+    assert [(r["file"], r["line"], r["reason"]) for r in rows] == [
+        ("0000-w.jsonl", 2, "time out of range"), ("0000-w.jsonl", 3, "not JSON"), ("0000-w.jsonl", 4, "unterminated"),
+    ]  # fmt: skip
+    assert rows[1]["text"] == "{]"
+    assert store.manifest(name).counts == {"lines": 4, "time out of range": 1, "not JSON": 1, "unterminated": 1}
+    publish(store, str(DAY), record(1, 0, 5, 1.0))
+    collect_interactions(store, DAY, SETTINGS)
+    assert not store.is_complete(name)
+
+
+@pytest.mark.drill("logs", "too many malformed lines", "collection fails and counts each reason")
+def test_too_many_malformed_lines_are_an_error_that_counts_them(store: Storage) -> None:
+    good = "".join(record(1, step, 5, 1.0) for step in range(98))
+    publish(store, str(DAY), good + "{]\n" * 2 + record(3, 0, 1, 1.0)[:-1])
+    settings = load_settings(window=3, malformed=0.01)
+    with pytest.raises(CorruptDataError, match=r"2 of 104 lines are malformed \(2 not JSON, 1 unterminated\)"):
+        collect_interactions(store, DAY, settings)
+    assert not store.is_complete(f"interactions/date={DAY}")
+    assert store.is_complete(f"quarantine/date={DAY}")
+    publish(store, str(DAY), good + "{]\n")
+    assert collect_interactions(store, DAY, settings)["malformed"] == 1
+
+
+@pytest.mark.slow
+def test_a_file_is_the_same_bytes_whatever_the_number_of_threads(tmp_path: Path) -> None:
+    import ibis
+
+    from recsys.logs.engines import ROW_GROUP, engine
+
+    checksums = set()
+    for threads in (1, 2, 7):
+        with engine("duckdb", tmp_path) as queries:
+            queries._connection.raw_sql(f"SET threads = {threads}")
+            numbers = ibis.range(0, 2 * ROW_GROUP + 7).unnest().name("n").as_table()
+            table = queries.keep(numbers.mutate(key=lambda t: (t.n * 7919) % 1_000_003, text=lambda t: t.n.cast("string")))
+            queries.write(table.order_by(["key", "n"]), tmp_path / "a.parquet")
+        checksums.add(sha256(tmp_path / "a.parquet"))
+    assert len(checksums) == 1

@@ -1,0 +1,138 @@
+"""The gate refuses candidates that would break lists, and says why; what it notes about the others."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recsys.night.gate import decide
+from recsys.night.train import train
+from recsys.settings import Settings, load_settings
+from recsys.storage.store import Storage
+from tests.support.listens import two_days, write_plays
+from tests.support.night import DAY, tastes, write_interactions, write_world
+
+BAD = """
+import numpy as np
+
+
+class Base:
+    def fit(self, history, *, seed, work):
+        return {}
+
+    def good(self, history):
+        tracks = np.arange(history.shape[1])
+        liked = np.stack([np.asarray(history[:, tracks % 10 == r].sum(axis=1)).ravel() for r in range(10)], axis=1)
+        return (liked[:, tracks % 10] - tracks / 1e6).astype(np.float32)
+
+    def save(self, directory):
+        (directory / "bad.txt").write_text("x")
+
+    def load(self, directory):
+        pass
+
+
+class NotNumbers(Base):
+    def score(self, history):
+        scores = self.good(history)
+        scores[:, 3] = np.nan
+        return scores
+
+
+class TooFew(Base):
+    def score(self, history):
+        scores = self.good(history)
+        scores[:, 30:] = -np.inf
+        return scores
+
+
+class TooMany(Base):
+    def score(self, history):
+        return np.hstack([self.good(history)] * 2)
+
+
+class OwnLists(Base):
+    def score(self, history):
+        return self.good(history)
+
+    def best(self, history, k):
+        tracks = np.argsort(-self.good(history), axis=1, kind="stable")[:, :k]
+        return self.spoilt(tracks), np.zeros(tracks.shape, np.float32)
+
+
+class Twice(OwnLists):
+    def spoilt(self, tracks):
+        return np.hstack([tracks[:, :1], tracks[:, :-1]])
+
+
+class Unknown(OwnLists):
+    def spoilt(self, tracks):
+        return np.hstack([tracks[:, :-1], np.full((len(tracks), 1), 10**6)])
+
+
+class Short(OwnLists):
+    def spoilt(self, tracks):
+        return tracks[:, :49]
+"""
+
+
+def settings_for(tmp_path: Path, **more: Any) -> Settings:
+    return load_settings(var=tmp_path / "var", world=write_world(tmp_path / "world"), **more)
+
+
+@pytest.mark.drill("model", "its scores are broken", "the gate refuses and says how")
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("NotNumbers", "not numbers"), ("TooFew", "only 30 tracks"), ("TooMany", "the catalogue has 400"),
+        ("Twice", "hold a track twice"), ("Unknown", "not in the catalogue"), ("Short", "only 49 tracks"),
+    ],
+)  # fmt: skip
+def test_broken_scores_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, message: str) -> None:
+    (tmp_path / "bad_models.py").write_text(BAD)
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = settings_for(tmp_path, model=f"bad_models:{kind}")
+    store = Storage(settings.storage_url)
+    write_interactions(store, tastes())
+    train(store, DAY, settings.world, settings)
+    outcome = decide(store, DAY, settings.world, settings)
+    assert not outcome["passed"]
+    assert message in " ".join(outcome["reasons"])
+    assert store.read_json(f"gates/date={DAY}", "gate.json") == json.loads(json.dumps(outcome))
+
+
+@pytest.mark.drill("logs", "more malformed lines than the gate allows", "the gate refuses and says so")
+def test_malformed_logs_are_refused(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path, model="popularity")
+    store = Storage(settings.storage_url)
+    write_interactions(store, tastes())
+    with store.stage(f"interactions/date={DAY}") as staging:
+        old = next(Path(settings.var).glob("storage/interactions/*/interactions.parquet"))
+        (staging / "interactions.parquet").write_bytes(old.read_bytes())
+        (staging / "inputs.json").write_text(json.dumps({"live": "", "counts": {"lines": 100, "malformed": 9}}))
+    train(store, DAY, settings.world, settings)
+    outcome = decide(store, DAY, settings.world, settings)
+    assert not outcome["passed"]
+    assert "9.0% of the log's lines" in outcome["reasons"][0]
+
+
+def test_what_the_gate_notes(tmp_path: Path) -> None:
+    settings = load_settings(
+        var=tmp_path / "var", world=write_world(tmp_path / "world", tracks=300, users=120), model="ease"
+    )  # fmt: skip
+    store = Storage(settings.storage_url)
+    write_plays(store, two_days())
+    train(store, DAY, settings.world, settings)
+    judged = decide(store, DAY, settings.world, settings)["metrics"]
+    ease = judged["models"]["ease"]
+    low, high = ease["ndcg_100_interval"]
+    assert low < ease["ndcg_100"] < high
+    assert len(ease["ndcg_100_by_activity"]) == 3
+    assert 0 < ease["artist_spread_100"] <= 1
+    off_policy = judged["off_policy"]
+    assert off_policy["reliable"]
+    # The lists hold tracks of the user's group, which are heard to nine tenths before discounts: far above a random answer.
+    assert off_policy["low"] > 0.5
+    assert np.isfinite(off_policy["effective"])

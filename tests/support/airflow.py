@@ -1,0 +1,329 @@
+"""A whole platform for tests of Airflow: PostgreSQL, Valkey, the service, Airflow's four parts; a small world with traffic."""
+
+import json
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+from recsys.platform import components, night
+from recsys.platform.client import FINISHED, AirflowClient
+from recsys.settings import Settings, load_settings
+from recsys.storage.store import Storage
+from tests.support.components import free_port
+
+TRACKS, USERS, SESSIONS = 1500, 400, 2500
+IMAGE = "nightshift-simulator-test"
+#: Of the engine that has one.
+BRIDGE, BRIDGE_ADDRESS = "nightshift-test", "172.30.77.1/24"
+
+
+def wait_until(ready: Callable[[], Any], seconds: float, what: str) -> Any:
+    """The first true answer; fails loudly after some seconds."""
+    deadline = time.monotonic() + seconds
+    while not (found := ready()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds:.0f} s for {what}")
+        time.sleep(0.5)
+    return found
+
+
+@dataclass
+class Postgres:
+    """A PostgreSQL server from the system's package; it refuses to run as root, so root runs it as its own user."""
+
+    directory: Path
+    port: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        return f"postgresql+psycopg2://airflow@127.0.0.1:{self.port}/postgres"
+
+
+@contextmanager
+def postgres() -> Iterator[Postgres]:
+    """An empty server that lasts as long as the block."""
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    assert binaries, "PostgreSQL is missing: apt-get install postgresql"
+    # Below a directory of pytest's no other user may enter.
+    directory = Path(tempfile.mkdtemp(prefix="recsys-postgres-"))
+    prefix: list[str] = []
+    if os.getuid() == 0:
+        shutil.chown(directory, pwd.getpwnam("postgres").pw_uid)
+        prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+    data, port = directory / "data", free_port()
+    words = [*prefix, str(binaries[-1] / "initdb"), "-D", str(data), "-U", "airflow", "--auth", "trust", "--no-sync"]
+    subprocess.run(words, check=True, capture_output=True, cwd=directory)
+    words = [*prefix, str(binaries[-1] / "postgres"), "-D", str(data), "-p", str(port), "-k", str(directory), "-c", "fsync=off"]
+    with (directory / "log").open("wb") as log, subprocess.Popen(words, stdout=log, stderr=log, cwd=directory) as process:
+        try:
+            probe = [str(binaries[-1] / "pg_isready"), "-h", "127.0.0.1", "-p", str(port)]
+            wait_until(lambda: subprocess.run(probe, capture_output=True, check=False).returncode == 0, 30, "PostgreSQL")
+            yield Postgres(directory, port, process)
+        finally:
+            process.terminate()
+            process.wait(30)
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+@dataclass
+class Engine:
+    """A Docker engine of the tests' own, which may be killed and started again.
+
+    Args:
+        directory: of its data and its socket.
+        has_bridge: whether containers get networks of their own. Without, they use the host's.
+
+    Two engines stand side by side only if one has no bridge, and the other one not the usual: an engine without a bridge removes
+    ``docker0`` when it starts.
+    """
+
+    directory: Path
+    has_bridge: bool = False
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def host(self) -> str:
+        return f"unix://{self.directory / 'docker.sock'}"
+
+    def start(self) -> "Engine":
+        d = self.directory
+        words = ["dockerd", "--data-root", str(d / "data"), "--exec-root", str(d / "exec"), "--pidfile", str(d / "pid")]
+        if self.has_bridge:
+            self._make_bridge()
+            words += ["--bridge", BRIDGE]
+        else:
+            words += ["--bridge", "none", "--iptables=false"]
+        with (d / "log").open("ab") as log:
+            self.process = subprocess.Popen([*words, "--host", self.host], stdout=log, stderr=log)
+        wait_until(lambda: self.docker("info", check=False), 60, f"dockerd; {d / 'log'} tells more")
+        return self
+
+    def docker(self, *words: str, check: bool = True) -> str:
+        """Output of a ``docker`` command."""
+        environment = os.environ | {"DOCKER_HOST": self.host}
+        answer = subprocess.run(["docker", *words], env=environment, capture_output=True, text=True, check=False)
+        assert not check or answer.returncode == 0, answer.stdout + answer.stderr
+        return answer.stdout.strip() if answer.returncode == 0 else ""
+
+    def kill(self) -> None:
+        """As a crash would: no container is ended in an orderly way."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(60)
+        if self.has_bridge:
+            subprocess.run(["ip", "link", "delete", BRIDGE], check=False)
+
+    def _make_bridge(self) -> None:
+        # One that a killed test has left is as good.
+        subprocess.run(["ip", "link", "add", BRIDGE, "type", "bridge"], capture_output=True, check=False)
+        subprocess.run(["ip", "address", "replace", BRIDGE_ADDRESS, "dev", BRIDGE], check=True)
+        subprocess.run(["ip", "link", "set", BRIDGE, "up"], check=True)
+
+
+@contextmanager
+def docker_engine() -> Iterator[Engine]:
+    """An engine that lasts as long as the block, with the simulator's image in it."""
+    # The path of a socket has 107 characters at most.
+    engine = Engine(Path(tempfile.mkdtemp(prefix="recsys-docker-")))
+    try:
+        engine.start()
+        environment = os.environ | {"DOCKER_HOST": engine.host}
+        base = os.environ.get("RECSYS_TEST_BASE_IMAGE", "nightshift-base")
+        subprocess.run([str(components.ROOT / "docker" / "base" / "build.sh"), base], env=environment, check=True)
+        words = ["make", "simulator-image", f"BASE_IMAGE={base}", f"IMAGE={IMAGE}", "BUILD_ARGS=--network host"]
+        built = subprocess.run(words, env=environment, cwd=components.ROOT, capture_output=True, text=True, check=False)
+        assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
+        yield engine
+    finally:
+        engine.stop()
+        shutil.rmtree(engine.directory, ignore_errors=True)
+
+
+class Stack:
+    """A running platform: its command line, its Airflow, its storage."""
+
+    def __init__(self, environment: dict[str, str], client: AirflowClient) -> None:
+        self.environment, self.client = environment, client
+        self.var = Path(environment["RECSYS_VAR"])
+
+    @property
+    def settings(self) -> Settings:
+        named = {k.removeprefix("RECSYS_").lower(): v for k, v in self.environment.items() if k.startswith("RECSYS_")}
+        return load_settings(**{k: v for k, v in named.items() if k in Settings.model_fields})
+
+    @property
+    def own(self) -> dict[str, str]:
+        """Nightshift's own part of the environment."""
+        return {name: value for name, value in self.environment.items() if name.startswith("RECSYS_")}
+
+    def cli(self, *words: str, code: int = 0, **more: str) -> str:
+        """Output of a ``recsys`` command."""
+        environment = self.environment | more
+        answer = subprocess.run(
+            [sys.executable, "-m", "recsys.cli", *words], env=environment, capture_output=True, text=True, check=False
+        )
+        assert answer.returncode == code, answer.stdout + answer.stderr
+        return answer.stdout
+
+    def airflow(self, *words: str) -> str:
+        """Output of an ``airflow`` command, with the platform's own environment."""
+        environment = components.environment(self.settings, self._options(), "process", True)
+        answer = subprocess.run(
+            components.airflow_words(*words), env=environment, capture_output=True, text=True, check=False, cwd=components.ROOT
+        )
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        return answer.stdout
+
+    def _options(self) -> Any:
+        from recsys.platform.options import Options
+
+        named = {k.removeprefix("RECSYS_").lower(): v for k, v in self.environment.items() if k.startswith("RECSYS_")}
+        return Options(**{k: v for k, v in named.items() if k in Options.model_fields})
+
+    def verified(self, day: date, **more: str) -> str:
+        """Digest of a finished night that is in order."""
+        answer = json.loads(self.cli("verify", "--date", str(day), "--json", **more))
+        assert answer["failures"] == []
+        return str(answer["digest"])
+
+    def live(self) -> str:
+        """The live version; empty before the first."""
+        from recsys.versions import keyspace, pointer
+
+        return pointer.read(keyspace.connect(self.settings)).version
+
+    def clear(self, dag: str, run: str, task: str) -> None:
+        """Clear one task of a finished run, and nothing after it."""
+        body = {
+            "dry_run": False, "dag_run_id": run, "task_ids": [task], "only_failed": False, "reset_dag_runs": True,
+            "include_downstream": False,
+        }  # fmt: skip
+        self.client.call("POST", f"/dags/{dag}/clearTaskInstances", body)
+
+    def forget(self, day: date) -> None:
+        """Remove everything that a night of a date has left."""
+        for name in ("interactions", "models", "gates", "recommendations", "experiments", "reports", "promotions"):
+            shutil.rmtree(self.var / "storage" / name / f"date={day}", ignore_errors=True)
+
+    def make_live(self, day: str) -> str:
+        """Make the candidate of a date's night live, whatever its verdict was; returns the version."""
+        from recsys.versions import keyspace, pointer
+
+        version = str(Storage(self.settings.storage_url).read_json(f"promotions/date={day}", "promotion.json")["version"])
+        pointer.move(keyspace.connect(self.settings), version, date.fromisoformat(day), who="test", why="by hand")
+        assert self.live() == version
+        return version
+
+    def wait_for_run(self, dag: str, run: str, seconds: float = 400) -> dict[str, Any]:
+        """The run once it has ended."""
+
+        def ended() -> dict[str, Any] | None:
+            found = self.client.run(dag, run)
+            return found if found["state"] in FINISHED else None
+
+        return dict(wait_until(ended, seconds, f"{dag} {run}"))
+
+    def finish(self, dag: str, run: str, parameters: dict[str, Any], state: str = "success") -> dict[str, Any]:
+        """Trigger a run and wait for its end, which must be the expected one."""
+        self.client.trigger(dag, run, parameters)
+        found = self.wait_for_run(dag, run)
+        assert found["state"] == state, self.story(dag, run)
+        return found
+
+    @property
+    def password(self) -> str:
+        """Password of Airflow's user."""
+        return components.load_secrets(self.var).password
+
+    def runs(self, dag: str) -> list[dict[str, Any]]:
+        """All runs."""
+        return list(self.client.call("GET", f"/dags/{dag}/dagRuns?limit=100")["dag_runs"])
+
+    def night(self, run: str) -> dict[str, Any]:
+        """A run of the night."""
+        return self.client.run(night.NIGHT, run)
+
+    def state(self, dag: str, run: str, task: str) -> list[str]:
+        """States of a task's instances."""
+        return [t["state"] for t in self.client.tasks(dag, run) if t["task_id"] == task]
+
+    def log_date_of(self, run: str) -> date:
+        """The log date that a night's first task told in its log."""
+        (first,) = [t for t in self.client.tasks(night.NIGHT, run) if t["task_id"] == "check_run"]
+        (told,) = [line for line in self.client.log_tail(first, 200) if line.startswith("log date: ")]
+        return date.fromisoformat(told.removeprefix("log date: "))
+
+    def story(self, dag: str, run: str) -> str:
+        """States of a run's tasks, and the logs of those that failed."""
+        lines = []
+        for task in self.client.tasks(dag, run):
+            lines.append(f"{task['task_id']}[{task['map_index']}] {task['state']} try {task['try_number']}")
+            if task["state"] in ("failed", "up_for_retry"):
+                lines += self.client.log_tail(task, 30)
+        return "\n".join(lines)
+
+
+def days(last: date, count: int) -> list[date]:
+    """Dates that end with ``last``."""
+    return [last - timedelta(days=back) for back in range(count - 1, -1, -1)]
+
+
+@contextmanager
+def stack(directory: Path, database: str, **more: str) -> Iterator[Stack]:
+    """The platform as ``make up`` starts it, with a small world; ended as ``make down`` does."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RECSYS_", "AIRFLOW"))}
+    redis, service, airflow = free_port(), free_port(), free_port()
+    environment = kept | {
+        "RECSYS_VAR": str(directory / "var"), "RECSYS_WORLD": str(directory / "world"), "RECSYS_EPISODES": str(SESSIONS),
+        "RECSYS_PORT_REDIS": str(redis), "RECSYS_REDIS_URL": f"redis://127.0.0.1:{redis}/0", "RECSYS_BATCH": "64",
+        "RECSYS_PORT_SERVICE": str(service), "RECSYS_SERVICE_URL": f"http://127.0.0.1:{service}",
+        "RECSYS_PORT_AIRFLOW": str(airflow), "RECSYS_AIRFLOW_DATABASE": database,
+        # Several nights train side by side; more threads than cores would wait for each other.
+        "OMP_NUM_THREADS": "1",
+    } | more  # fmt: skip
+    words = [sys.executable, "-m", "recsys.cli", "world", "generate", "--dir", environment["RECSYS_WORLD"]]
+    words += ["--tracks", str(TRACKS), "--artists", "300", "--users", str(USERS), "--seed", "5"]
+    subprocess.run(words, env=environment, check=True, capture_output=True)
+    words = [sys.executable, "-m", "recsys.cli", "platform", "up"]
+    # Airflow under a tracer takes half as long again, and its tasks' processes end without saving what was traced.
+    untraced = {name: value for name, value in environment.items() if not name.startswith("COVERAGE_")}
+    with subprocess.Popen(words, env=untraced, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said: list[str] = []
+        try:
+            for line in process.stdout:
+                said.append(line)
+                if "Ctrl-C" in line:
+                    break
+            else:
+                raise AssertionError("".join(said))
+            password = components.load_secrets(Path(environment["RECSYS_VAR"])).password
+            yield Stack(environment, AirflowClient(f"http://127.0.0.1:{airflow}", components.USER, password))
+        finally:
+            down(environment)
+            process.communicate(timeout=60)
+
+
+def down(environment: dict[str, str]) -> None:
+    """End a platform."""
+    words: Sequence[str] = [sys.executable, "-m", "recsys.cli", "platform", "down"]
+    subprocess.run(words, env=environment, check=True, capture_output=True)
+
+
+__all__ = ["IMAGE", "SESSIONS", "Engine", "Stack", "days", "docker_engine", "down", "night", "postgres", "stack", "wait_until"]

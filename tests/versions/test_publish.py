@@ -1,0 +1,132 @@
+"""Versions, runs and leases on a real Valkey."""
+
+import json
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+import redis
+
+from recsys.exceptions import ConflictError, InvalidInputError, MissingDataError, UnavailableError
+from recsys.schemas import RunSpec
+from recsys.settings import load_settings
+from recsys.versions import keyspace, lease, pointer, publish
+from recsys.versions.content import Content, read_content, read_directory
+from recsys.versions.pointer import Pointer
+from recsys.versions.runs import open_run
+from tests.support.components import Valkey, free_port
+
+DAY = date(2026, 1, 2)
+
+
+@pytest.fixture
+def client(valkey: Valkey) -> redis.Redis:
+    return keyspace.connect(load_settings(redis_url=valkey.url))
+
+
+def content(shift: int = 0) -> Content:
+    lists = {user: keyspace.pack(range(user + shift, user + shift + 50)) for user in range(600)}
+    return Content(lists, keyspace.pack(range(100)), keyspace.pack(range(2000)))
+
+
+def test_publishing_is_immutable_and_idempotent(client: redis.Redis) -> None:
+    version = publish.publish_version(client, content(), DAY)
+    assert version.startswith("2026-01-02-")
+    assert publish.publish_version(client, content(), DAY) == version
+    assert publish.matches(client, version, content())
+    assert publish.publish_version(client, content(1), DAY) != version
+    assert pointer.read(client).version == ""
+
+
+def test_a_half_written_version_is_completed(client: redis.Redis) -> None:
+    version = publish.publish_version(client, content(), DAY)
+    client.delete(keyspace.lists_key(version, 3))
+    assert not publish.matches(client, version, content())
+    publish.publish_version(client, content(), DAY)
+    assert publish.matches(client, version, content())
+
+
+def test_promotion_compares_before_it_sets(client: redis.Redis) -> None:
+    first = publish.publish_version(client, content(), DAY)
+    assert pointer.move(client, first, DAY, who="t", why="w", generation=0)[0]
+    second = publish.publish_version(client, content(1), date(2026, 1, 3))
+    moved, why = pointer.move(client, second, date(2026, 1, 3), who="t", why="w", generation=0)
+    assert not moved
+    assert first in why
+    assert pointer.move(client, second, date(2026, 1, 3), who="t", why="w", generation=1)[0]
+    assert pointer.read(client) == Pointer(second, 2, "2026-01-03", first)
+    older = pointer.move(client, first, DAY, who="t", why="w", generation=2)
+    assert older == (False, f"the live version {second} is of a later log date")
+    assert pointer.move(client, second, date(2026, 1, 3), who="t", why="w")[0]
+
+
+def test_an_absent_version_cannot_be_promoted(client: redis.Redis) -> None:
+    with pytest.raises(MissingDataError, match="not in Redis"):
+        pointer.move(client, "2026-01-02-00000000", DAY, who="t", why="w")
+
+
+def test_old_versions_are_collected_but_live_and_previous_stay(client: redis.Redis) -> None:
+    versions = [publish.publish_version(client, content(i), DAY) for i in range(8)]
+    pointer.move(client, min(versions), DAY, who="t", why="w")
+    publish.collect_garbage(client, keep=2)
+    left = {v.decode() for v in client.smembers(keyspace.VERSIONS)}
+    assert left == {min(versions), *sorted(versions)[-2:]}
+    assert client.hgetall(keyspace.lists_key(sorted(versions)[2], 0)) == {}
+
+
+def test_a_version_of_a_night_that_is_under_way_stays(client: redis.Redis) -> None:
+    lease.take(client, DAY, "a")
+    preview = publish.publish_version(client, content(), DAY)
+    for i in range(3):
+        publish.publish_version(client, content(i), date(2026, 1, 3))
+    publish.collect_garbage(client, keep=2)
+    assert client.sismember(keyspace.VERSIONS, preview)
+    lease.drop(client, DAY, "a")
+    publish.collect_garbage(client, keep=2)
+    assert not client.sismember(keyspace.VERSIONS, preview)
+
+
+def test_a_lease_is_held_by_one_run(client: redis.Redis) -> None:
+    lease.take(client, DAY, "a")
+    lease.take(client, DAY, "a")
+    with pytest.raises(ConflictError, match="held by run a"):
+        lease.take(client, DAY, "b")
+    lease.drop(client, DAY, "b")
+    lease.drop(client, DAY, "a")
+    lease.take(client, DAY, "b")
+
+
+def test_a_run_keeps_its_specification(client: redis.Redis) -> None:
+    open_run(client, RunSpec("base", "", 1.0, 1))
+    open_run(client, RunSpec("base", "", 1.0, 1))
+    with pytest.raises(ConflictError):
+        open_run(client, RunSpec("base", "", 0.5, 1))
+
+
+def test_redis_that_is_down_is_named_without_its_password() -> None:
+    url = f"redis://:hidden-word@127.0.0.1:{free_port()}/0"
+    with pytest.raises(UnavailableError) as caught:
+        keyspace.connect(load_settings(redis_url=url))
+    assert "127.0.0.1" in str(caught.value)
+    assert "hidden-word" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("{", "line 2"), ('{"user": 1, "tracks": []}', "line 2"), ('{"user": 1, "tracks": [99]}', "track 99 is not in the")],
+)
+def test_malformed_lists_are_named_by_line(tmp_path: Path, line: str, message: str) -> None:
+    recommendations, top = tmp_path / "r.json", tmp_path / "t.json"
+    recommendations.write_text('{"user": 0, "tracks": [1, 2]}\n' + line + "\n")
+    top.write_text("[1, 2, 3]")
+    with pytest.raises(InvalidInputError, match=message):
+        read_content(recommendations, top, None, tracks=10)
+
+
+def test_neighbours_of_another_width_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "recommendations.json").write_text('{"user": 0, "tracks": [1, 2]}\n')
+    (tmp_path / "top_tracks.json").write_text(json.dumps([1]))
+    np.save(tmp_path / "neighbours.npy", np.zeros((5, 3), dtype=np.uint32))
+    with pytest.raises(InvalidInputError, match=r"\(5, 3\)"):
+        read_directory(tmp_path)
