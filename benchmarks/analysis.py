@@ -20,8 +20,9 @@ from benchmarks.measure import Bench, Result, less_is_better, median
 from benchmarks.processes import ROOT
 from benchmarks.reference import pipeline
 from benchmarks.rows import DESIGN, log_rows
-from recsys.abtest.report import analyse, build_report
-from recsys.night.collect import collect_interactions
+from recsys.abtest.report import analyse
+from recsys.night.collect import collect
+from recsys.night.night import Night
 from recsys.settings import load_settings
 from recsys.storage.store import Storage
 
@@ -101,7 +102,8 @@ def _step(name: str, *words: str) -> float:
     if not other:
         ibis = import_module("ibis")
         ibis.duckdb.connect().disconnect()
-    store = None if other else Storage(f"file://{words[0]}")
+    logs = Path(words[0]) / "experiments" / f"date={DAY}"
+    night = Night(DAY, load_settings(storage=f"file://{words[0]}", window=int(words[1]) if words[1:] and not other else 2))
     began = time.perf_counter()
     if name == "reference_collect":
         pipeline.collect(Path(words[0]) / "original.json", Path(words[1]))
@@ -110,11 +112,11 @@ def _step(name: str, *words: str) -> float:
     elif name == "duckdb_collect":
         offline.collect(Path(words[0]) / "ours", Path(words[1]))
     elif name == "collect":
-        collect_interactions(store, DAY, load_settings(storage=store.url, window=int(words[1]) if words[1:] else 2))
+        collect(night)
     elif name == "abtest":
-        analyse(Path(words[0]) / "experiments" / f"date={DAY}", DESIGN.name, "C", design=DESIGN)
+        analyse(logs, DESIGN.name, "C", design=DESIGN)
     else:
-        build_report(store, DAY, load_settings(storage=store.url), DESIGN)
+        analyse(logs, DESIGN.name, "C", design=DESIGN, out=Path(words[0]) / "report")
     return time.perf_counter() - began
 
 

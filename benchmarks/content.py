@@ -13,7 +13,8 @@ import redis
 
 from benchmarks.measure import Bench
 from recsys import catalog
-from recsys.schemas import EXPERIMENT, LIST_LENGTH, NEIGHBOURS, TOP_LENGTH, Arm, Experiment, RunSpec
+from recsys.experiments import EXPERIMENT, Arm, Experiment, RunSpec
+from recsys.schemas import LIST_LENGTH, NEIGHBOURS, TOP_LENGTH
 from recsys.versions import publish, runs
 from recsys.versions.content import read_directory
 

@@ -19,16 +19,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from benchmarks.processes import ROOT, nightshift, valkey
 from recsys.exceptions import RecsysError, UnavailableError
-from recsys.night import dataset
-from recsys.night import steps as nightly
-from recsys.settings import Settings, load_settings
+from recsys.night import dataset, steps, traffic
+from recsys.night.night import Night
+from recsys.settings import load_settings
 from recsys.simulate import world
+from recsys.simulate.shards import shards_of, simulate_all
 
 DAY = date(2026, 1, 5)
 RUN = "growth"
@@ -128,34 +128,34 @@ def held(pid: int) -> float:
 
 def run_step(step: str, size: Size) -> float:
     """Run one step of the night that the environment describes; its seconds, without loading libraries."""
-    settings = load_settings()
+    night = Night(DAY, load_settings())
     began = time.perf_counter()
     if step == "world":
-        world.generate(settings.world, tracks=size.tracks, artists=size.tracks * 22 // 100, users=size.users)
+        world.generate(night.world, tracks=size.tracks, artists=size.tracks * 22 // 100, users=size.users)
     elif step == "traffic":
         for back in range(5):
-            nightly.traffic(settings, DAY - timedelta(days=back), max(1, size.sessions // 5), run_id=RUN)
+            traffic.collect(Night(DAY - timedelta(days=back), night.settings), max(1, size.sessions // 5), run=RUN)
     elif step == "collect":
-        nightly.collect(settings, DAY, run=RUN)
+        steps.collect_interactions(night, run=RUN)
     elif step == "publish":
-        _keep(settings.var, nightly.publish_candidate(settings, DAY))
+        (night.settings.var / "candidate.json").write_text(json.dumps(steps.publish_candidate(night)))
     elif step == "simulate":
-        _simulate(settings)
+        _simulate(night)
     else:
-        {"train": nightly.train, "gate": nightly.gate, "recommend": nightly.recommend, "report": nightly.report}[step](
-            settings, DAY
+        {"train": steps.train, "gate": steps.evaluate_gate, "recommend": steps.recommend, "report": steps.build_report}[step](
+            night
         )
     return time.perf_counter() - began
 
 
-def _keep(directory: Path, candidate: dict[str, Any]) -> None:
-    (directory / "candidate.json").write_text(json.dumps(candidate))
-
-
-def _simulate(settings: Settings) -> None:
-    candidate = json.loads((settings.var / "candidate.json").read_bytes())
-    results = nightly.simulate_all(settings, candidate["base"], settings.episodes, candidate["seed"], RUN)
-    nightly.upload(settings, DAY, candidate["base"], results)
+def _simulate(night: Night) -> None:
+    settings = night.settings
+    found = json.loads((settings.var / "candidate.json").read_bytes())
+    parts = shards_of(
+        found["base"], found["version"], seed=found["seed"], episodes=settings.episodes, shards=settings.shards,
+        batch=settings.batch,
+    )  # fmt: skip
+    steps.upload_logs(night, found["base"], simulate_all(settings, parts, RUN))
 
 
 def table(columns: dict[str, dict[str, Cell]]) -> str:

@@ -23,17 +23,18 @@ from benchmarks.measure import surroundings
 from benchmarks.oracle import Oracle
 from benchmarks.sessions import Explorer, Logged, Served, publish_interactions, record, session_times
 from recsys.exceptions import RecsysError
+from recsys.experiments import Arm
 from recsys.learn.fatigue import Discount
 from recsys.learn.interactions import Interactions, load_interactions
 from recsys.models.base import Recommender, create
+from recsys.night.night import Night
 from recsys.night.recommend import artist_discount, ranked, recommend
 from recsys.night.train import train
-from recsys.schemas import Arm
+from recsys.schemas import Card
 from recsys.service.state import Version
 from recsys.settings import load_settings
 from recsys.simulate.listeners import Listeners, load_listeners
 from recsys.simulate.play import Recommender as Policy
-from recsys.storage.store import Storage
 from recsys.versions import keyspace
 from recsys.versions.content import read_directory
 
@@ -53,7 +54,7 @@ class Learned:
     lists: dict[int, array]
     models: Path
     data: Interactions
-    card: dict[str, Any]
+    card: Card
     discount: Discount
 
 
@@ -67,25 +68,25 @@ class Bench:
 
     def learn(self, logged: Sequence[Logged], log_date: date, model: str = "dae") -> Learned:
         """Train and recommend as a night does, on everything logged before ``log_date``."""
-        settings = load_settings(var=self.var, world=self.world, session_arm=True, model=model)
-        store = Storage(settings.storage_url)
+        night = Night(log_date, load_settings(var=self.var, world=self.world, session_arm=True, model=model))
+        store = night.store
         began = time.perf_counter()
         publish_interactions(store, log_date, logged)
-        train(store, log_date, self.world, settings)
-        recommend(store, log_date, self.world, settings)
-        card = store.read_json(f"models/date={log_date}", "card.json")
-        shown = {"seconds": round(time.perf_counter() - began, 1), "models": card["models"], "timing": card["timing"]}
+        train(night)
+        recommend(night)
+        card = Card.read(store, log_date)
+        shown = {"seconds": round(time.perf_counter() - began, 1), "models": card.models, "timing": card.timing}
         print(f"trained for {log_date}: {json.dumps(shown)}", flush=True)
-        content = read_directory(store.local(f"recommendations/date={log_date}"))
+        content = read_directory(store.local(night.recommendations))
         near = keyspace.unpack(content.neighbours)
         version = Version.named("quality", tuple(keyspace.unpack(content.top)), near, content.sessions)
         lists = {user: keyspace.unpack(packed) for user, packed in content.lists.items()}
         data = load_interactions(store, log_date, self.world)
-        models = store.local(f"models/date={log_date}")
+        models = store.local(night.models)
         fitted = create(model)
         fitted.load(models)
         last = max(part.day for part in logged)
-        discount = artist_discount(store, log_date, self.world, data, fitted, SEED, of=last)
+        discount = artist_discount(night, data, fitted, of=last)
         return Learned(version, lists, models, data, card, discount)
 
     def lists_of(self, model: Recommender, learned: Learned, discount: Discount) -> dict[int, array]:

@@ -11,7 +11,8 @@ import orjson
 
 from benchmarks.content import SEED
 from benchmarks.measure import Bench
-from recsys.schemas import EXPERIMENT, LOG_FIELDS, Arm, Experiment, RunSpec
+from recsys.experiments import EXPERIMENT, Arm, Experiment, RunSpec
+from recsys.logs.record import FIELDS
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +20,7 @@ USERS, TRACKS = 10_000, 50_000
 MEAN_STEPS = 8.3
 START_MS = 1_767_400_000_000
 DESIGN = Experiment(EXPERIMENT, (Arm("C", "contextual", "bench"), Arm("T1", "dae", "bench")))
-ORIGINAL_FIELDS = LOG_FIELDS[:8]
+ORIGINAL_FIELDS = FIELDS[:8]
 
 
 def log_rows(bench: Bench, rows: int) -> Path:
@@ -31,7 +32,7 @@ def log_rows(bench: Bench, rows: int) -> Path:
     try:
         (partial / "ours").mkdir()
         spec = RunSpec("bench", "bench", 0.0, SEED, DESIGN, TRACKS)
-        (partial / "ours" / "run.json").write_text(json.dumps(spec.to_json()))
+        spec.write(partial / "ours")
         _write(partial, rows)
         partial.rename(final)
     finally:
@@ -66,7 +67,7 @@ def _write(directory: Path, rows: int) -> None:
                 None if last else int(track[i + 1]), {EXPERIMENT: arm}, "bench.0.a", "bench", int(ordinal[s]), k,
                 f"{s}.{k}", None if last else ("contextual" if arm == "C" else "dae"), False, None if last else 1.0,
             )  # fmt: skip
-            record = dict(zip(LOG_FIELDS, values, strict=True))
+            record = dict(zip(FIELDS, values, strict=True))
             ours.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
             original.write(json.dumps({name: record[name] for name in ORIGINAL_FIELDS}) + "\n")
 

@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.schemas import POSITIVE_TIME, Arm
+from recsys.experiments import Arm
+from recsys.schemas import POSITIVE_TIME
 from recsys.service.choose import Candidates, Choice, explore, request_hash, unplayed
 from recsys.service.state import Version, candidates
 from recsys.simulate import rng

@@ -19,6 +19,7 @@ from benchmarks.measure import Bench, Result, less_is_better
 from benchmarks.reference import autoencoder
 from recsys import catalog
 from recsys.models.dae import Dae
+from recsys.night.night import Night
 from recsys.night.recommend import recommend
 from recsys.schemas import NEIGHBOURS
 from recsys.settings import load_settings
@@ -150,7 +151,7 @@ def measure_recommend(bench: Bench) -> Result:
     store = Storage(f"file://{bench.scratch / 'storage'}")
     publish_inputs(store, history, users, bench.scratch / "work")
     began = time.perf_counter()
-    recommend(store, DAY, bench.world, load_settings(storage=store.url))
+    recommend(Night(DAY, load_settings(storage=store.url, world=bench.world)))
     ours = time.perf_counter() - began
     rows = history[: len(users) // 4] if bench.quick else history
     positives, weights = bench.scratch / "positives.csv", bench.scratch / "autoencoder.pt"

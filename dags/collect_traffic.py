@@ -1,16 +1,17 @@
 """Simulated traffic of one log date, the stand-in for real listeners. The logic stands in ``recsys``."""
 
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
 import run_context
 from airflow.sdk import CronDataIntervalTimetable, Param, dag, get_current_context, task
 from run_context import LIVE, LOGS, step
-from simulation import plan, results, simulate_shards
+from simulation import planned, results, shard_of, simulate_shards
 
-from recsys.night import dataset
-from recsys.night import steps as nightly
+from recsys.night import dataset, traffic
 from recsys.settings import load_settings
+from recsys.storage.layout import parse_date
 
 DEFAULTS = load_settings()
 
@@ -39,25 +40,26 @@ Owner: recommendations. More: docs/runbook.md.
 @step
 def plan_traffic() -> list[dict[str, Any]]:
     """Register a run served by what is live; no shards if the date is there."""
-    settings = run_context.settings()
-    params = get_current_context()["params"]
+    night, params = run_context.night(), get_current_context()["params"]
     if params["dataset"]:
-        parts = dataset.plan(settings, run_context.log_date(), params["sessions"] or dataset.SESSIONS)
+        parts = dataset.plan(night, params["sessions"] or dataset.SESSIONS)
         if not parts:
-            dataset.export(settings, run_context.log_date())
-        return parts
-    sessions = params["sessions"] or nightly.TRAFFIC_SESSIONS
-    registered = nightly.traffic_plan(settings, run_context.log_date(), sessions)
-    return [] if registered["done"] else plan(settings, registered, sessions, nightly.TRAFFIC_BATCH)
+            dataset.export(night)
+        return [asdict(shard) | {"date": str(day)} for day, shard in parts]
+    registered = traffic.plan(night)
+    sessions = params["sessions"] or traffic.SESSIONS
+    return [] if registered["done"] else planned(registered, night.settings, sessions, traffic.BATCH)
 
 
 @task(outlets=[LOGS])
 @step
-def upload_logs(planned: list[dict[str, Any]], found: Any) -> dict[str, Any]:
+def upload_logs(parts: list[dict[str, Any]], found: Any) -> dict[str, Any]:
     """Verify the logs and move them into the storage; a data set is exported, too."""
+    night = run_context.night()
     if get_current_context()["params"]["dataset"]:
-        return dataset.finish(run_context.settings(), run_context.log_date(), planned, results(found))
-    return nightly.traffic_upload(run_context.settings(), run_context.log_date(), planned[0]["base"], results(found))
+        dated = [(parse_date(part["date"]), shard_of(part)) for part in parts]
+        return dataset.finish(night, dated, results(found)).model_dump(mode="json")
+    return traffic.upload(night, parts[0]["base"], results(found))
 
 
 @dag(
@@ -98,8 +100,8 @@ def upload_logs(planned: list[dict[str, Any]], found: Any) -> dict[str, Any]:
 )  # fmt: skip
 def collect_traffic() -> None:
     """Wire the three tasks."""
-    planned = plan_traffic()
-    upload_logs(planned, simulate_shards(planned, DEFAULTS))
+    parts = plan_traffic()
+    upload_logs(parts, simulate_shards(parts, DEFAULTS))
 
 
 collect_traffic()

@@ -16,11 +16,10 @@ from airflow.sdk import (
 )  # fmt: skip
 from night_notifier import tell
 from run_context import LIVE, LOGS, TRAINING_POOL, step
-from simulation import plan, results, simulate_shards
+from simulation import planned, results, simulate_shards
 
-from recsys.night import steps as nightly
-from recsys.night.dry_run import outlook
-from recsys.schemas import EXPERIMENT
+from recsys.night import steps
+from recsys.night.dry_run import dry_run
 from recsys.settings import load_settings
 from recsys.versions import keyspace, lease
 
@@ -61,7 +60,7 @@ Owner: recommendations. More: docs/runbook.md.
 @step
 def check_run() -> bool:
     """Refuse an impossible trigger, and say what the night will do; a dry run ends here."""
-    found = outlook(run_context.settings(), run_context.log_date(), backfill=run_context.is_backfill())
+    found = dry_run(run_context.night(), backfill=run_context.is_backfill())
     for name, value in found.items():
         print(f"{name}: {value}")
     return not get_current_context()["params"]["dry_run"]
@@ -76,10 +75,10 @@ WAITING: dict[str, Any] = {
 @step
 def wait_for_logs() -> PokeReturnValue:
     """Wait until the log date's logs are complete."""
-    log_date = run_context.log_date()
-    there = nightly.wait_for_logs(run_context.settings(), log_date)
+    night = run_context.night()
+    there = night.store.is_complete(night.logs)
     if not there:
-        print(f"Waiting for logs/date={log_date}/_SUCCESS; the DAG collect_traffic writes it.")
+        print(f"Waiting for {night.logs}/_SUCCESS; the DAG collect_traffic writes it.")
     return PokeReturnValue(is_done=there)
 
 
@@ -95,82 +94,78 @@ def wait_for_logs_on_hdfs() -> BaseOperator:
 @step
 def collect() -> dict[str, Any]:
     """Take the date's lease; logs become interactions and sessions."""
-    return nightly.collect(
-        run_context.settings(), run_context.log_date(), run=run_context.run_id(), backfill=run_context.is_backfill()
-    )
+    return steps.collect_interactions(run_context.night(), run=run_context.run_id(), backfill=run_context.is_backfill())
 
 
 @task(pool=TRAINING_POOL, execution_timeout=timedelta(hours=2))
 @step
 def train() -> dict[str, Any]:
     """Train the models on interactions up to the day before."""
-    return nightly.train(run_context.settings(), run_context.log_date())
+    return steps.train(run_context.night())
 
 
 @task.short_circuit(pool=TRAINING_POOL)
 @step
 def evaluate_gate() -> bool:
     """Compare the candidate on the held-out date; a refusal writes its report and skips the rest."""
-    settings, log_date = run_context.settings(), run_context.log_date()
-    outcome = nightly.gate(settings, log_date)
-    if not outcome["passed"]:
-        nightly.refuse(settings, log_date, run=run_context.run_id())
-        reasons = [*outcome["reasons"], "See docs/runbook.md#the-gate-refused-a-candidate."]
-        tell(f"the gate refused the candidate of {log_date}", " ".join(reasons))
-    return bool(outcome["passed"])
+    night = run_context.night()
+    gate = steps.evaluate_gate(night)
+    if not gate.passed:
+        steps.refuse(night, run=run_context.run_id())
+        reasons = [*gate.reasons, "See docs/runbook.md#the-gate-refused-a-candidate."]
+        tell(f"the gate refused the candidate of {night.log_date}", " ".join(reasons))
+    return gate.passed
 
 
 @task(pool=TRAINING_POOL)
 @step
 def recommend() -> dict[str, Any]:
     """Write every user's list."""
-    return nightly.recommend(run_context.settings(), run_context.log_date())
+    return steps.recommend(run_context.night())
 
 
 @task
 @step
 def publish() -> list[dict[str, Any]]:
     """Put the lists into Redis as an immutable candidate, and register the run that previews it."""
-    settings = run_context.settings()
-    candidate = nightly.publish_candidate(settings, run_context.log_date())
-    return plan(settings, candidate, settings.episodes, settings.batch)
+    night = run_context.night()
+    return planned(steps.publish_candidate(night), night.settings, night.settings.episodes, night.settings.batch)
 
 
 @task
 @step
-def upload_logs(planned: list[dict[str, Any]], found: Any) -> dict[str, Any]:
+def upload_logs(parts: list[dict[str, Any]], found: Any) -> dict[str, Any]:
     """Verify the simulation's logs and move them into the storage."""
-    return nightly.upload(run_context.settings(), run_context.log_date(), planned[0]["base"], results(found))
+    return steps.upload_logs(run_context.night(), parts[0]["base"], results(found))
 
 
 @task
 @step
 def abtest_report() -> dict[str, Any]:
     """Analyse the experiment and write the report."""
-    return nightly.report(run_context.settings(), run_context.log_date())
+    report = steps.build_report(run_context.night())
+    return {"decision": report.decision.model_dump(mode="json"), "sessions": report.sessions}
 
 
 @task(outlets=[LIVE])
 @step
-def promote_or_hold(planned: list[dict[str, Any]]) -> dict[str, Any]:
+def promote_or_hold(parts: list[dict[str, Any]]) -> dict[str, Any]:
     """Move the live pointer, or record why not."""
-    log_date = run_context.log_date()
-    verdict = nightly.promote(
-        run_context.settings(), log_date, run=run_context.run_id(), version=planned[0]["version"],
-        promote=run_context.promote(), backfill=run_context.is_backfill(),
-    )  # fmt: skip
-    if verdict["verdict"] == "held" and not run_context.is_backfill():
-        reasons = [*verdict["reasons"], "See docs/runbook.md#a-candidate-is-held."]
-        tell(f"the candidate of {log_date} is held", " ".join(reasons))
-    return verdict
+    night, backfill = run_context.night(), run_context.is_backfill()
+    version, wanted = parts[0]["version"], run_context.promotion()
+    verdict = steps.promote_or_hold(night, version, run=run_context.run_id(), wanted=wanted, backfill=backfill)
+    if verdict.verdict == "held" and not backfill:
+        reasons = [*verdict.reasons, "See docs/runbook.md#a-candidate-is-held."]
+        tell(f"the candidate of {night.log_date} is held", " ".join(reasons))
+    return verdict.model_dump(mode="json")
 
 
 @task
 @step
 def release_date() -> None:
     """Let go of the log date, however the run ended."""
-    client = keyspace.connect(run_context.settings())
-    lease.drop(client, run_context.log_date(), run_context.run_id())
+    night = run_context.night()
+    lease.drop(keyspace.connect(night.settings), night.log_date, run_context.run_id())
 
 
 @dag(
@@ -191,10 +186,6 @@ def release_date() -> None:
         "log_date": Param(
             None, type=["null", "string"], format="date", title="Log date",
             description="The date whose logs are learned from; empty: the data interval's, or yesterday. Manual runs only.",
-        ),
-        "experiment": Param(
-            EXPERIMENT, type="string", enum=[EXPERIMENT], title="Experiment",
-            description="C, contextual, against T1, the candidate; with L, the live version, except in a backfill.",
         ),
         "episodes": Param(
             DEFAULTS.episodes, type="integer", minimum=1, maximum=10_000_000, title="Sessions",
@@ -225,9 +216,9 @@ def release_date() -> None:
 def nightly_recommender() -> None:
     """Wire the tasks."""
     with TaskGroup("learn", prefix_group_id=False, tooltip="From logs to a candidate version"):
-        lease = collect().as_setup()
+        holder = collect().as_setup()
         candidate = publish()
-        lease >> train() >> evaluate_gate() >> recommend() >> candidate
+        holder >> train() >> evaluate_gate() >> recommend() >> candidate
     with TaskGroup("experiment", prefix_group_id=False, tooltip="Sessions of the experiment and their analysis"):
         report = abtest_report()
         # With real listeners there is nothing to simulate: the report reads their logs.
@@ -235,8 +226,8 @@ def nightly_recommender() -> None:
         measured = candidate if live else upload_logs(candidate, simulate_shards(candidate, DEFAULTS))
         measured >> report
     logs = wait_for_logs_on_hdfs() if run_context.on_hdfs(DEFAULTS) else wait_for_logs()
-    check_run() >> logs >> lease
-    report >> promote_or_hold(candidate) >> release_date().as_teardown(setups=lease)
+    check_run() >> logs >> holder
+    report >> promote_or_hold(candidate) >> release_date().as_teardown(setups=holder)
 
 
 nightly_recommender()

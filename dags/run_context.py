@@ -14,7 +14,9 @@ from pydantic import SecretStr
 
 from recsys.exceptions import ConflictError, CorruptDataError, InvalidInputError, MissingDataError
 from recsys.night import log_date as log_dates
+from recsys.night.night import Night
 from recsys.settings import Settings, load_settings
+from recsys.storage.layout import Dated
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -81,12 +83,17 @@ def log_date() -> date:
 def success_file(run: Any, params: Any) -> str:
     """Path in HDFS of the file that says that the run's logs are complete; for templates."""
     root = urlsplit(load_settings().storage).path.rstrip("/")
-    return f"{root}/logs/date={_log_date_of(run, params)}/_SUCCESS"
+    return f"{root}/{Dated.LOGS.on(_log_date_of(run, params))}/_SUCCESS"
 
 
 def _log_date_of(run: Any, params: Any) -> date:
     run_type = str(getattr(run.run_type, "value", run.run_type))
     return log_dates.resolve(params.get("log_date"), run.data_interval_start, run_type, run.run_after)
+
+
+def night() -> Night:
+    """The night of the current run."""
+    return Night(log_date(), settings())
 
 
 def settings() -> Settings:
@@ -118,7 +125,7 @@ def run_id() -> str:
     return str(get_current_context()["dag_run"].run_id)
 
 
-def promote() -> bool | None:
+def promotion() -> bool | None:
     """What the trigger form says about promotion; None leaves it to the report."""
     wanted: bool | None = get_current_context()["params"].get("promote")
     return wanted

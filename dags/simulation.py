@@ -1,18 +1,25 @@
 """The mapped task ``simulate`` of both DAGs: a process or a container for each shard, as ``RECSYS_SIMULATION`` says."""
 
-import json
-import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import run_context
 from airflow.sdk import XComArg, get_current_context, task
 from run_context import step
 
 from recsys.exceptions import SimulationError
+from recsys.schemas import ShardResult
 from recsys.settings import Settings
 from recsys.simulate import shards
+from recsys.simulate.shards import Shard
 
+if TYPE_CHECKING:
+    from docker.types import Mount
+
+#: Labels of a shard's container: the platform that runs it, and what it plays.
+PLATFORM, SHARD = "org.nightshift.simulation", "org.nightshift.shard"
 LIMITS: dict[str, Any] = {
     "execution_timeout": timedelta(minutes=30),
     # Memory: a shard holds the whole world.
@@ -21,30 +28,33 @@ LIMITS: dict[str, Any] = {
 }
 
 
-def plan(settings: Settings, registered: dict[str, Any], episodes: int, batch: int) -> list[dict[str, Any]]:
-    """What each shard of a registered run has to play.
+def planned(registered: Mapping[str, Any], settings: Settings, episodes: int, batch: int) -> list[dict[str, Any]]:
+    """What each shard of a registered run has to play, ready to be handed to other tasks.
 
     Args:
         registered: the run's ``base`` and ``seed``, and the ``version`` that it previews.
-        episodes: episodes of all shards together.
-        batch: events a request; 0: single requests.
+        episodes: episodes of all shards together. batch: events a request; 0: single requests.
     """
-    shared = {name: registered[name] for name in ("base", "seed", "version")}
-    return [
-        shared | {"episodes": episodes, "batch": batch, "shards": settings.shards, "shard": n} for n in range(settings.shards)
-    ]
+    parts = shards.shards_of(
+        registered["base"], registered["version"], seed=registered["seed"], episodes=episodes, shards=settings.shards, batch=batch
+    )
+    return [asdict(part) for part in parts]
 
 
-def simulate_shards(planned: Any, settings: Settings) -> XComArg:
-    """The task ``simulate``, mapped over what :func:`plan` gave.
+def shard_of(part: Mapping[str, Any]) -> Shard:
+    """The shard that a part describes; what else stands there is left out."""
+    return Shard(**{field.name: part[field.name] for field in fields(Shard)})
+
+
+def simulate_shards(parts: Any, settings: Settings) -> XComArg:
+    """The task ``simulate``, mapped over what :func:`planned` gave.
 
     Args:
-        planned: output of the planning task.
-        settings: settings of the DAG file; they choose between processes and containers.
+        parts: output of the planning task. settings: of the DAG file; they choose between processes and containers.
     """
     if settings.simulation == "docker":
-        return _containers(planned, settings)
-    return simulate.expand(part=planned)
+        return _containers(parts, settings)
+    return simulate.expand(part=parts)
 
 
 @task(**LIMITS)
@@ -56,67 +66,60 @@ def simulate(part: dict[str, Any]) -> dict[str, Any]:
     def end_with_task(child: Any) -> None:
         context["task"].on_kill = child.terminate
 
-    return shards.simulate(
-        run_context.settings(), part["base"], part["shard"], part["shards"], part["episodes"], part["seed"],
-        run_context.current_try(), batch=part["batch"], started=end_with_task,
-    )  # fmt: skip
+    return asdict(shards.simulate(run_context.settings(), shard_of(part), run_context.current_try(), started=end_with_task))
 
 
-def results(found: Any) -> list[dict[str, Any]]:
+def results(found: Any) -> list[ShardResult]:
     """Results of all shards.
 
     A container's is the last line of its standard output. The operator hands over pieces of both streams, a line or several in
     each, and progress may come after the result.
     """
-    return [dict(result) if isinstance(result, dict) else _result_line("\n".join(result)) for result in found]
+    return [ShardResult(**result) if isinstance(result, dict) else _result_line("\n".join(result)) for result in found]
 
 
-def _result_line(output: str) -> dict[str, Any]:
+def _result_line(output: str) -> ShardResult:
     lines = [line for line in output.splitlines() if line.startswith("{")]
     if not lines:
         raise SimulationError(f"a container ended well but told no result: {output[-300:]!r}")
-    return dict(json.loads(lines[-1]))
+    return ShardResult.from_json(lines[-1])
 
 
-def _containers(planned: Any, settings: Settings) -> XComArg:
+def _containers(parts: Any, settings: Settings) -> XComArg:
     from airflow.providers.docker.operators.docker import DockerOperator
 
     def part(key: str) -> str:
-        return f"{{{{ ti.xcom_pull(task_ids='{planned.operator.task_id}')[ti.map_index]['{key}'] }}}}"
+        return f"{{{{ ti.xcom_pull(task_ids='{parts.operator.task_id}')[ti.map_index]['{key}'] }}}}"
 
     token = settings.service_token.get_secret_value() if settings.service_token else None
+    numbers = [word for key in ("shard", "shards", "episodes", "seed", "batch") for word in (f"--{key}", part(key))]
+    run = f"{part('base')}.{part('shard')}." + "{{ try_id(run_id, ti.try_number) }}"
+    where = ["--recommender", "remote", "--world", "/world", "--service-url", settings.service_url]
     operator = DockerOperator.partial(
         task_id="simulate",
-        image=os.environ.get("RECSYS_SIMULATOR_IMAGE", "nightshift-simulator"),
-        command=[
-            "recsys.simulate", "--recommender", "remote", "--world", "/world", "--service-url", settings.service_url,
-            "--run", f"{part('base')}.{part('shard')}." + "{{ try_id(run_id, ti.try_number) }}",
-            "--shard", part("shard"), "--shards", part("shards"), "--episodes", part("episodes"),
-            "--seed", part("seed"), "--batch", part("batch"),
-        ],
+        image=settings.simulator_image,
+        command=["recsys.simulate", *where, "--run", run, *numbers],
         mounts=_mounts(settings),
         private_environment={"RECSYS_SERVICE_TOKEN": token} if token else {},
-        network_mode=os.environ.get("RECSYS_SIMULATION_NETWORK", "host"),
+        network_mode=settings.simulation_network,
         mount_tmp_dir=False,
         auto_remove="force",
         xcom_all=True,
         mem_limit="2g",
-        labels={"org.nightshift.simulation": str(settings.var.resolve())},
         **LIMITS,
-    )  # fmt: skip
-    return operator.expand(environment=planned.map(_environment)).output
+    )
+
+    def labels(part: Mapping[str, Any]) -> dict[str, str]:
+        return {PLATFORM: str(settings.var.resolve()), SHARD: f"{part['base']}.{part['shard']}"}
+
+    return operator.expand(labels=parts.map(labels)).output
 
 
-def _mounts(settings: Settings) -> list[Any]:
-    """Where shards read the world: a directory of this machine, or the volumes in RECSYS_SIMULATION_VOLUMES (/path=volume,…)."""
+def _mounts(settings: Settings) -> Sequence["Mount"]:
+    """Where shards read the world: a directory of this machine, or volumes."""
     from docker.types import Mount
 
-    volumes = os.environ.get("RECSYS_SIMULATION_VOLUMES")
-    if not volumes:
+    if not settings.simulation_volumes:
         return [Mount(target="/world", source=str(settings.world.resolve()), type="bind", read_only=True)]
-    pairs = (pair.split("=", 1) for pair in volumes.split(","))
+    pairs = (pair.split("=", 1) for pair in settings.simulation_volumes.split(","))
     return [Mount(target=path, source=volume, type="volume", read_only=True) for path, volume in pairs]
-
-
-def _environment(part: dict[str, Any]) -> dict[str, str]:
-    return {"RECSYS_SHARD": str(part["shard"])}

@@ -1,4 +1,4 @@
-"""Hyperparameters of the autoencoder, a mapped task a configuration. The logic stands in ``recsys.models.tune``."""
+"""Hyperparameters of the autoencoder, a mapped task a configuration. The logic stands in ``recsys.night.tune``."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -30,7 +30,7 @@ Owner: recommendations. More: docs/runbook.md.
 @step
 def configurations() -> list[dict[str, Any]]:
     """Every combination of the grid."""
-    from recsys.models import tune
+    from recsys.night import tune
 
     return tune.configurations(get_current_context()["params"]["grid"] or tune.GRID)
 
@@ -39,18 +39,19 @@ def configurations() -> list[dict[str, Any]]:
 @step
 def trial(configuration: dict[str, Any]) -> dict[str, Any]:
     """Train one configuration."""
-    from recsys.models import tune
+    from recsys.night import tune
 
-    return tune.trial(run_context.settings(), run_context.log_date(), configuration)
+    return tune.trial(run_context.night(), configuration).model_dump(mode="json")
 
 
 @task(trigger_rule="all_done")
 @step
 def leaderboard(results: Any) -> dict[str, Any]:
     """Rank the trials that have ended."""
-    from recsys.models import tune
+    from recsys.night import tune
 
-    return tune.leaderboard(run_context.settings(), run_context.log_date(), [result for result in results if result])
+    best, path = tune.leaderboard(run_context.night(), [tune.Trial.model_validate(result) for result in results if result])
+    return {**best.model_dump(mode="json"), "best": path}
 
 
 @dag(

@@ -21,6 +21,7 @@ from recsys.exceptions import InvalidInputError, RecsysError
 from recsys.inspection import pages
 from recsys.night import log_date as log_dates
 from recsys.settings import load_settings
+from recsys.storage.layout import Dated
 from recsys.storage.store import Storage
 
 DAG = "nightly_recommender"
@@ -42,7 +43,7 @@ LogDate = Annotated[date, Path()]
 def list_nights() -> Response:
     """Every night: date, verdict, effect, live version, link."""
     try:
-        rows = nights(load_settings())
+        rows = nights(Storage(load_settings().storage_url))
     except RecsysError as error:
         return _notice("Nights", f"The nights cannot be read: {error}.", 503)
     return _html(pages.nights_page(rows, PREFIX + "/night/{}/report.html"))
@@ -77,7 +78,7 @@ def _file(log_date: date, name: str) -> Response:
         raise HTTPException(404, f"a report has the files {', '.join(pages.FILES)}")
     store = Storage(load_settings().storage_url)
     try:
-        if not store.is_complete(f"reports/date={log_date}"):
+        if not store.is_complete(Dated.REPORTS.on(log_date)):
             return _notice("A/B report", f"The night of {log_date} has no report yet; it comes after the simulation.", 404)
         return Response(pages.report_file(store, log_date, name), media_type=pages.FILES[name], headers=HEADERS)
     except RecsysError as error:

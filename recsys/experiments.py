@@ -1,6 +1,6 @@
-"""The live experiment, from configuration: which arms live requests are split between.
+"""Experiments: arms, how users are dealt to them, and what a run of requests is served from.
 
-A file says::
+The live experiment, which says between which arms live requests are split, comes from a file::
 
     experiment: DAE_VS_CONTEXTUAL    # or null: everybody gets the live version's lists
     salt: ""
@@ -9,15 +9,147 @@ A file says::
       - {name: T1, recommender: dae, weight: 1}
 """
 
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Annotated, ClassVar, Literal, Self
+
+import mmh3
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from recsys.exceptions import InvalidInputError
-from recsys.schemas import EXPERIMENT, Arm, Experiment, Recommender
+from recsys.storage.document import refuse
 from recsys.yaml_file import read_yaml
 
-ORIGINAL = Experiment(EXPERIMENT, (Arm("C", "contextual"), Arm("T1", "dae")))
+EXPERIMENT = "DAE_VS_CONTEXTUAL"
 MAX_WEIGHT = 100
+
+Recommender = Literal["dae", "contextual", "top100", "session"]
+
+
+@lru_cache(maxsize=2**17)
+def _slot(user: int, seed: int, slots: int) -> int:
+    return mmh3.hash(str(user), seed=seed, signed=False) % slots
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm of an experiment: which recommender answers, from which version ("" means none yet)."""
+
+    name: str
+    recommender: Recommender
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment with equal splits; arm i serves the users whose hash is i modulo the number of arms."""
+
+    name: str
+    arms: Annotated[tuple[Arm, ...], Field(min_length=1)]
+    salt: str = ""
+
+    def arm_of(self, user: int) -> Arm:
+        """The user's arm: ``murmur3_32(str(user), seed=murmur3_32(name + salt)) % len(arms)``, unsigned.
+
+        A salt deals the users anew, so that no user is treated every night:
+
+        >>> arms = Arm("C", "contextual"), Arm("T1", "dae")
+        >>> [Experiment("X", arms).arm_of(user).name for user in range(6)]
+        ['T1', 'C', 'T1', 'T1', 'C', 'T1']
+        >>> [Experiment("X", arms, "2026-11-24").arm_of(user).name for user in range(6)]
+        ['C', 'T1', 'T1', 'C', 'C', 'T1']
+        """
+        return self.arms[self.slot_of(user)]
+
+    def slot_of(self, user: int) -> int:
+        """The place of the user's arm in ``arms``."""
+        return _slot(user, self.hash_seed, len(self.arms))
+
+    @cached_property
+    def hash_seed(self) -> int:
+        """The seed of the assignment hash."""
+        return mmh3.hash(self.name + self.salt, signed=False)
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What a simulated run is served from; registered in Redis under ``base`` before the first request.
+
+    A run id is ``<base>.<shard>.<try>``: every shard and try has histories and log files of its own, all served alike. Beside the
+    logs of a run it stands as ``run.json``.
+    """
+
+    FILE: ClassVar[str] = "run.json"
+
+    base: str
+    version: str
+    exploration: Annotated[float, Field(ge=0, le=1)]
+    seed: int
+    experiment: Experiment | None = None
+    catalogue: int = 0
+
+    def to_json(self) -> str:
+        """One line of JSON; equal specifications have equal lines."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    def write(self, directory: Path) -> None:
+        """Write ``run.json``."""
+        (directory / self.FILE).write_text(json.dumps(asdict(self), indent=1, sort_keys=True))
+
+    def marked(self) -> Self:
+        """The same with four hexadecimal digits of its content behind its base: another content is another run."""
+        mark = hashlib.sha256(self.to_json().encode()).hexdigest()[:4]
+        return replace(self, base=f"{self.base}-{mark}")
+
+    @classmethod
+    def parse(cls, text: bytes | str, where: str) -> Self:
+        """Read what :meth:`to_json` or :meth:`write` gave.
+
+        Args:
+            where: what it is called, for people.
+
+        Raises:
+            CorruptDataError: a part is absent, of another type or out of range.
+        """
+        try:
+            return TypeAdapter(cls).validate_json(text, strict=True)
+        except ValidationError as error:
+            raise refuse(where, error) from None
+
+
+class _LiveArm(BaseModel):
+    """An arm in the file of the live experiment."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: Annotated[str, Field(min_length=1)]
+    recommender: Recommender
+    weight: Annotated[int, Field(ge=1, le=MAX_WEIGHT)] = 1
+
+
+class _LiveExperiment(BaseModel):
+    """The file of the live experiment."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    experiment: str | None
+    salt: str = ""
+    arms: list[_LiveArm] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _arms_differ(self) -> Self:
+        if self.experiment is not None:
+            if len(self.arms) < 2:
+                raise ValueError(f"arms must be a list of at least two, not {len(self.arms)}")
+            if len({arm.name for arm in self.arms}) != len(self.arms):
+                raise ValueError("names of arms must be distinct")
+        return self
+
+
+ORIGINAL = Experiment(EXPERIMENT, (Arm("C", "contextual"), Arm("T1", "dae")))
 
 
 def load_live_experiment(path: Path | None) -> Experiment | None:
@@ -28,31 +160,13 @@ def load_live_experiment(path: Path | None) -> Experiment | None:
     """
     if path is None:
         return ORIGINAL
-    data = read_yaml(path, "experiments file")
-    if not isinstance(data, dict) or "experiment" not in data:
-        raise InvalidInputError(f"experiments file {path} must have the key 'experiment' (a name or null)")
-    if data["experiment"] is None:
+    try:
+        found = _LiveExperiment.model_validate(read_yaml(path, "experiments file"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "the file"
+        raise InvalidInputError(f"experiments file {path}: {key} is {first['input']!r}: {first['msg']}") from None
+    if found.experiment is None:
         return None
-    name, salt, arms = data["experiment"], data.get("salt", ""), data.get("arms")
-    if not isinstance(name, str) or not isinstance(salt, str):
-        raise InvalidInputError(f"experiments file {path}: experiment {name!r} and salt {salt!r} must be strings")
-    if not isinstance(arms, list) or len(arms) < 2:
-        raise InvalidInputError(f"experiments file {path}: arms must be a list of at least two, not {arms!r}")
-    slots: list[Arm] = []
-    for arm in arms:
-        slots += _arm(path, arm)
-    if len({slot.name for slot in slots}) != len(arms):
-        raise InvalidInputError(f"experiments file {path}: names of arms must be distinct")
-    return Experiment(name, tuple(slots), salt)
-
-
-def _arm(path: Path, arm: Any) -> list[Arm]:
-    if not isinstance(arm, dict) or not isinstance(arm.get("name"), str):
-        raise InvalidInputError(f"experiments file {path}: arm {arm!r} must have a name")
-    recommender, weight = arm.get("recommender"), arm.get("weight", 1)
-    if recommender not in get_args(Recommender):
-        known = ", ".join(get_args(Recommender))
-        raise InvalidInputError(f"experiments file {path}: recommender {recommender!r} of arm {arm['name']} is none of {known}")
-    if type(weight) is not int or not 1 <= weight <= MAX_WEIGHT:
-        raise InvalidInputError(f"experiments file {path}: weight {weight!r} must be an integer from 1 to {MAX_WEIGHT}")
-    return [Arm(arm["name"], cast(Recommender, recommender))] * weight
+    slots = [Arm(arm.name, arm.recommender) for arm in found.arms for _ in range(arm.weight)]
+    return Experiment(found.experiment, tuple(slots), found.salt)

@@ -1,113 +1,164 @@
-"""Shapes that several modules share: log records, experiments, arms, run specifications.
+"""Documents that the steps of a night write for each other and for people, and lengths that all of them share.
 
 Times that a listener spends on a track are fractions of it, 0 to 1, kept as integer hundredths where they decide something.
 """
 
-import json
-import re
-from dataclasses import asdict, dataclass, field
-from datetime import date
-from functools import cache, cached_property, lru_cache
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Self
 
-import mmh3
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
-from recsys.exceptions import CorruptDataError, InvalidInputError
+from recsys.storage.document import Document, Part, refuse
+from recsys.storage.layout import Dated
 
 LIST_LENGTH = 50
 TOP_LENGTH = 100
 NEIGHBOURS = 20
+#: A play of more than this share of a track is a positive.
 POSITIVE_TIME = 0.8
 
-EXPERIMENT = "DAE_VS_CONTEXTUAL"
-
-#: Order of the fields in a log line; the original's come first.
-LOG_FIELDS = (
-    "message", "timestamp", "user", "track", "time", "latency", "recommendation", "experiments",
-    "run", "version", "session", "step", "event", "source", "degraded", "propensity",
-)  # fmt: skip
-
-Recommender = Literal["dae", "contextual", "top100", "session"]
-
-_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}\.[0-9]{1,4}\.[A-Za-z0-9_-]{1,40}")
+#: What a model tells about its training.
+Figures = dict[str, JsonValue]
+Interval = tuple[float, float]
 
 
-@lru_cache(maxsize=2**17)
-def _slot(user: int, seed: int, slots: int) -> int:
-    return mmh3.hash(str(user), seed=seed, signed=False) % slots
+class Learning(Part):
+    """Settings of a night that decide what it learns from: the window in log dates, and the share that makes a positive."""
+
+    window: int
+    positive_time: float
 
 
-@dataclass(frozen=True)
-class Arm:
-    """One arm of an experiment: which recommender answers, from which version ("" means none yet)."""
+class Inputs(Document):
+    """``inputs.json``: all that a night has read.
 
-    name: str
-    recommender: Recommender
-    version: str = ""
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """An experiment with equal splits; arm i serves the users whose hash is i modulo the number of arms."""
-
-    name: str
-    arms: tuple[Arm, ...]
-    salt: str = ""
-
-    def arm_of(self, user: int) -> Arm:
-        """The user's arm: ``murmur3_32(str(user), seed=murmur3_32(name + salt)) % len(arms)``, unsigned.
-
-        A salt deals the users anew, so that no user is treated every night:
-
-        >>> arms = Arm("C", "contextual"), Arm("T1", "dae")
-        >>> [Experiment("X", arms).arm_of(user).name for user in range(6)]
-        ['T1', 'C', 'T1', 'T1', 'C', 'T1']
-        >>> [Experiment("X", arms, "2026-11-24").arm_of(user).name for user in range(6)]
-        ['C', 'T1', 'T1', 'C', 'C', 'T1']
-        """
-        return self.arms[self.slot_of(user)]
-
-    def slot_of(self, user: int) -> int:
-        """The place of the user's arm in ``arms``."""
-        return _slot(user, self.hash_seed, len(self.arms))
-
-    @cached_property
-    def hash_seed(self) -> int:
-        """The seed of the assignment hash."""
-        return mmh3.hash(self.name + self.salt, signed=False)
-
-
-@dataclass(frozen=True)
-class RunSpec:
-    """What a simulated run is served from; registered in Redis under ``base`` before the first request.
-
-    A run id is ``<base>.<shard>.<try>``: every shard and try has histories and log files of its own, all served alike.
+    Attributes:
+        live: the version that was live when it began, "" for none; the candidate is compared with it. A backfill compares with
+            none.
+        backfill: whether the night was a backfill.
+        seed: the night's own. logs: checksum of each directory of logs by name. counts: lines, events and rows.
     """
 
-    base: str
-    version: str
-    exploration: float
+    FILE: ClassVar[str] = "inputs.json"
+    KIND: ClassVar[Dated] = Dated.INTERACTIONS
+
+    log_date: str
+    live: str = ""
+    backfill: bool = False
+    seed: int = 0
+    settings: Learning | None = None
+    logs: dict[str, str] = Field(default_factory=dict)
+    counts: dict[str, int] = Field(default_factory=dict)
+
+
+class Card(Document):
+    """``card.json``: what was trained, on what, how well.
+
+    Attributes:
+        fingerprint: of everything that decides what the models are. data, plays: checksums of what they were trained on.
+        code: digest of the sources of the models. model: the setting; configurations: of each model by its name.
+        positives, users, tracks: how many there were. metrics: figures of the model behind T1; models: of each one.
+        timing: seconds of each part.
+    """
+
+    FILE: ClassVar[str] = "card.json"
+    KIND: ClassVar[Dated] = Dated.MODELS
+
+    log_date: str
+    fingerprint: str
+    data: str
+    plays: str
     seed: int
-    experiment: Experiment | None = None
-    catalogue: int = 0
+    code: str
+    model: str
+    configurations: dict[str, Figures]
+    positives: int
+    users: int
+    tracks: int
+    metrics: Figures
+    models: dict[str, Figures]
+    neighbours: Figures
+    timing: dict[str, float]
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dictionary."""
-        return asdict(self)
 
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "RunSpec":
-        """The inverse of :meth:`to_json`.
+class ByActivity(Part):
+    """A figure among users of similar activity: how many there are, the most positives of one, the mean."""
 
-        Raises:
-            CorruptDataError: a part is absent, of another type or out of range.
-        """
-        found: RunSpec = _read(cls, json.dumps(data))
-        if not 0 <= found.exploration <= 1 or (found.experiment and not found.experiment.arms):
-            raise CorruptDataError(f"run specification {data!r} has an exploration beyond 0 to 1, or no arms")
-        return found
+    users: int
+    most_positives: int
+    mean: float
+
+
+class RankingFigures(Part):
+    """How well a model ranks what users liked on the held-out date."""
+
+    ndcg_100: float
+    ndcg_100_interval: Interval
+    ndcg_100_by_activity: list[ByActivity]
+    recall_20: float
+    recall_50: float
+    coverage_100: float
+    artist_spread_100: float
+
+
+class AgainstLive(Part):
+    """NDCG@50 of the candidate's lists and of the live ones; interval of the candidate's minus the tolerated share of live's."""
+
+    ndcg_50: float
+    live_ndcg_50: float
+    difference: Interval
+
+
+class OffPolicyFigures(Part):
+    """What the logs say that the candidate's lists would have earned; see :mod:`recsys.learn.off_policy`."""
+
+    time: float | None
+    low: float | None
+    high: float | None
+    plays: int
+    effective: float
+    reliable: bool
+
+
+class Judgement(Part):
+    """What the gate has measured.
+
+    Attributes:
+        candidate: name of the candidate among ``models``. finite: whether its scores are numbers. fewest_ranked: tracks that it
+            ranks for some user. gain: interval of its NDCG@100 minus that of popularity.
+    """
+
+    candidate: str
+    models: dict[str, RankingFigures]
+    finite: bool
+    fewest_ranked: int
+    gain: Interval
+    off_policy: OffPolicyFigures | None = None
+    live: AgainstLive | None = None
+
+
+class Gate(Document):
+    """``gate.json``: whether the candidate may be shown to anybody, the reasons as sentences, how many users judged it."""
+
+    FILE: ClassVar[str] = "gate.json"
+    KIND: ClassVar[Dated] = Dated.GATES
+
+    passed: bool
+    reasons: list[str]
+    users: int
+    metrics: Judgement | None = None
+
+
+class Verdict(Document):
+    """``promotion.json``: what came of a night, why, its version, and the version that was live afterwards ("" for none)."""
+
+    FILE: ClassVar[str] = "promotion.json"
+    KIND: ClassVar[Dated] = Dated.PROMOTIONS
+
+    verdict: Literal["promoted", "held", "gate_refused"]
+    reasons: list[str]
+    version: str
+    live: str
 
 
 @dataclass(frozen=True)
@@ -126,76 +177,13 @@ class ShardResult:
     seconds: float = field(default=0.0, compare=False)
 
     @classmethod
-    def from_json(cls, line: bytes | str) -> "ShardResult":
+    def from_json(cls, line: bytes | str) -> Self:
         """Read the last output line of a shard.
 
         Raises:
             CorruptDataError: a part is absent or of another type.
         """
-        found: ShardResult = _read(cls, line)
-        return found
-
-
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
-def _read(kind: Any, text: bytes | str) -> Any:
-    try:
-        return _adapter(kind).validate_json(text, strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the whole"
-        raise CorruptDataError(f"{kind.__name__} {text[:200]!r}: {place} cannot be taken: {first['msg']}") from None
-
-
-def run_base(run: str) -> str:
-    """The part of a run id that names its specification.
-
-    >>> run_base("2026-11-23-0a1b2c3d.0.1")
-    '2026-11-23-0a1b2c3d'
-
-    Raises:
-        InvalidInputError: not of the form ``<base>.<shard>.<try>``.
-    """
-    if not _RUN_ID.fullmatch(run):
-        raise InvalidInputError(f"run id {run[:100]!r} is not of the form <base>.<shard>.<try>")
-    return run.rsplit(".", 2)[0]
-
-
-def parse_date(text: str, name: str = "log date") -> date:
-    """Read an ISO date, without a week or an ordinal.
-
-    >>> parse_date("2026-11-23")
-    datetime.date(2026, 11, 23)
-    >>> parse_date("2026-11-31", "Param log_date")
-    Traceback (most recent call last):
-    recsys.exceptions.InvalidInputError: Param log_date '2026-11-31' is not a date of the form YYYY-MM-DD, such as 2026-11-23
-
-    Raises:
-        InvalidInputError: not a calendar date written as YYYY-MM-DD.
-    """
-    try:
-        found = date.fromisoformat(text)
-    except (TypeError, ValueError):
-        found = None
-    if found is None or found.isoformat() != text:
-        raise InvalidInputError(f"{name} {text!r} is not a date of the form YYYY-MM-DD, such as 2026-11-23")
-    return found
-
-
-def plain_user(text: str) -> str:
-    """The name of a user of HDFS, as it stands in paths and requests.
-
-    Raises:
-        InvalidInputError: it holds anything but letters, digits and ``_.-``, such as a ``/``.
-    """
-    if not _USER.fullmatch(text):
-        raise InvalidInputError(f"user name {text[:100]!r} must be a plain name of letters, digits and _.-, without '/'")
-    return text
-
-
-def night_seed(seed: int, log_date: date) -> int:
-    """The seed of one night: a 32-bit hash of the base seed and the log date."""
-    return mmh3.hash(f"{seed}:{log_date.isoformat()}", signed=False)
+        try:
+            return TypeAdapter(cls).validate_json(line, strict=True)
+        except ValidationError as error:
+            raise refuse(f"a shard's result {line[:200]!r}", error) from None

@@ -1,10 +1,12 @@
 """All settings, typed, in one place: ``RECSYS_…`` environment variables over these defaults.
 
-In goes the environment; out comes one frozen :class:`Settings`. Airflow tasks build theirs from connections and Params.
+In goes the environment; out comes one frozen :class:`Settings`. Airflow tasks build theirs from connections and Params. Nothing
+else reads these variables; docs/settings.md is generated from what stands here.
 """
 
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -14,33 +16,38 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from recsys.exceptions import InvalidInputError
 
+PREFIX, HDFS_PREFIX = "RECSYS_", "RECSYS_HDFS_"
 #: Where containers get secrets as files, named as the variables are but in small letters: recsys_redis_url, recsys_service_token.
 _SECRETS = Path("/run/secrets") if Path("/run/secrets").is_dir() else None
-VAR = Path(os.environ.get("RECSYS_VAR", "var"))
 
 S = TypeVar("S", bound=BaseSettings)
 
 
 class Settings(BaseSettings):
-    """Settings of the night, the service and the simulator."""
+    """Settings of the night, the service, the simulator and the embedded platform."""
 
-    model_config = SettingsConfigDict(env_prefix="RECSYS_", frozen=True, extra="ignore", secrets_dir=_SECRETS)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", secrets_dir=_SECRETS)
 
-    var: Path = Field(VAR, description="Everything the embedded platform writes stands below this directory.")
-    world: Path = Field(VAR / "world", description="Directory with tracks.json, tracks.npy, users.json.")
+    var: Path = Field(Path("var"), description="Everything the embedded platform writes stands below this directory.")
+    world: Path = Field(
+        default_factory=lambda data: data["var"] / "world",
+        description="Directory with tracks.json, users.json and, for the simulator, tracks.npy; unset: <var>/world.",
+    )
     storage: str = Field("", description="Storage URL, file://… or webhdfs://…; empty: <var>/storage.")
-    service_logs: Path | None = Field(None, description="Where the service writes its logs; empty: <var>/service-logs.")
+    service_logs: Path | None = Field(None, description="Where the service writes its logs; unset: <var>/service-logs.")
+    port_service: int = Field(5000, ge=1, le=65535, description="Port of the embedded platform's service on 127.0.0.1.")
+    port_redis: int = Field(6380, ge=1, le=65535, description="Port of the embedded platform's Valkey on 127.0.0.1.")
+    port_airflow: int = Field(8080, ge=1, le=65535, description="Port of the embedded platform's Airflow UI on 127.0.0.1.")
     redis_url: SecretStr = Field(
-        default_factory=lambda: SecretStr(f"redis://127.0.0.1:{os.environ.get('RECSYS_PORT_REDIS', '6380')}/0"),
+        default_factory=lambda data: SecretStr(f"redis://127.0.0.1:{data['port_redis']}/0"),
         description="redis://, rediss:// (TLS) or unix:// URL; unset: the embedded platform's.",
     )
     service_url: str = Field(
-        default_factory=lambda: f"http://127.0.0.1:{os.environ.get('RECSYS_PORT_SERVICE', '5000')}",
+        default_factory=lambda data: f"http://127.0.0.1:{data['port_service']}",
         pattern="^http://",
         description="Where the simulator finds the service, http://…; unset: the embedded platform's.",
     )
     service_token: SecretStr | None = Field(None, description="Guards preview, batch and admin calls once set.")
-    simulation: Literal["process", "docker"] = Field("process", description="How Airflow runs a simulation shard.")
 
     seed: int = Field(31337, ge=0, lt=2**32, description="Base seed; a night's seed is a hash of it and the log date.")
     window: int = Field(7, ge=2, description="Log dates that a night reads: (D - window, D].")
@@ -48,22 +55,46 @@ class Settings(BaseSettings):
     shards: int = Field(2, ge=1, le=64, description="Simulation shards of a night.")
     batch: int = Field(0, ge=0, le=4096, description="Events a call to /batch in a night's simulation; 0: single requests.")
     engine: Literal["duckdb", "spark"] = Field("duckdb", description="Query engine of collection.")
+    spark_master: str = Field("local[*]", description="Where the engine spark runs: this process, or a cluster's spark://….")
     malformed: float = Field(0.01, ge=0, le=1, description="Share of malformed log lines beyond which collection fails.")
     exploration: float = Field(
         0.1, ge=0, le=1, description="Share of random answers in simulated traffic once a version is live."
     )
     live_exploration: float = Field(0.0, ge=0, le=1, description="Share of random answers to requests without a run id.")
-    experiments: Path | None = Field(None, description="YAML file of the live experiment; empty: the original's.")
+    experiments: Path | None = Field(None, description="YAML file of the live experiment; unset: the original's.")
     model: str = Field("dae", description="Model behind T1: dae, ease, popularity, response, or package.module:Class.")
-    dae: Path | None = Field(None, description="JSON file of the autoencoder's hyperparameters; empty: the defaults.")
+    dae: Path | None = Field(None, description="JSON file of the autoencoder's hyperparameters; unset: the defaults.")
     session_arm: bool = Field(False, description="Train the session-aware arm, play it as T2 and let it serve what is live.")
-    promotion: Path | None = Field(None, description="YAML file of the promotion rule; empty: config/promotion.yml's values.")
+    promotion: Path | None = Field(None, description="YAML file of the promotion rule; unset: config/promotion.yml's values.")
     deadline_hours: float = Field(4.0, gt=0, description="Hours after which a night that has not ended is reported as late.")
     experiment_source: Literal["simulate", "live"] = Field(
         "simulate", description="simulate: a night plays sessions; live: its report reads the requests of real listeners."
     )
     live_days: int = Field(7, ge=1, description="Log dates, ending with the night's, that a report of live requests reads.")
     history_ttl: int = Field(86_400, ge=60, description="Seconds that an idle session's history is kept.")
+
+    simulation: Literal["auto", "process", "docker"] = Field(
+        "auto",
+        description="How Airflow runs a simulation shard: in a local process or in a container. auto: recsys platform takes "
+        "containers if a Docker engine has the image or can build it; where no platform decides, processes.",
+    )
+    simulator_image: str = Field("nightshift-simulator", description="Image in which Docker runs a shard.")
+    simulation_network: str = Field("host", description="Docker network of a shard's container.")
+    simulation_volumes: str = Field(
+        "", description="Docker volumes of a shard's container instead of the world's directory: /path=volume,…."
+    )
+    traffic_dates: int = Field(
+        5, ge=2, le=60, description="Log dates, ending yesterday, that must have traffic at a first start."
+    )
+    traffic_sessions: int = Field(20_000, ge=1, description="Sessions of traffic collected for each such date that has none.")
+    airflow_database: SecretStr = Field(
+        SecretStr(""),
+        description="SQLAlchemy URL of the embedded platform's Airflow, such as postgresql+psycopg2://…; empty: SQLite.",
+    )
+    airflow_parallelism: int = Field(3, ge=1, le=256, description="Tasks of the embedded platform's Airflow at the same time.")
+    hadoop: Path | None = Field(
+        None, description="Hadoop's jars for an HDFS of one's own; unset: ~/.cache/nightshift, fetched by Maven."
+    )
 
     @cached_property
     def storage_url(self) -> str:
@@ -75,11 +106,15 @@ class Settings(BaseSettings):
         """Directory of the service's logs; one sub-directory a run."""
         return self.service_logs or self.var / "service-logs"
 
+    def platform_ports(self) -> dict[str, int]:
+        """Ports of the embedded platform by the variable that changes them."""
+        return {f"{PREFIX}PORT_{name.upper()}": getattr(self, f"port_{name}") for name in ("redis", "service", "airflow")}
+
 
 class HdfsOptions(BaseSettings):
     """How HDFS is reached when the storage is ``webhdfs://``: ``RECSYS_HDFS_…`` variables."""
 
-    model_config = SettingsConfigDict(env_prefix="RECSYS_HDFS_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=HDFS_PREFIX, frozen=True, extra="ignore")
 
     user: str = Field("", description="Acts as this user; empty: the one in the URL, else the process's own.")
     hosts: str = Field("", description="Hosts to use instead of those that HDFS names: datanode=127.0.0.1,other:9864=host:port.")
@@ -106,9 +141,11 @@ def load_settings(**overrides: object) -> Settings:
     """Read the environment; ``overrides`` win where they are not None.
 
     Raises:
-        InvalidInputError: a value breaks its constraint; the message names variable, value and constraint.
+        InvalidInputError: a value breaks its constraint, or a variable is no setting; the message names variable, value and
+            constraint, or the nearest setting.
     """
-    return read_environment(Settings, {k: v for k, v in overrides.items() if v is not None})
+    _check_names()
+    return _read_environment(Settings, {k: v for k, v in overrides.items() if v is not None})
 
 
 def load_hdfs_options() -> HdfsOptions:
@@ -117,15 +154,45 @@ def load_hdfs_options() -> HdfsOptions:
     Raises:
         InvalidInputError: a value breaks its constraint; the message names variable, value and constraint.
     """
-    return read_environment(HdfsOptions, {})
+    return _read_environment(HdfsOptions, {})
 
 
-def read_environment(kind: type[S], overrides: Mapping[str, Any]) -> S:
-    """Settings of a kind; ``overrides`` win over the environment.
+def hand_down(settings: Settings) -> None:
+    """Let processes that this one starts read these settings instead of those of its own environment."""
+    os.environ.update(environment_of(settings))
 
-    Raises:
-        InvalidInputError: a value breaks its constraint; the message names variable, value and constraint.
-    """
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The variables that give these settings, those with their default value left out; relative paths become absolute."""
+    found = {}
+    for name in settings.model_fields_set:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            value = value.get_secret_value()
+        if value is not None:
+            found[f"{PREFIX}{name}".upper()] = str(value.resolve() if isinstance(value, Path) else value)
+    return found
+
+
+def variables() -> dict[str, str]:
+    """Every setting's variable and what it means."""
+    kinds: tuple[tuple[str, type[BaseSettings]], ...] = ((PREFIX, Settings), (HDFS_PREFIX, HdfsOptions))
+    return {
+        f"{prefix}{name}".upper(): field.description or "" for prefix, kind in kinds for name, field in kind.model_fields.items()
+    }
+
+
+def _check_names() -> None:
+    known = variables()
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name not in known:
+            near = get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            raise InvalidInputError(
+                f"{name} is no setting of Nightshift; the nearest is {near} (docs/settings.md lists them all)"
+            )
+
+
+def _read_environment(kind: type[S], overrides: Mapping[str, Any]) -> S:
     try:
         return kind(**overrides)
     except ValidationError as error:

@@ -9,8 +9,10 @@ ROOT = Path(__file__).parents[1]
 #: From the bottom up: a package imports from its own layer and from those before it.
 LAYERS = [
     ["exceptions"],
-    ["schemas", "settings", "yaml_file"],
-    ["catalog", "experiments", "storage"],
+    ["settings", "yaml_file"],
+    ["storage"],
+    ["experiments", "schemas"],
+    ["catalog"],
     ["logs", "versions", "learn"],
     ["models", "service", "simulate"],
     ["abtest"],

@@ -24,7 +24,8 @@ from benchmarks.rows import DESIGN, log_rows
 from recsys.abtest.sessions import read_log
 from recsys.exceptions import InvalidInputError
 from recsys.models.dae import WEIGHTS, Dae
-from recsys.night.collect import collect_interactions
+from recsys.night.collect import collect
+from recsys.night.night import Night
 from recsys.settings import load_settings
 from recsys.simulate.listeners import load_listeners
 from recsys.simulate.recommenders import DummyRecommender
@@ -165,7 +166,7 @@ def test_plain_sql_collects_what_collection_does(bench: Bench, tmp_path: Path) -
     store = Storage(f"file://{tmp_path / 'storage'}")
     with store.stage(f"logs/date={DAY}") as staging:
         shutil.copy(files / "ours" / "0-bench.jsonl", staging)
-    collect_interactions(store, DAY, load_settings(storage=store.url))
+    collect(Night(DAY, load_settings(storage=store.url)))
     ours = store.local(f"interactions/date={DAY}")
     for name, columns in {
         "interactions": ["user", "track"], "sessions": ["user", "run", "session", "steps", "time", "first_track"],

@@ -6,8 +6,7 @@ import mmh3
 import pytest
 
 from recsys.exceptions import InvalidInputError
-from recsys.experiments import ORIGINAL, load_live_experiment
-from recsys.schemas import Experiment
+from recsys.experiments import ORIGINAL, Experiment, load_live_experiment
 
 
 def test_the_shipped_file_is_the_original_split() -> None:
@@ -39,13 +38,16 @@ def test_null_means_no_experiment(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("[", "not YAML"),
-        ("arms: []", "'experiment'"),
+        ("arms: []", "experiment is"),
         ("experiment: X", "at least two"),
-        ("experiment: 3\narms: []", "strings"),
+        ("experiment: 3\narms: []", "experiment is 3: Input should be a valid string"),
         ("experiment: X\narms: [{name: A, recommender: magic}, {name: B, recommender: dae}]", "magic"),
-        ("experiment: X\narms: [{name: A, recommender: dae, weight: 0}, {name: B, recommender: dae}]", "weight 0"),
+        (
+            "experiment: X\narms: [{name: A, recommender: dae, weight: 0}, {name: B, recommender: dae}]",
+            r"arms\.0\.weight is 0: Input should be greater than or equal to 1",
+        ),
         ("experiment: X\narms: [{name: A, recommender: dae}, {name: A, recommender: top100}]", "distinct"),
-        ("experiment: X\narms: [1, 2]", "must have a name"),
+        ("experiment: X\narms: [1, 2]", r"arms\.0 is 1"),
     ],
 )
 def test_malformed_files_are_named(tmp_path: Path, text: str, message: str) -> None:

@@ -18,21 +18,22 @@ from recsys import catalog
 from recsys.abtest.rule import load_rule
 from recsys.abtest.sessions import read_log
 from recsys.exceptions import CorruptDataError, InvalidInputError, RecsysError
-from recsys.experiments import load_live_experiment
+from recsys.experiments import Arm, Experiment, RunSpec, load_live_experiment
 from recsys.logs import sieve
-from recsys.models import tune
+from recsys.logs.record import preview_base
 from recsys.models.base import create
+from recsys.night import tune
 from recsys.night.log_date import resolve
-from recsys.platform.options import Options, load_options
 from recsys.platform.processes import read_state
-from recsys.schemas import Arm, Experiment, RunSpec, ShardResult, parse_date, run_base
+from recsys.schemas import ShardResult
 from recsys.settings import HdfsOptions, Settings, load_hdfs_options, load_settings
 from recsys.simulate.client import BatchCodec, Headers, SingleCodec
 from recsys.simulate.config import read_env
 from recsys.simulate.connection import Endpoint
 from recsys.simulate.listeners import load_embeddings, load_listeners
 from recsys.simulate.world import WorldSize
-from recsys.storage.manifest import MANIFEST
+from recsys.storage.layout import parse_date
+from recsys.storage.manifest import Manifest
 from recsys.storage.store import Storage
 from recsys.versions import keyspace
 from recsys.versions.content import read_content
@@ -168,7 +169,7 @@ def test_dates(value: object) -> None:
 @given(text=st.text(max_size=30) | st.from_regex(r"\A[\w./-]{1,20}\.\d{1,5}\.[\w/]{1,4}\Z"))
 def test_run_ids_and_versions(text: str) -> None:
     with contextlib.suppress(InvalidInputError):
-        base = run_base(text)
+        base = preview_base(text)
         assert text.startswith(f"{base}.")
         assert "/" not in text
         assert ".." not in text
@@ -229,13 +230,15 @@ RESULT = ShardResult("b.0.t", 0, 1, 2, 1, 0.5, 0.1, 3.0, 0.2, 1.5)
 @QUIET
 @given(value=VALUES, name=st.sampled_from(sorted(asdict(SPEC))), seed=st.integers(0, 2**32))
 def test_run_specifications(value: object, name: str, seed: int) -> None:
-    assert RunSpec.from_json(SPEC.to_json()) == SPEC
-    written: list[object] = [value, {**SPEC.to_json(), name: value}]
-    with contextlib.suppress(ValueError):
-        written.append(json.loads(spoil(json.dumps(SPEC.to_json()).encode(), seed)))
-    for data in written:
+    assert RunSpec.parse(SPEC.to_json(), "it") == SPEC
+    written = [
+        json.dumps(value).encode(),
+        json.dumps({**asdict(SPEC), name: value}).encode(),
+        spoil(SPEC.to_json().encode(), seed),
+    ]
+    for text in written:
         try:
-            spec = RunSpec.from_json(data)  # type: ignore[arg-type]
+            spec = RunSpec.parse(text, "it")
         except CorruptDataError:
             continue
         assert spec.experiment is None or spec.experiment.arm_of(5)
@@ -261,7 +264,7 @@ def test_answers_of_a_service(value: object, seed: int) -> None:
         taken_or_refused(lambda _, body=body: BatchCodec(headers, 9).decode(body, [1, 2], [False, True]), Path())
 
 
-KINDS = {Settings: load_settings, Options: load_options, HdfsOptions: load_hdfs_options}
+KINDS = {Settings: load_settings, HdfsOptions: load_hdfs_options}
 VARIABLES = [
     (f"{kind.model_config['env_prefix']}{name}".upper(), load) for kind, load in KINDS.items() for name in kind.model_fields
 ]
@@ -311,7 +314,7 @@ def test_manifests(tmp_path: Path, value: object, seed: int) -> None:
     store = Storage(f"file://{tmp_path}/store")
     with store.stage("logs/x", {"events": 1}) as staging:
         (staging / "a.jsonl").write_text("{}")
-    path = Path(store.path("logs/x")) / MANIFEST
+    path = Path(store.path("logs/x")) / Manifest.FILE
     whole = path.read_bytes()
     for text in (spoil(whole, seed), json.dumps(value).encode(), json.dumps({**json.loads(whole), "files": value}).encode()):
         path.write_bytes(text)
@@ -324,7 +327,7 @@ def test_a_manifest_names_plain_files_alone(tmp_path: Path, name: str) -> None:
     store = Storage(f"file://{tmp_path}/store")
     with store.stage("logs/x", {}) as staging:
         (staging / "a").write_text("{}")
-    path = Path(store.path("logs/x")) / MANIFEST
+    path = Path(store.path("logs/x")) / Manifest.FILE
     path.write_text(path.read_text().replace('"a"', json.dumps(name)))
     with pytest.raises(CorruptDataError, match="must be plain"):
         store.manifest("logs/x")

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 import typer
+from recsys.platform.options import Options
 
 from benchmarks.__main__ import ALTERNATIVES, MEASURES
 from recsys import exceptions
 from recsys.abtest import decision
 from recsys.abtest.metrics import GUARDRAILS
 from recsys.cli import app
-from recsys.logs import sieve
-from recsys.platform.options import Options
+from recsys.logs import record
 from recsys.service import app as service
 from recsys.settings import HdfsOptions, Settings
 
@@ -91,7 +91,15 @@ def test_every_rule_of_a_report_has_its_section() -> None:
 
 
 def test_every_reason_of_quarantine_and_every_error_is_explained() -> None:
-    reasons = (sieve.UNTERMINATED, sieve.NO_JSON, sieve.NO_OBJECT, sieve.MESSAGE, sieve.IDENTIFIER, sieve.TIME, sieve.NO_RUN)
+    reasons = (
+        record.UNTERMINATED,
+        record.NO_JSON,
+        record.NO_OBJECT,
+        record.MESSAGE,
+        record.IDENTIFIER,
+        record.TIME,
+        record.NO_RUN,
+    )
     assert [reason for reason in reasons if f"`{reason}`" not in RUNBOOK] == []
     named = [one for one in vars(exceptions).values() if isinstance(one, type) and issubclass(one, exceptions.RecsysError)]
     for error in (one for one in named if one is not exceptions.RecsysError):

@@ -16,6 +16,7 @@ from benchmarks.processes import HOST, free_port, nightshift, service_process, v
 from benchmarks.service import compare
 from recsys import catalog
 from recsys.models.dae import WEIGHTS, Dae
+from recsys.night.night import Night
 from recsys.night.recommend import recommend
 from recsys.settings import load_settings
 from recsys.simulate.listeners import load_listeners
@@ -78,7 +79,7 @@ def measure_recommend_dense(bench: Bench) -> Result:
     training.publish_inputs(store, history, users, bench.scratch / "work")
     directory = store.local(f"models/date={DAY}")
     began = time.perf_counter()
-    recommend(store, DAY, bench.world, load_settings(storage=store.url))
+    recommend(Night(DAY, load_settings(storage=store.url, world=bench.world)))
     ours = time.perf_counter() - began
     model = Dae()
     model.load(directory)

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from recsys.exceptions import RecsysError
+from recsys.night.log_date import yesterday
 from recsys.platform.client import FINISHED, AirflowClient
 from recsys.platform.console import Console
 from recsys.platform.night import NIGHT, TRAFFIC, RunFailedError, collect_missing_traffic, run_night, summarize
-from recsys.platform.options import load_options, yesterday
 from recsys.settings import load_settings
+from recsys.storage.layout import Dated
 from recsys.storage.store import Storage
 
 #: How long after a DAG was switched on its scheduled run may appear.
@@ -54,18 +55,18 @@ def _day_of(run: dict[str, Any]) -> date:
 
 def main() -> None:
     """Do what is missing; doing it again does nothing twice."""
-    console, settings, options = Console(), load_settings(), load_options()
+    console, settings = Console(), load_settings()
     password = Path("/run/secrets/airflow_admin_password").read_text().strip()
     client = AirflowClient("http://api-server:8080", os.environ["AIRFLOW_ADMIN_USER"], password)
     day = yesterday()
     for dag in (TRAFFIC, NIGHT):
         if not _until(lambda dag=dag: {"there": True} if client.has_dag(dag) else None, 120):
             sys.exit(f"first night: {dag} has not been parsed: {client.import_errors() or 'see the log of dag-processor'}")
-    if day in Storage(settings.storage_url).dates("promotions"):
+    if day in Storage(settings.storage_url).dates(Dated.PROMOTIONS):
         console.say(f"The night of {day} has been")
     else:
         scheduled_run(client, TRAFFIC)
-        collect_missing_traffic(client, settings, options, day, console, lambda: None)
+        collect_missing_traffic(client, settings, day, console, lambda: None)
         run = scheduled_run(client, NIGHT)
         if run is None or _day_of(run) != day:
             run_night(client, day, console, lambda: None)

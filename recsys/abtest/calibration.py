@@ -4,11 +4,9 @@ In go an experiment's users; out come the share of false positives, the uniformi
 effects, for the very functions that the report uses. A user stays whole in every split, as in a real assignment.
 """
 
-import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,6 +14,7 @@ from recsys.abtest.analysis import CONFIDENCE, welch
 from recsys.abtest.metrics import METRICS, PRIMARY, Columns, Metric
 from recsys.abtest.sessions import ExperimentLog
 from recsys.exceptions import InvalidInputError
+from recsys.storage.document import Document, Part
 from recsys.storage.store import Storage
 
 log = logging.getLogger(__name__)
@@ -25,9 +24,49 @@ BAND = 0.999
 UNEVEN = 0.001
 LIFTS = (0.0, 0.02, 0.2, 1.0)
 MIN_USERS = 40
+#: Where the last calibration stands.
+LAST = "calibration"
 
 
-def calibrate(found: ExperimentLog, arm: str, *, repetitions: int, seed: int, source: str) -> dict[str, Any]:
+class CalibratedMetric(Part):
+    """Share of splits in which a metric differed, the share allowed, and how even its p-values are (p of a uniformity test)."""
+
+    name: str
+    label: str
+    false_positive_percent: float | None = None
+    low_percent: float | None = None
+    high_percent: float | None = None
+    uniform_p: float | None = None
+    ok: bool
+
+
+class Coverage(Part):
+    """Share of splits whose interval held a planted effect, and the share allowed."""
+
+    effect_percent: float
+    covered_percent: float | None
+    low_percent: float
+    high_percent: float
+    ok: bool
+
+
+class Calibration(Document):
+    """``calibration.json``: what came of a calibration; ``source`` is where the logs are from."""
+
+    FILE: ClassVar[str] = "calibration.json"
+
+    experiment: str
+    arm: str
+    source: str
+    users: int
+    repetitions: int
+    seed: int
+    metrics: list[CalibratedMetric]
+    coverage: list[Coverage]
+    ok: bool
+
+
+def calibrate(found: ExperimentLog, arm: str, *, repetitions: int, seed: int, source: str) -> Calibration:
     """Re-randomise the users of one arm.
 
     Args:
@@ -63,53 +102,68 @@ def calibrate(found: ExperimentLog, arm: str, *, repetitions: int, seed: int, so
             log.info("%d of %d repetitions", number + 1, repetitions)
     rows = [_metric_row(metric, p_values[metric.name]) for metric in metrics]
     coverage = [_coverage_row(*row) for row in zip(LIFTS, covered.tolist(), answered.tolist(), strict=True)]
-    return {
-        "experiment": found.experiment, "arm": arm, "source": source, "users": count, "repetitions": repetitions, "seed": seed,
-        "metrics": rows, "coverage": coverage, "ok": all(row["ok"] for row in [*rows, *coverage]),
-    }  # fmt: skip
+    return Calibration(
+        experiment=found.experiment,
+        arm=arm,
+        source=source,
+        users=count,
+        repetitions=repetitions,
+        seed=seed,
+        metrics=rows,
+        coverage=coverage,
+        ok=all(row.ok for row in rows) and all(row.ok for row in coverage),
+    )
 
 
-def store_calibration(store: Storage, document: dict[str, Any]) -> None:
+def store_calibration(store: Storage, found: Calibration) -> None:
     """Keep a calibration as the last one, which reports show."""
-    with store.stage("calibration") as staging:
-        (staging / "calibration.json").write_text(json.dumps(document, indent=1, sort_keys=True, allow_nan=False))
+    with store.stage(LAST) as staging:
+        found.write(staging)
+
+
+def stored_calibration(store: Storage) -> Calibration | None:
+    """The last calibration, if there is one."""
+    return store.read(Calibration, LAST) if store.is_complete(LAST) else None
 
 
 def _held(control: Columns, treatment: Columns, mean: float, lift: float) -> bool | None:
     """Whether the interval holds an effect of ``lift`` times ``mean``, added to every session; None without an interval."""
     planted = {**treatment, PRIMARY.numerator: treatment[PRIMARY.numerator] + lift * mean * treatment["sessions"]}
-    result = asdict(welch(PRIMARY, control, planted))
-    if result["ci_low_percent"] is None:
+    result = welch(PRIMARY, control, planted)
+    if result.ci_low_percent is None or result.ci_high_percent is None:
         return None
-    return bool(result["ci_low_percent"] <= 100 * lift <= result["ci_high_percent"])
+    return result.ci_low_percent <= 100 * lift <= result.ci_high_percent
 
 
-def _metric_row(metric: Metric, p_values: Sequence[float]) -> dict[str, Any]:
+def _metric_row(metric: Metric, p_values: Sequence[float]) -> CalibratedMetric:
     from scipy import stats
 
     count = len(p_values)
     if not count:
-        return {
-            "name": metric.name, "label": metric.label, "false_positive_percent": None, "low_percent": None, "high_percent": None,
-            "uniform_p": None, "ok": False,
-        }  # fmt: skip
+        return CalibratedMetric(name=metric.name, label=metric.label, ok=False)
     level = 1 - CONFIDENCE
     false = sum(p < level for p in p_values)
     low, high = stats.binom.interval(BAND, count, level)
     uniform = float(stats.kstest(p_values, "uniform").pvalue)
-    return {
-        "name": metric.name, "label": metric.label, "false_positive_percent": 100 * false / count,
-        "low_percent": 100 * low / count, "high_percent": 100 * high / count, "uniform_p": uniform,
-        "ok": bool(low <= false <= high and uniform > UNEVEN),
-    }  # fmt: skip
+    return CalibratedMetric(
+        name=metric.name,
+        label=metric.label,
+        false_positive_percent=100 * false / count,
+        low_percent=100 * float(low) / count,
+        high_percent=100 * float(high) / count,
+        uniform_p=uniform,
+        ok=bool(low <= false <= high and uniform > UNEVEN),
+    )
 
 
-def _coverage_row(lift: float, covered: int, answered: int) -> dict[str, Any]:
+def _coverage_row(lift: float, covered: int, answered: int) -> Coverage:
     from scipy import stats
 
     low, high = stats.binom.interval(BAND, max(1, answered), CONFIDENCE)
-    return {
-        "effect_percent": 100 * lift, "covered_percent": 100 * covered / answered if answered else None,
-        "low_percent": 100 * low / max(1, answered), "high_percent": 100 * high / max(1, answered),
-        "ok": bool(answered and low <= covered <= high),
-    }  # fmt: skip
+    return Coverage(
+        effect_percent=100 * lift,
+        covered_percent=100 * covered / answered if answered else None,
+        low_percent=100 * float(low) / max(1, answered),
+        high_percent=100 * float(high) / max(1, answered),
+        ok=bool(answered and low <= covered <= high),
+    )

@@ -1,28 +1,34 @@
 """From an experiment's log to the report's document: numbers and words, without files and pictures.
 
-In goes an :class:`~recsys.abtest.sessions.ExperimentLog`; out comes what becomes report.json (``report.schema.json`` describes
-it).
+In goes an :class:`~recsys.abtest.sessions.ExperimentLog`; out comes a :class:`~recsys.abtest.schema.Report`, without pictures.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
-from recsys.abtest.analysis import CONFIDENCE, POWER, Comparison, adjust, against_live, compare_arms, sample_ratio, welch
-from recsys.abtest.decision import Decision, decide
-from recsys.abtest.metrics import METRICS, PRIMARY, Guardrail
+from recsys.abtest.analysis import (
+    CONFIDENCE,
+    POWER,
+    Adjusted,
+    Comparison,
+    adjust,
+    against_live,
+    compare_arms,
+    sample_ratio,
+    welch,
+)
+from recsys.abtest.decision import decide
+from recsys.abtest.metrics import METRICS, PRIMARY, Columns, Guardrail
 from recsys.abtest.rule import PromotionRule
+from recsys.abtest.schema import ArmFigures, Brief, Decision, GuardrailRow, Provenance, Report
 from recsys.abtest.sessions import Before, ExperimentLog
 
-SCHEMA = 2
 CANDIDATE = "T1"
 #: Bounds of sessions a user between the groups of the effect by activity.
 ACTIVITY = ((1, 1), (2, 3), (4, None))
 MAX_CUMULATIVE = 12
-
-Document = dict[str, Any]
 
 
 def document_of(
@@ -34,7 +40,7 @@ def document_of(
     shares: Mapping[str, int],
     rule: PromotionRule,
     before: Before | None = None,
-) -> Document:
+) -> Report:
     """The report's document: everything that the log alone says.
 
     Args:
@@ -48,67 +54,77 @@ def document_of(
     versus = against_live(users[candidate], users[live], candidate, live) if candidate and live else None
     ratio = sample_ratio({arm: len(found.of_arm(arm)["user"]) for arm in shares}, shares, alarm=rule.sample_ratio_alarm)
     decision = decide(
-        primary, versus, rule=rule, ratio=ratio, validity=[c for c in compared if c.role == "validity"],
-        guardrails=found.guardrails.get(candidate or "", {}), counts=found.counts,
-    )  # fmt: skip
-    return {
-        "schema": SCHEMA, "experiment": found.experiment, "control": control, "treatments": treatments, "candidate": candidate,
-        "live_arm": live, "users": found.counts["users"], "sessions": found.counts["sessions"],
-        "metrics": [_row(c) for c in compared], "against_live": _row(versus) if versus else None, "margin": rule.margin,
-        "adjusted": _adjusted(users, control, candidate, before), "rule": rule.model_dump(),
-        "confidence": CONFIDENCE, "power": POWER, "srm": asdict(ratio), "decision": _decision(decision),
-        "guardrails": _guardrail_rows(found, list(users), rule.limited()),
-        "arms": {arm: _arm(arm, columns) for arm, columns in users.items()},
-        "activity": _activity(users, control, candidate), "cumulative": _cumulative(found, control, candidate),
-        "counts": found.counts, "warnings": list(found.warnings),
-    }  # fmt: skip
+        primary,
+        versus,
+        rule=rule,
+        ratio=ratio,
+        validity=[c for c in compared if c.role == "validity"],
+        guardrails=found.guardrails.get(candidate or "", {}),
+        counts=found.counts,
+    )
+    return Report(
+        experiment=found.experiment,
+        control=control,
+        treatments=treatments,
+        candidate=candidate,
+        live_arm=live,
+        users=found.counts["users"],
+        sessions=found.counts["sessions"],
+        metrics=compared,
+        against_live=versus,
+        margin=rule.margin,
+        adjusted=_adjusted(users, control, candidate, before),
+        rule=rule,
+        confidence=CONFIDENCE,
+        power=POWER,
+        srm=ratio,
+        decision=Decision(verdict=decision.verdict, reasons=decision.reasons, rules=list(decision.lines)),
+        guardrails=_guardrail_rows(found, list(users), rule.limited()),
+        arms={arm: _arm(arm, columns) for arm, columns in users.items()},
+        activity=_activity(users, control, candidate),
+        cumulative=_cumulative(found, control, candidate),
+        counts=found.counts,
+        warnings=list(found.warnings),
+        provenance=Provenance(source=""),
+    )
 
 
-def _row(result: Comparison) -> Document:
-    metric = next(m for m in METRICS if m.name == result.name)
-    return asdict(result) | {"label": metric.label, "unit": metric.unit}
-
-
-def _decision(decision: Decision) -> Document:
-    return {"verdict": decision.verdict, "reasons": decision.reasons, "rules": [asdict(line) for line in decision.lines]}
-
-
-def _adjusted(users: Mapping[str, Any], control: str, candidate: str | None, before: Before | None) -> Document | None:
+def _adjusted(users: Mapping[str, Columns], control: str, candidate: str | None, before: Before | None) -> Adjusted | None:
     """The primary comparison with CUPED; None where nothing is known from before the experiment."""
     if candidate is None or before is None:
         return None
     groups = [{**users[arm], "before": before.of(users[arm]["user"])} for arm in (control, candidate)]
-    found = adjust(PRIMARY, *groups)
-    row = _row(replace(found.result, arm=candidate, control=control))
-    return row | {"correlation": found.correlation, "variance_ratio": found.variance_ratio, "known": found.known}
+    return replace(adjust(PRIMARY, *groups), arm=candidate, control=control)
 
 
-def _arm(arm: str, users: Mapping[str, Any]) -> Document:
+def _arm(arm: str, users: Columns) -> ArmFigures:
     counted = len(users["user"])
     means = {m.name: float(m.values(users).mean()) for m in METRICS if m.kind == "mean" and not m.timing} if counted else {}
-    return {
-        "label": arm, "recommender": "", "version": "", "users": counted, "sessions": int(users["sessions"].sum()),
-        "plays": int(users["steps"].sum()), "means": means,
-    }  # fmt: skip
+    sessions, plays = int(users["sessions"].sum()), int(users["steps"].sum())
+    return ArmFigures(label=arm, users=counted, sessions=sessions, plays=plays, means=means)
 
 
-def _guardrail_rows(found: ExperimentLog, arms: Sequence[str], limited: Sequence[Guardrail]) -> list[Document]:
+def _guardrail_rows(found: ExperimentLog, arms: Sequence[str], limited: Sequence[Guardrail]) -> list[GuardrailRow]:
     """One row a guardrail and arm; value None where the log does not tell."""
-    rows = []
-    for guardrail in limited:
-        for arm in arms:
-            value = found.guardrails.get(arm, {}).get(guardrail.name)
-            rows.append(
-                {
-                    "name": guardrail.name, "label": guardrail.label, "unit": guardrail.unit, "arm": arm, "value": value,
-                    "at_most": guardrail.at_most, "at_least": guardrail.at_least,
-                    "ok": None if value is None else guardrail.holds(value),
-                }
-            )  # fmt: skip
-    return rows
+    return [
+        _guardrail_row(guardrail, arm, found.guardrails.get(arm, {}).get(guardrail.name)) for guardrail in limited for arm in arms
+    ]
 
 
-def _activity(users: Mapping[str, Any], control: str, candidate: str | None) -> list[Document]:
+def _guardrail_row(guardrail: Guardrail, arm: str, value: float | None) -> GuardrailRow:
+    return GuardrailRow(
+        name=guardrail.name,
+        label=guardrail.label,
+        unit=guardrail.unit,
+        arm=arm,
+        value=value,
+        at_most=guardrail.at_most,
+        at_least=guardrail.at_least,
+        ok=None if value is None else guardrail.holds(value),
+    )
+
+
+def _activity(users: Mapping[str, Columns], control: str, candidate: str | None) -> list[Brief]:
     """The primary effect among users with few and with many sessions; exploratory, decides nothing."""
     if candidate is None:
         return []
@@ -119,11 +135,11 @@ def _activity(users: Mapping[str, Any], control: str, candidate: str | None) -> 
             kept = (users[arm]["sessions"] >= low) & (users[arm]["sessions"] <= (high or np.inf))
             groups.append({name: column[kept] for name, column in users[arm].items()})
         label = f"{low}" if high == low else f"{low} to {high}" if high else f"{low} or more"
-        rows.append(_brief(welch(PRIMARY, *groups)) | {"sessions_a_user": label})
+        rows.append(_brief(welch(PRIMARY, *groups), label))
     return rows
 
 
-def _cumulative(found: ExperimentLog, control: str, candidate: str | None) -> list[Document]:
+def _cumulative(found: ExperimentLog, control: str, candidate: str | None) -> list[Brief]:
     """The primary effect when only each user's first k sessions are counted."""
     if candidate is None or not found.counts["sessions"]:
         return []
@@ -142,18 +158,19 @@ def _cumulative(found: ExperimentLog, control: str, candidate: str | None) -> li
                     "sessions": np.bincount(inverse, minlength=len(index)),
                 }
             )
-        rows.append(_brief(welch(PRIMARY, *groups)) | {"sessions_a_user": k})
+        rows.append(_brief(welch(PRIMARY, *groups), k))
     return rows
 
 
-def _brief(result: Comparison) -> Document:
-    kept = (
-        "control_users",
-        "treatment_users",
-        "control_mean",
-        "treatment_mean",
-        "effect_percent",
-        "ci_low_percent",
-        "ci_high_percent",
+def _brief(result: Comparison, sessions_a_user: str | int) -> Brief:
+    return Brief(
+        sessions_a_user=sessions_a_user,
+        control_users=result.control_users,
+        treatment_users=result.treatment_users,
+        control_mean=result.control_mean,
+        treatment_mean=result.treatment_mean,
+        effect_percent=result.effect_percent,
+        ci_low_percent=result.ci_low_percent,
+        ci_high_percent=result.ci_high_percent,
+        reason=result.reason,
     )
-    return {name: getattr(result, name) for name in (*kept, "reason")}

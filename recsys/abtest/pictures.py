@@ -4,14 +4,18 @@ In go the report's document and the experiment's log; out come PNG files, each i
 descriptions for readers who cannot see them. Timings are not drawn, so that equal nights give equal pictures.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recsys.abtest.schema import Picture, Report, percents
 from recsys.abtest.sessions import ExperimentLog
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -39,17 +43,7 @@ SIZES = {"_effects": (8.8, 3.7), "_times": (4.7, 3.5), "_survival": (4.7, 3.5), 
 COMPRESSION = 3
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A picture's file name without suffix, heading, caption and text for readers who cannot see it."""
-
-    name: str
-    title: str
-    caption: str
-    alt: str
-
-
-def draw_all(report: Mapping[str, Any], log: ExperimentLog, directory: Path) -> list[Picture]:
+def draw_all(report: Report, log: ExperimentLog, directory: Path) -> list[Picture]:
     """Write every picture that the data allow as ``<name>.png`` and ``<name>-dark.png``."""
     pictures = []
     for draw in (_effects, _times, _survival, _cumulative, _history):
@@ -80,7 +74,7 @@ def _room(width: float, height: float) -> tuple[float, float, float, float]:
     return left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height
 
 
-def _canvas(theme: Theme, width: float, height: float) -> tuple[Any, Any]:
+def _canvas(theme: Theme, width: float, height: float) -> "tuple[Figure, Axes]":
     # Figure alone, not pyplot: nothing global, no display, safe in a worker thread.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -101,28 +95,25 @@ def _canvas(theme: Theme, width: float, height: float) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _effects(axes: Any, report: Mapping[str, Any], log: ExperimentLog, theme: Theme) -> Picture | None:
+def _effects(axes: "Axes", report: Report, log: ExperimentLog, theme: Theme) -> Picture | None:
     """Relative effects with their intervals, the primary metric on top."""
     del log
-    rows = [
-        m for m in report["metrics"] if m["role"] in ("primary", "secondary", "validity") and m["arm"] in report["treatments"]
-    ]
-    if report["against_live"]:
-        rows.insert(1, report["against_live"])
-    rows = [m for m in rows if m["effect_percent"] is not None]
-    if not rows:
+    rows = [m for m in report.metrics if m.role in ("primary", "secondary", "validity") and m.arm in report.treatments]
+    if report.against_live:
+        rows.insert(1, report.against_live)
+    found = [(row, measured) for row in rows if (measured := percents(row)) is not None]
+    if not found:
         return None
     told = []
     axes.grid(visible=False)
     axes.axvline(0, color=theme.faint, linewidth=1)
-    for y, row in enumerate(rows):
-        low, mid, high = row["ci_low_percent"], row["effect_percent"], row["ci_high_percent"]
+    for y, (row, (mid, low, high)) in enumerate(found):
         colour = theme.good if low > 0 else theme.bad if high < 0 else theme.faint
-        if row["role"] == "validity":
+        if row.role == "validity":
             colour = theme.faint
-        width = 3.2 if row["role"] == "primary" else 2
+        width = 3.2 if row.role == "primary" else 2
         axes.plot([low, high], [y, y], color=colour, linewidth=width, solid_capstyle="round")
-        axes.plot([mid], [y], "o", color=colour, markersize=8 if row["role"] == "primary" else 6)
+        axes.plot([mid], [y], "o", color=colour, markersize=8 if row.role == "primary" else 6)
         axes.annotate(
             f"{mid:+.1f} %".replace("-", "−"),
             (mid, y),
@@ -132,39 +123,41 @@ def _effects(axes: Any, report: Mapping[str, Any], log: ExperimentLog, theme: Th
             fontsize=9,
             color=theme.ink,
         )
-        told.append(f"{row['label']}, {row['arm']} against {row['control']}: {mid:+.1f} % ({low:+.1f} to {high:+.1f})")
-    if report["against_live"]:
-        axes.plot([-100 * report["margin"]] * 2, [0.7, 1.3], color=theme.bad, linewidth=1.2, linestyle=(0, (2, 2)))
-    axes.set_yticks(
-        range(len(rows)), [f"{r['label']}\n{r['arm']} against {r['control']}" for r in rows], color=theme.ink, linespacing=1.25
-    )
-    axes.set_ylim(len(rows) - 0.5, -0.7)
+        told.append(f"{row.label}, {row.arm} against {row.control}: {mid:+.1f} % ({low:+.1f} to {high:+.1f})")
+    if report.against_live:
+        axes.plot([-100 * (report.margin or 0.0)] * 2, [0.7, 1.3], color=theme.bad, linewidth=1.2, linestyle=(0, (2, 2)))
+    labels = [f"{row.label}\n{row.arm} against {row.control}" for row, _ in found]
+    axes.set_yticks(range(len(found)), labels, color=theme.ink, linespacing=1.25)
+    axes.set_ylim(len(found) - 0.5, -0.7)
     axes.margins(x=0.08)
     axes.set_xlabel("effect in percent, with 95 % interval")
+    caption = "Each dot is the measured effect, each bar its 95 % interval. A bar that touches the line at 0 shows no difference."
+    if report.against_live:
+        caption += " The dashed mark is the margin against the live version."
     return Picture(
-        "effects", "How large the effects are",
-        "Each dot is the measured effect, each bar its 95 % interval. A bar that touches the line at 0 shows no difference."
-        + (" The dashed mark is the margin against the live version." if report["against_live"] else ""),
-        "Effects with 95 % intervals. " + "; ".join(told) + ".",
-    )  # fmt: skip
+        name="effects",
+        title="How large the effects are",
+        caption=caption,
+        alt="Effects with 95 % intervals. " + "; ".join(told) + ".",
+    )
 
 
-def _each_arm(report: Mapping[str, Any], log: ExperimentLog, theme: Theme) -> list[tuple[str, str, dict[str, Any]]]:
+def _each_arm(report: Report, log: ExperimentLog, theme: Theme) -> list[tuple[str, str, dict[str, Any]]]:
     """Arm, colour and sessions of every arm that has some."""
-    order = [arm for arm in report["arms"] if arm in log.arms]
+    order = [arm for arm in report.arms if arm in log.arms]
     found = [(arm, theme.arms[i % len(theme.arms)], log.sessions_of_arm(arm)) for i, arm in enumerate(order)]
     return [entry for entry in found if len(entry[2]["time"])]
 
 
-def _legend(axes: Any, theme: Theme) -> None:
+def _legend(axes: "Axes", theme: Theme) -> None:
     axes.legend(frameon=False, fontsize=9, labelcolor=theme.ink, loc="upper right")
 
 
-def _arm_label(report: Mapping[str, Any], arm: str) -> str:
-    return f"{arm} · {report['arms'][arm]['label']}"
+def _arm_label(report: Report, arm: str) -> str:
+    return f"{arm} · {report.arms[arm].label}"
 
 
-def _times(axes: Any, report: Mapping[str, Any], log: ExperimentLog, theme: Theme) -> Picture | None:
+def _times(axes: "Axes", report: Report, log: ExperimentLog, theme: Theme) -> Picture | None:
     """Share of sessions by session time, with the mean of each arm."""
     arms = _each_arm(report, log, theme)
     if not arms:
@@ -186,12 +179,14 @@ def _times(axes: Any, report: Mapping[str, Any], log: ExperimentLog, theme: Them
     axes.set_ylabel("% of sessions")
     _legend(axes, theme)
     return Picture(
-        "session-time", "How long listeners stay", "Distribution of session time by arm; dashed lines mark the means.",
-        "Distribution of session time. " + "; ".join(told) + ".",
-    )  # fmt: skip
+        name="session-time",
+        title="How long listeners stay",
+        caption="Distribution of session time by arm; dashed lines mark the means.",
+        alt="Distribution of session time. " + "; ".join(told) + ".",
+    )
 
 
-def _survival(axes: Any, report: Mapping[str, Any], log: ExperimentLog, theme: Theme) -> Picture | None:
+def _survival(axes: "Axes", report: Report, log: ExperimentLog, theme: Theme) -> Picture | None:
     """Share of sessions that reach each play."""
     arms = _each_arm(report, log, theme)
     if not arms:
@@ -210,67 +205,68 @@ def _survival(axes: Any, report: Mapping[str, Any], log: ExperimentLog, theme: T
     axes.set_ylabel("% of sessions still going")
     _legend(axes, theme)
     return Picture(
-        "survival", "Who is still listening", "Share of sessions that reach each play.",
-        "Share of sessions that reach each play. " + "; ".join(told) + ".",
-    )  # fmt: skip
+        name="survival",
+        title="Who is still listening",
+        caption="Share of sessions that reach each play.",
+        alt="Share of sessions that reach each play. " + "; ".join(told) + ".",
+    )
 
 
-def _cumulative(axes: Any, report: Mapping[str, Any], log: ExperimentLog, theme: Theme) -> Picture | None:
+def _cumulative(axes: "Axes", report: Report, log: ExperimentLog, theme: Theme) -> Picture | None:
     """The primary effect over each user's first k sessions."""
     del log
-    rows = [row for row in report["cumulative"] if row["effect_percent"] is not None]
+    rows = [(row.sessions_a_user, measured) for row in report.cumulative if (measured := percents(row)) is not None]
     if len(rows) < 2:
         return None
-    x = [row["sessions_a_user"] for row in rows]
+    x = [int(k) for k, _ in rows]
+    effects, lows, highs = zip(*(measured for _, measured in rows), strict=True)
     axes.axhline(0, color=theme.faint, linewidth=1)
-    axes.fill_between(
-        x, [r["ci_low_percent"] for r in rows], [r["ci_high_percent"] for r in rows], color=theme.good, alpha=0.16, linewidth=0
-    )
-    axes.plot(x, [row["effect_percent"] for row in rows], color=theme.good, linewidth=2, marker="o", markersize=4)
+    axes.fill_between(x, lows, highs, color=theme.good, alpha=0.16, linewidth=0)
+    axes.plot(x, effects, color=theme.good, linewidth=2, marker="o", markersize=4)
     axes.set_xticks(x)
     axes.set_xlabel("sessions of each user that are counted, from the first")
     axes.set_ylabel("effect in percent")
-    told = (
-        f"from {rows[0]['effect_percent']:+.1f} % at each user's first session to {rows[-1]['effect_percent']:+.1f} % at {x[-1]}"
-    )
+    told = f"from {effects[0]:+.1f} % at each user's first session to {effects[-1]:+.1f} % at {x[-1]}"
     return Picture(
-        "cumulative", "Does the effect last",
-        "The main effect with its 95 % interval when only each user's first sessions are counted.",
-        f"Effect by number of sessions counted: {told}.",
-    )  # fmt: skip
+        name="cumulative",
+        title="Does the effect last",
+        caption="The main effect with its 95 % interval when only each user's first sessions are counted.",
+        alt=f"Effect by number of sessions counted: {told}.",
+    )
 
 
 MAX_HISTORY = 60
 _WORDS = {"promoted": "promoted", "held": "held", "tested": "this night"}
 
 
-def _history(axes: Any, report: Mapping[str, Any], log: ExperimentLog, theme: Theme) -> Picture | None:
+def _history(axes: "Axes", report: Report, log: ExperimentLog, theme: Theme) -> Picture | None:
     """The primary effect of every finished night up to this one; others may be under way."""
     del log
-    primary = next((m for m in report["metrics"] if m["role"] == "primary" and m["arm"] == report["candidate"]), None)
-    rows = [row for row in report["history"] if row["verdict"] in _WORDS and row["ci_low_percent"] is not None]
-    if not rows or primary is None or primary["ci_low_percent"] is None:
+    primary = report.primary()
+    tested = percents(primary) if primary else None
+    rows = [(row.log_date, row.verdict, measured) for row in report.history if (measured := percents(row)) is not None]
+    rows = [row for row in rows if row[1] in _WORDS]
+    if not rows or tested is None:
         return None
-    rows = [*rows, {**primary, "log_date": report["log_date"], "verdict": "tested"}][-MAX_HISTORY:]
+    rows = [*rows, (report.log_date or "", "tested", tested)][-MAX_HISTORY:]
     colours = {"promoted": theme.good, "held": theme.arms[2], "tested": theme.ink}
     axes.axhline(0, color=theme.faint, linewidth=1)
     for verdict, word in _WORDS.items():
-        mine = [(x, row) for x, row in enumerate(rows) if row["verdict"] == verdict]
+        mine = [(x, measured) for x, (_, found, measured) in enumerate(rows) if found == verdict]
         if mine:
             x = [place for place, _ in mine]
-            colour = colours[verdict]
-            axes.vlines(
-                x, [r["ci_low_percent"] for _, r in mine], [r["ci_high_percent"] for _, r in mine], color=colour, linewidth=2
-            )
-            axes.plot(x, [r["effect_percent"] for _, r in mine], "o", color=colour, markersize=6, label=word)
+            effects, lows, highs = zip(*(measured for _, measured in mine), strict=True)
+            axes.vlines(x, lows, highs, color=colours[verdict], linewidth=2)
+            axes.plot(x, effects, "o", color=colours[verdict], markersize=6, label=word)
     every = max(1, len(rows) // 8)
-    axes.set_xticks(range(0, len(rows), every), [row["log_date"] for row in rows[::every]])
+    axes.set_xticks(range(0, len(rows), every), [log_date for log_date, _, _ in rows[::every]])
     axes.margins(x=0.06)
     axes.set_ylabel("effect in percent")
     axes.legend(frameon=False, fontsize=9, labelcolor=theme.ink, loc="best", ncols=3)
-    told = "; ".join(f"{row['log_date']}: {row['effect_percent']:+.1f} %, {_WORDS[row['verdict']]}" for row in rows[-8:])
+    told = "; ".join(f"{log_date}: {effect:+.1f} %, {_WORDS[verdict]}" for log_date, verdict, (effect, _, _) in rows[-8:])
     return Picture(
-        "history", "Night after night",
-        "The main effect of each night's candidate against the control, with its 95 % interval.",
-        f"Effects of the last nights. {told}.",
-    )  # fmt: skip
+        name="history",
+        title="Night after night",
+        caption="The main effect of each night's candidate against the control, with its 95 % interval.",
+        alt=f"Effects of the last nights. {told}.",
+    )

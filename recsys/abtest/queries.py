@@ -10,17 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-_COLUMNS = {
-    "message": "VARCHAR", "timestamp": "BIGINT", "user": "DOUBLE", "track": "DOUBLE", "time": "DOUBLE", "latency": "DOUBLE",
-    "recommendation": "BIGINT", "experiments": "JSON", "run": "VARCHAR", "session": "INTEGER", "step": "INTEGER",
-    "source": "VARCHAR", "degraded": "BOOLEAN",
-}  # fmt: skip
-
-# Identifiers are read as doubles and compared with their floor: reading them as integers would silently round 1.5.
-_VALID = """coalesce(message IN ('next', 'last') AND "user" = floor("user") AND "user" BETWEEN 0 AND 9e15
-    AND track = floor(track) AND track BETWEEN 0 AND 9e15 AND time BETWEEN 0 AND 1 AND timestamp IS NOT NULL
-    AND (latency IS NULL OR latency BETWEEN 0 AND 1e6)
-    AND (session IS NULL OR session >= 0) AND (step IS NULL OR step >= 0), false)"""
+from recsys.logs.record import SHARD_AND_TRY, SQL_TYPES, lines_sql, whole_sql
 
 
 def load(db: Any, files: list[str], experiment: str) -> dict[str, int]:
@@ -28,24 +18,24 @@ def load(db: Any, files: list[str], experiment: str) -> dict[str, int]:
 
     Rows are copied only where they must be: in the original's format, or when records are repeated.
     """
-    columns = ", ".join(f"\"{name}\": '{kind}'" for name, kind in _COLUMNS.items())
-    source = f"read_json(?, format='newline_delimited', ignore_errors=true, columns={{{columns}}})"
+    source = lines_sql("?")
     if not files:
-        nothing = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in _COLUMNS.items())
+        nothing = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in SQL_TYPES.items())
         source = f"(SELECT {nothing} WHERE ?::VARCHAR[] IS NULL)"
     db.execute(
-        f"""CREATE TEMP TABLE raw AS SELECT {_VALID} AS valid, message = 'last' AS is_last, timestamp,
+        f"""CREATE TEMP TABLE raw AS SELECT {whole_sql(original=True)} AS valid, message = 'last' AS is_last, timestamp,
             CASE WHEN valid THEN "user"::BIGINT END AS "user", CASE WHEN valid THEN track::BIGINT END AS track,
             CASE WHEN valid THEN round(time * 1e6)::BIGINT END AS time,
-            CASE WHEN valid THEN round(latency * 1e9)::BIGINT END AS latency,
+            CASE WHEN valid AND latency BETWEEN 0 AND 1e6 THEN round(latency * 1e9)::BIGINT END AS latency,
             recommendation, json_extract_string(experiments, ?) AS arm,
             CASE WHEN arm IS NULL THEN experiments END AS others, coalesce(run, '') AS run,
-            session, step, source, degraded FROM {source}""",
+            CASE WHEN valid THEN session::INTEGER END AS session, CASE WHEN valid THEN step::INTEGER END AS step,
+            source, degraded FROM {source}""",
         ["/" + experiment.replace("~", "~0").replace("/", "~1"), files],  # a JSON pointer
     )
     db.execute(
-        r"""CREATE TEMP TABLE runs AS SELECT run, dense_rank() OVER (
-              ORDER BY regexp_replace(run, '\.[0-9]{1,4}\.[A-Za-z0-9_-]{1,40}$', ''))::INTEGER AS base
+        f"""CREATE TEMP TABLE runs AS SELECT run, dense_rank() OVER (
+              ORDER BY regexp_replace(run, '{SHARD_AND_TRY}', ''))::INTEGER AS base
             FROM (SELECT DISTINCT run FROM raw)"""
     )
     total, valid, lean, bases = db.execute(

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from recsys.abtest import queries
 from recsys.exceptions import InvalidInputError, MissingDataError
-from recsys.schemas import Experiment
+from recsys.experiments import Experiment
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import typer
 
 from recsys.cli.options import DateOption, JsonOption, past, run_id
 from recsys.exceptions import InvalidInputError
-from recsys.schemas import EXPERIMENT
+from recsys.experiments import EXPERIMENT
 from recsys.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, help="Experiments in directories of logs.")
@@ -35,8 +35,8 @@ def abtest_report(
         raise InvalidInputError(f"logs {logs} is not a directory")
     settings = load_settings()
     document = analyse(logs, experiment, control, live=live, promotion=settings.promotion, before=before, out=out)
-    print(f"{out / 'report.html'}: {document['decision']['verdict']}")
-    for reason in document["decision"]["reasons"]:
+    print(f"{out / 'report.html'}: {document.decision.verdict}")
+    for reason in document.decision.reasons:
         print(f"  {reason}")
 
 
@@ -54,31 +54,36 @@ def calibrate(
     from recsys.abtest.calibration import calibrate as split
     from recsys.abtest.calibration import store_calibration
     from recsys.abtest.sessions import read_log
+    from recsys.storage.layout import Dated
     from recsys.storage.store import Storage
 
     if (day is None) == (logs is None):
         raise InvalidInputError("give either --date or --logs")
     settings = load_settings()
     store = Storage(settings.storage_url)
-    source = f"experiments/date={past(day)}" if day else "given logs"
+    source = Dated.EXPERIMENTS.on(past(day)) if day else "given logs"
     found = read_log(logs or store.local(source), experiment)
     document = split(found, arm, repetitions=repetitions, seed=settings.seed if seed is None else seed, source=source)
     store_calibration(store, document)
     if as_json:
-        print(json.dumps(document, indent=1))
+        print(document.to_json())
     else:
-        print(f"{repetitions} splits of {document['users']} users of arm {arm}, {source}")
-        for row in document["metrics"]:
-            allowed = f"({row['low_percent']:.2f} to {row['high_percent']:.2f})"
+        print(f"{repetitions} splits of {document.users} users of arm {arm}, {source}")
+        for row in document.metrics:
+            if row.false_positive_percent is None or row.uniform_p is None:
+                print(f"{_mark(row.ok)}  {row.label}: no p-value at all")
+                continue
+            allowed = f"({row.low_percent:.2f} to {row.high_percent:.2f})"
             print(
-                f"{_mark(row)}  {row['label']}: {row['false_positive_percent']:.2f} % false positives {allowed}, "
-                f"p-values even with p = {row['uniform_p']:.3f}"
+                f"{_mark(row.ok)}  {row.label}: {row.false_positive_percent:.2f} % false positives {allowed}, "
+                f"p-values even with p = {row.uniform_p:.3f}"
             )
-        for row in document["coverage"]:
-            allowed = f"({row['low_percent']:.2f} to {row['high_percent']:.2f})"
-            planted = f"planted {row['effect_percent']:+g} %"
-            print(f"{_mark(row)}  {planted}: {row['covered_percent']:.2f} % of the intervals hold it {allowed}")
-    if not document["ok"]:
+        for planted in document.coverage:
+            allowed = f"({planted.low_percent:.2f} to {planted.high_percent:.2f})"
+            covered = "-" if planted.covered_percent is None else f"{planted.covered_percent:.2f}"
+            told = f"planted {planted.effect_percent:+g} %: {covered} % of the intervals hold it {allowed}"
+            print(f"{_mark(planted.ok)}  {told}")
+    if not document.ok:
         raise typer.Exit(1)
 
 
@@ -90,20 +95,29 @@ def paired(
 ) -> None:
     """Play a night's arms again, each for the same simulated listeners and random numbers (the service must be up)."""
     from recsys.inspection.paired import play_paired
+    from recsys.night.night import Night
 
-    document = play_paired(load_settings(), past(day), sessions, run_id=run_id())
+    paired = play_paired(Night(past(day), load_settings()), sessions, run=run_id())
     if as_json:
-        print(json.dumps(document, indent=1))
+        print(paired.to_json())
         return
     print(f"simulation only: {sessions} sessions under each arm, the same listeners and random numbers")
-    for row in document["comparisons"]:
+    for row in paired.comparisons:
         print(
-            f"{row['arm']} against {row['control']}: {row['effect_percent']:+.2f} % "
-            f"[{row['ci_low_percent']:+.2f}, {row['ci_high_percent']:+.2f}], unpaired "
-            f"[{row['unpaired_low_percent']:+.2f}, {row['unpaired_high_percent']:+.2f}]; correlation {row['correlation']:.3f}, "
-            + ("no noise is left" if row["gain"] is None else f"gain {row['gain']:.2f} times")
+            f"{row.arm} against {row.control}: {row.effect_percent:+.2f} % "
+            f"[{row.ci_low_percent:+.2f}, {row.ci_high_percent:+.2f}], unpaired "
+            f"[{row.unpaired_low_percent:+.2f}, {row.unpaired_high_percent:+.2f}]; correlation {row.correlation:.3f}, "
+            + ("no noise is left" if row.gain is None else f"gain {row.gain:.2f} times")
         )
 
 
-def _mark(row: dict[str, object]) -> str:
-    return "ok  " if row["ok"] else "FAIL"
+@app.command("schema")
+def print_schema() -> None:
+    """Print the JSON Schema of report.json."""
+    from recsys.abtest.schema import Report
+
+    print(json.dumps(Report.model_json_schema(mode="serialization"), indent=1))
+
+
+def _mark(ok: bool) -> str:
+    return "ok  " if ok else "FAIL"

@@ -30,8 +30,8 @@ def _act(action: Callable[[redis.Redis, str], str]) -> None:
     print(sentence)
 
 
-@app.command()
-def promote(version: Annotated[str, typer.Argument(help="Version to make live.")], why: WhyOption) -> None:
+@app.command("promote")
+def make_live(version: Annotated[str, typer.Argument(help="Version to make live.")], why: WhyOption) -> None:
     """Make a version live, whatever its log date."""
     from recsys.versions import pointer
 

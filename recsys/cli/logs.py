@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 import typer
 
 from recsys.exceptions import ConflictError, CorruptDataError, InvalidInputError
-from recsys.schemas import ShardResult, plain_user
+from recsys.schemas import ShardResult
 from recsys.settings import Settings, load_hdfs_options, load_settings
+from recsys.storage.layout import plain_user
 
 if TYPE_CHECKING:
     from recsys.storage.store import Storage

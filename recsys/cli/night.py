@@ -34,23 +34,23 @@ def nightly(
     embedded: EmbeddedOption = False,
 ) -> None:
     """Run the night of one log date without Airflow (Redis and the service must be up, or --embedded)."""
-    from recsys.night import steps as night
-    from recsys.storage.store import Storage
+    from recsys.night import steps
+    from recsys.night.dry_run import dry_run as look_ahead
+    from recsys.night.night import Night
 
     settings = load_settings(world=world, episodes=episodes, seed=seed)
     if dry_run:
-        from recsys.night.dry_run import outlook
-
         with redis_of(settings, embedded) as settings:
-            for name, value in outlook(settings, past(day), backfill=backfill).items():
+            for name, value in look_ahead(Night(past(day), settings), backfill=backfill).items():
                 print(f"{name}: {value}")
         return
     with redis_of(settings, embedded, service=True) as settings:
-        verdict = night.run(settings, past(day), run_id=run_id(), promote_it=promote, backfill=backfill)
-    print(f"{day}: {verdict['verdict']}")
-    for reason in verdict["reasons"]:
+        night = Night(past(day), settings)
+        verdict = steps.run(night, run_id=run_id(), wanted=promote, backfill=backfill)
+    print(f"{day}: {verdict.verdict}")
+    for reason in verdict.reasons:
         print(f"  {reason}")
-    print(f"report: {Storage(settings.storage_url).path(f'reports/date={day}')}/report.html")
+    print(f"report: {night.store.path(night.report)}/report.html")
 
 
 @app.command()
@@ -63,14 +63,15 @@ def traffic(
 ) -> None:
     """Play listeners of one log date against what is live; their logs become logs/date=D."""
     from recsys.night import dataset as datasets
-    from recsys.night import steps as night
+    from recsys.night import traffic as listeners
+    from recsys.night.night import Night
 
     with redis_of(load_settings(world=world), embedded, service=True) as settings:
+        night = Night(past(day), settings)
         if dataset:
-            card = datasets.collect(settings, past(day), sessions or datasets.SESSIONS, run_id=run_id())
-            print(json.dumps(card, indent=1, sort_keys=True))
+            print(datasets.collect(night, sessions or datasets.SESSIONS, run=run_id()).to_json())
             return
-        counts = night.traffic(settings, past(day), sessions or night.TRAFFIC_SESSIONS, run_id=run_id())
+        counts = listeners.collect(night, sessions or listeners.SESSIONS, run=run_id())
     print(f"{day}: {counts['episodes']} sessions, {counts['next'] + counts['last']} events")
 
 
@@ -79,11 +80,12 @@ def verify(day: DateOption, as_json: JsonOption = False) -> None:
     """Check a finished night against its manifests, counts and Redis, and print its digest."""
     from recsys.inspection.verify import require_finished
     from recsys.inspection.verify import verify as check
+    from recsys.night.night import Night
 
     log_date = past(day)
-    require_finished(load_settings(), log_date)
+    require_finished(Night(log_date, load_settings()))
     with redis_of_platform(load_settings()) as settings:
-        result = check(settings, log_date)
+        result = check(Night(log_date, settings))
     if as_json:
         print(json.dumps({"log_date": day, "ok": not result.failures, "digest": result.digest, "failures": result.failures}))
     else:
@@ -107,12 +109,13 @@ def explain(
 ) -> None:
     """Say from the log why a track was served."""
     from recsys.inspection.explain import explain as look
+    from recsys.storage.layout import Dated
     from recsys.storage.store import Storage
 
     settings = load_settings()
     store = Storage(settings.storage_url)
     if day:
-        directory = store.local(f"experiments/date={past(day)}")
+        directory = store.local(Dated.EXPERIMENTS.on(past(day)))
     found = look(store, directory or settings.log_dir / "live", user, session, step)
     print(json.dumps(asdict(found)) if as_json else "\n".join(found.lines()))
 
@@ -125,8 +128,9 @@ def drift(
 ) -> None:
     """Compare the sessions of a log date with what the simulator produces now (exit status 1: they have drifted apart)."""
     from recsys.inspection.drift import check
+    from recsys.night.night import Night
 
-    found = check(load_settings(), past(day), sessions, run_id=run_id())
+    found = check(Night(past(day), load_settings()), sessions, run=run_id())
     if as_json:
         print(json.dumps(asdict(found) | {"drifted": found.drifted}))
     else:
@@ -166,17 +170,18 @@ def diff_nights(
 def nights(as_json: JsonOption = False) -> None:
     """List every night so far."""
     from recsys.abtest.history import nights as list_nights
+    from recsys.abtest.schema import percents
+    from recsys.storage.store import Storage
 
-    rows = list_nights(load_settings())
+    rows = list_nights(Storage(load_settings().storage_url))
     if as_json:
-        print(json.dumps(rows, indent=1))
+        print(json.dumps([asdict(row) for row in rows], indent=1))
         return
     print(f"{'date':<12}{'verdict':<14}{'sessions':>9}  {'effect, 95 % interval':<30}live")
     for row in rows:
-        effect = "-"
-        if row["effect_percent"] is not None:
-            effect = f"{row['effect_percent']:+.1f} % [{row['ci_low_percent']:+.1f}, {row['ci_high_percent']:+.1f}]"
-        print(f"{row['log_date']:<12}{row['verdict']:<14}{row['sessions'] or '-':>9}  {effect:<30}{row['live'] or '-'}")
+        measured = percents(row)
+        effect = "{:+.1f} % [{:+.1f}, {:+.1f}]".format(*measured) if measured else "-"
+        print(f"{row.log_date:<12}{row.verdict:<14}{row.sessions or '-':>9}  {effect:<30}{row.live or '-'}")
 
 
 @app.command()

@@ -42,18 +42,20 @@ def publish_files(
     from recsys import catalog
     from recsys.storage.store import Storage
     from recsys.versions import keyspace, pointer, publish, restore
-    from recsys.versions.content import read_content
+    from recsys.versions.content import keep_files, read_content
 
     log_date = past(day) if day else datetime.now(UTC).date()
     with redis_of(load_settings(world=world), embedded) as settings:
         tracks = catalog.load_tracks(settings.world).size
         content = read_content(recommendations, top, neighbours, tracks)
         client = keyspace.connect(settings)
-        version = publish.publish_version(client, content, log_date)
+        store, version = Storage(settings.storage_url), content.version(log_date)
+        keep_files(store, version, recommendations, top, neighbours)
+        publish.publish_version(client, content, log_date)
         print(f"published {version}: {len(content.lists)} users")
         if promote:
             moved, sentence = pointer.move(client, version, log_date, who=run_id(), why="recsys publish")
             print(sentence)
             if not moved:
                 raise typer.Exit(ConflictError.exit_code)
-            restore.save(client, Storage(settings.storage_url))
+            restore.save(client, store)

@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from recsys.exceptions import InvalidInputError, UnavailableError
-from recsys.schemas import parse_date
 from recsys.settings import Settings
+from recsys.storage.layout import parse_date
 
 DateOption = Annotated[str, typer.Option("--date", metavar="YYYY-MM-DD", help="Log date.")]
 WorldOption = Annotated[Path | None, typer.Option("--world", help="World directory; default RECSYS_WORLD.")]
@@ -36,8 +36,6 @@ def redis_of(settings: Settings, embedded: bool, *, service: bool = False) -> It
     from recsys.platform.embedded import embedded as parts_of_their_own
 
     with parts_of_their_own(settings, service=service) as found:
-        # Workers of the service read their settings from the environment.
-        os.environ["RECSYS_REDIS_URL"] = found.redis_url.get_secret_value()
         yield found
 
 

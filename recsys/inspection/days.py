@@ -7,14 +7,19 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from recsys.exceptions import MissingDataError
-from recsys.logs.upload import read_records
+from recsys.logs.record import answer, records
 from recsys.night.collect import read_sessions
+from recsys.storage.layout import Dated
 from recsys.storage.store import Storage
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ def by_day(store: Storage, catalogue: int) -> list[Day]:
     Raises:
         MissingDataError: there are no logs.
     """
-    dates = store.dates("logs")
+    dates = store.dates(Dated.LOGS)
     if not dates:
         raise MissingDataError(f"{store.url} holds no logs; 'recsys traffic' collects some")
     return [_day(day, _files(store, day), catalogue) for day in dates]
@@ -97,23 +102,23 @@ def draw(days: Sequence[Day], path: Path) -> None:
     figure.savefig(path)
 
 
-def to_json(day: Day) -> dict[str, Any]:
+def to_json(day: Day) -> dict[str, object]:
     """A JSON-ready dictionary."""
     return asdict(day) | {"log_date": str(day.log_date)}
 
 
 def _files(store: Storage, day: date) -> list[Path]:
-    return sorted(store.local(f"logs/date={day}").glob("*.jsonl"))
+    return sorted(store.local(Dated.LOGS.on(day)).glob("*.jsonl"))
 
 
-def _by_user(sessions: Any) -> dict[int, float]:
+def _by_user(sessions: "pa.Table") -> dict[int, float]:
     """Mean session time of each user of a table of sessions."""
     users, inverse = np.unique(sessions["user"].to_numpy(), return_inverse=True)
     means = np.bincount(inverse, sessions["time"].to_numpy()) / np.bincount(inverse)
     return dict(zip(users.tolist(), means.tolist(), strict=True))
 
 
-def _interval(values: Any) -> tuple[float, float]:
+def _interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     """Mean and half width of its 95 % interval, by Student's t."""
     from scipy import stats
 
@@ -130,12 +135,13 @@ def _day(day: date, files: Sequence[Path], catalogue: int) -> Day:
     served: set[int] = set()
     versions: dict[str, int] = {}
     for path in files:
-        for record in read_records(path):
-            if record is not None and record["recommendation"] is not None:
-                served.add(record["recommendation"])
-                versions[record["version"]] = versions.get(record["version"], 0) + 1
+        for record in records(path):
+            track = answer(record)[0] if record else None
+            if record is not None and track is not None:
+                served.add(track)
+                version = record.get("version", "")
+                versions[version] = versions.get(version, 0) + 1
     answers = max(1, sum(versions.values()))
-    return Day(
-        day, len(by_user), sessions.num_rows, mean, mean - half, mean + half,
-        {version: count / answers for version, count in sorted(versions.items())}, len(served) / catalogue,
-    )  # fmt: skip
+    shares = {version: count / answers for version, count in sorted(versions.items())}
+    coverage = len(served) / catalogue
+    return Day(day, len(by_user), sessions.num_rows, mean, mean - half, mean + half, shares, coverage)

@@ -3,17 +3,23 @@
 In go two log dates; out come rows of (subject, name, first value, second value), None where a night has nothing of it.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 import numpy as np
+from pydantic import JsonValue
 
+from recsys.abtest.schema import Report, percents
 from recsys.exceptions import MissingDataError
+from recsys.schemas import Card, Gate, Inputs, Verdict
+from recsys.storage.document import Document
+from recsys.storage.layout import Dated
 from recsys.storage.store import Storage
-from recsys.versions import keyspace
-from recsys.versions.content import read_directory
+from recsys.versions.content import LISTS, lists_in
+
+Value = str | int | float | bool | None
 
 #: Differ between equal nights, or say nothing to people.
 IGNORED = frozenset({"log_date", "seconds", "timing", "checksum", "reasons", "log_dates"})
@@ -25,13 +31,13 @@ class Row:
 
     subject: str
     name: str
-    first: Any
-    second: Any
+    first: Value
+    second: Value
 
     @property
     def same(self) -> bool:
         """Whether the two agree."""
-        return bool(self.first == self.second)
+        return self.first == self.second
 
     def text(self) -> str:
         """Both values, or the one that they share."""
@@ -46,82 +52,74 @@ def compare(store: Storage, first: date, second: date) -> list[Row]:
     """
     days = (first, second)
     for day in days:
-        if not store.is_complete(f"interactions/date={day}"):
+        if not store.is_complete(Inputs.KIND.on(day)):
             raise MissingDataError(f"log date {day} has no night in {store.url}; 'recsys nights' lists those there are")
     rows: list[Row] = []
-    for subject, name, file in (
-        ("data and settings", "interactions", "inputs.json"),
-        ("model", "models", "card.json"),
-        ("gate", "gates", "gate.json"),
-    ):
-        documents = [_document(store, f"{name}/date={day}", file) for day in days]
-        rows += _rows(subject, *(dict(_flat(document)) for document in documents))
+    for subject, kind in (("data and settings", Inputs), ("model", Card), ("gate", Gate)):
+        rows += _rows(subject, *(_plain(kind.find(store, day)) for day in days))
     rows += _lists(store, days)
-    rows += _rows("experiment", *(_measured(_document(store, f"reports/date={day}", "report.json")) for day in days))
-    verdicts = [_document(store, f"promotions/date={day}", "promotion.json") for day in days]
-    rows += _rows("verdict", *(dict(_flat(verdict)) for verdict in verdicts))
-    return rows
+    rows += _rows("experiment", *(_measured(Report.find(store, day)) for day in days))
+    return [*rows, *_rows("verdict", *(_plain(Verdict.find(store, day)) for day in days))]
 
 
-def _document(store: Storage, name: str, file: str) -> dict[str, Any]:
-    return dict(store.read_json(name, file)) if store.is_complete(name) else {}
-
-
-def _rows(subject: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Row]:
+def _rows(subject: str, first: Mapping[str, Value], second: Mapping[str, Value]) -> list[Row]:
     return [Row(subject, name, first.get(name), second.get(name)) for name in dict.fromkeys([*first, *second])]
 
 
-def _flat(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _plain(document: Document | None) -> dict[str, Value]:
+    """Plain entries of a document."""
+    return dict(_flat(document.model_dump(mode="json"))) if document else {}
+
+
+def _flat(document: Mapping[str, JsonValue]) -> Iterator[tuple[str, Value]]:
     """Plain entries, nested names joined by a dot."""
     for name, value in document.items():
         if name in IGNORED:
             continue
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             yield from ((f"{name}.{inner}", found) for inner, found in _flat(value))
-        elif isinstance(value, str | int | float | bool) or value is None:
+        elif not isinstance(value, list):
             yield name, value
 
 
-def _measured(report: Mapping[str, Any]) -> dict[str, Any]:
+def _measured(report: Report | None) -> dict[str, Value]:
     """The experiment's numbers: a row a metric and pair of arms."""
-    found: dict[str, Any] = {name: report[name] for name in ("users", "sessions") if name in report}
-    rows = [*report.get("metrics", []), *([report["against_live"]] if report.get("against_live") else [])]
-    for row in rows:
-        pair = f"{row['label']}, {row['arm']} against {row['control']}"
-        if row["role"] not in ("cost", "context") and row["effect_percent"] is not None:
-            found[pair] = f"{row['effect_percent']:+.1f} % [{row['ci_low_percent']:+.1f}, {row['ci_high_percent']:+.1f}]"
-    for row in report.get("guardrails", []):
-        if row["arm"] == report["candidate"] and row["value"] is not None and not row["name"].startswith("latency"):
-            found[row["label"]] = round(row["value"], 6)
+    if report is None:
+        return {}
+    found: dict[str, Value] = {"users": report.users, "sessions": report.sessions}
+    for row in [*report.metrics, *([report.against_live] if report.against_live else [])]:
+        measured = percents(row)
+        if row.role not in ("cost", "context") and measured is not None:
+            effect, low, high = measured
+            found[f"{row.label}, {row.arm} against {row.control}"] = f"{effect:+.1f} % [{low:+.1f}, {high:+.1f}]"
+    for guardrail in report.guardrails:
+        if guardrail.arm == report.candidate and guardrail.value is not None and not guardrail.name.startswith("latency"):
+            found[guardrail.label] = round(guardrail.value, 6)
     return found
 
 
 def _lists(store: Storage, days: tuple[date, date]) -> list[Row]:
     """How much of the two nights' lists is shared."""
-    names = [f"recommendations/date={day}" for day in days]
+    names = [Dated.RECOMMENDATIONS.on(day) for day in days]
     if not all(store.is_complete(name) for name in names):
         return [Row("lists", "published", *(store.is_complete(name) for name in names))]
-    first, second = (read_directory(store.local(name)) for name in names)
-    rows = [Row("lists", "users", len(first.lists), len(second.lists))]
-    common = sorted(first.lists.keys() & second.lists.keys())
+    first, second = (dict(lists_in(store.local(name) / LISTS)) for name in names)
+    rows = [Row("lists", "users", len(first), len(second))]
+    common = sorted(first.keys() & second.keys())
     for length in (10, 50):
-        shared = [
-            len(set(keyspace.unpack(first.lists[u])[:length]) & set(keyspace.unpack(second.lists[u])[:length])) / length
-            for u in common
-        ]
+        shared = [len(set(first[user][:length]) & set(second[user][:length])) / length for user in common]
         rows.append(
             Row("lists", f"shared of the first {length}, mean", 1.0, round(float(np.mean(shared)), 4) if shared else None)
         )
-    equal = sum(first.lists[u] == second.lists[u] for u in common)
+    equal = sum(first[user] == second[user] for user in common)
     rows.append(Row("lists", "users with an equal list", len(common), equal))
-    different = [len({t for packed in content.lists.values() for t in keyspace.unpack(packed)}) for content in (first, second)]
+    different = [len({track for tracks in lists.values() for track in tracks}) for lists in (first, second)]
     rows.append(Row("lists", "different tracks", *different))
-    tops = [set(keyspace.unpack(content.top)) for content in (first, second)]
-    rows.append(Row("lists", "shared of the TOP 100", len(tops[0]), len(tops[0] & tops[1])))
-    return rows
+    tops = [set(json.loads(store.read_bytes(name, "top_tracks.json"))) for name in names]
+    return [*rows, Row("lists", "shared of the TOP 100", len(tops[0]), len(tops[0] & tops[1]))]
 
 
-def _text(value: Any) -> str:
+def _text(value: Value) -> str:
     if value is None:
         return "-"
     if isinstance(value, str) and len(value) == 64 and not set(value) - set("0123456789abcdef"):

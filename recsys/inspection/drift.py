@@ -7,16 +7,14 @@ session time are apart.
 import logging
 import shutil
 from dataclasses import dataclass, replace
-from datetime import date
 from typing import TYPE_CHECKING
 
 from recsys.exceptions import MissingDataError
-from recsys.night import steps as nightly
+from recsys.experiments import RunSpec
+from recsys.night import traffic
 from recsys.night.collect import read_sessions
-from recsys.schemas import RunSpec, night_seed
-from recsys.settings import Settings
-from recsys.simulate.shards import simulate_all
-from recsys.storage.store import Storage
+from recsys.night.night import Night, night_seed
+from recsys.simulate.shards import shards_of, simulate_all
 from recsys.versions import keyspace
 from recsys.versions.runs import open_run
 
@@ -78,20 +76,21 @@ def compare(logged: "pa.Table", simulated: "pa.Table") -> Drift:
     return Drift(logged.num_rows, simulated.num_rows, tuple(found))
 
 
-def check(settings: Settings, log_date: date, sessions: int, *, run_id: str) -> Drift:
+def check(night: Night, sessions: int, *, run: str) -> Drift:
     """Play sessions now, served as the logs of a date were, and compare.
 
     Args:
-        run_id: names this check's tries.
+        run: names this check's tries.
     """
-    store = Storage(settings.storage_url)
-    name = f"logs/date={log_date}"
-    logged = read_sessions(sorted(store.local(name).glob("*.jsonl")))
-    spec = RunSpec.from_json(store.read_json(name, "run.json"))
-    seed = night_seed(settings.seed + 2, log_date)
-    open_run(keyspace.connect(settings), replace(spec, base=f"drift-{spec.base}"))
-    simulate_all(settings, f"drift-{spec.base}", sessions, seed, run_id, batch=nightly.TRAFFIC_BATCH)
-    directories = [settings.log_dir / f"drift-{spec.base}.{shard}.{run_id}" for shard in range(settings.shards)]
+    settings = night.settings
+    logged = read_sessions(sorted(night.store.local(night.logs).glob("*.jsonl")))
+    spec = night.store.read(RunSpec, night.logs)
+    again = replace(spec, base=f"drift-{spec.base}")
+    open_run(keyspace.connect(settings), again)
+    seed = night_seed(settings.seed + 2, night.log_date)
+    parts = shards_of(again.base, spec.version, seed=seed, episodes=sessions, shards=settings.shards, batch=traffic.BATCH)
+    results = simulate_all(settings, parts, run)
+    directories = [settings.log_dir / result.run for result in results]
     simulated = read_sessions([path for directory in directories for path in sorted(directory.glob("*.jsonl"))])
     for directory in directories:
         shutil.rmtree(directory)

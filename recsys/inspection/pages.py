@@ -3,11 +3,13 @@
 In go rows of :func:`recsys.abtest.history.nights`; out comes HTML that needs nothing else.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import date
-from typing import Any
 
+from recsys.abtest.history import NightRow
 from recsys.exceptions import MissingDataError
+from recsys.storage.layout import Dated
 from recsys.storage.store import Storage
 
 VERDICTS = {"promoted": "Promoted", "held": "Held", "gate_refused": "Refused by the gate", "failed": "Not finished"}
@@ -15,14 +17,14 @@ VERDICTS = {"promoted": "Promoted", "held": "Held", "gate_refused": "Refused by 
 FILES = {"report.html": "text/html", "report.json": "application/json"}
 
 
-def nights_page(nights: Sequence[Mapping[str, Any]], link: str) -> str:
+def nights_page(nights: Sequence[NightRow], link: str) -> str:
     """All nights, the newest first.
 
     Args:
         link: where a night's report is; ``{}`` stands for its date.
     """
     rows = [
-        {**night, "said": VERDICTS[night["verdict"]], "href": link.format(night["log_date"]) if night["report"] else None}
+        {**asdict(night), "said": VERDICTS[night.verdict], "href": link.format(night.log_date) if night.report else None}
         for night in reversed(nights)
     ]
     return _render(title="Nights", nights=rows, notice=None)
@@ -41,10 +43,10 @@ def report_file(store: Storage, log_date: date, name: str) -> bytes:
     """
     if name not in FILES:
         raise MissingDataError(f"{name!r} is no file of a report; there are {', '.join(FILES)}")
-    return (store.local(f"reports/date={log_date}") / name).read_bytes()
+    return (store.local(Dated.REPORTS.on(log_date)) / name).read_bytes()
 
 
-def _render(**values: Any) -> str:
+def _render(**values: object) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

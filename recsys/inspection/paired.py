@@ -5,26 +5,23 @@ because every session is played under both arms with the same listener, interest
 Modeling and Analysis, 5th ed., section 11.2).
 """
 
-import json
 import logging
 import math
 import shutil
-from dataclasses import asdict, dataclass, replace
-from datetime import date
+from dataclasses import replace
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from recsys.abtest.analysis import CONFIDENCE
+from recsys.abtest.schema import Paired, PairedComparison
 from recsys.abtest.sessions import read_log
 from recsys.exceptions import InvalidInputError, MissingDataError
-from recsys.night import steps as nightly
-from recsys.schemas import Arm, Experiment, RunSpec, night_seed
-from recsys.settings import Settings
-from recsys.simulate.shards import simulate_all
-from recsys.storage.store import Storage
+from recsys.experiments import Experiment, RunSpec
+from recsys.night import traffic
+from recsys.night.night import Night, night_seed
+from recsys.simulate.shards import shards_of, simulate_all
 from recsys.versions import keyspace, restore
 from recsys.versions.runs import open_run
 
@@ -32,29 +29,6 @@ log = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float64]
 SEED_SHIFT = 3
-
-
-@dataclass(frozen=True)
-class PairedComparison:
-    """The primary metric of one arm against another, on the same users.
-
-    ``gain`` is how many times more sessions an unpaired comparison of independent listeners would need for an interval as short:
-    the variance of its effect over that of the paired one, at an equal number of sessions; None if the
-    two arms gave every user the same.
-    """
-
-    arm: str
-    control: str
-    users: int
-    control_mean: float
-    treatment_mean: float
-    effect_percent: float
-    ci_low_percent: float
-    ci_high_percent: float
-    unpaired_low_percent: float
-    unpaired_high_percent: float
-    correlation: float
-    gain: float | None
 
 
 def compare_paired(control: Floats, treatment: Floats, arm: str, control_arm: str) -> PairedComparison:
@@ -90,56 +64,64 @@ def compare_paired(control: Floats, treatment: Floats, arm: str, control_arm: st
         return 100 * (ratio * math.exp(log_ratio) - 1)
 
     return PairedComparison(
-        arm, control_arm, n, float(means[0]), float(means[1]), percent(0.0), percent(-half), percent(half),
-        percent(-half_unpaired), percent(half_unpaired), float(spread[0, 1] / math.sqrt(spread[0, 0] * spread[1, 1])),
-        float(unpaired / paired) if paired > 0 else None,
-    )  # fmt: skip
+        arm=arm,
+        control=control_arm,
+        users=n,
+        control_mean=float(means[0]),
+        treatment_mean=float(means[1]),
+        effect_percent=percent(0.0),
+        ci_low_percent=percent(-half),
+        ci_high_percent=percent(half),
+        unpaired_low_percent=percent(-half_unpaired),
+        unpaired_high_percent=percent(half_unpaired),
+        correlation=float(spread[0, 1] / math.sqrt(spread[0, 0] * spread[1, 1])),
+        gain=float(unpaired / paired) if paired > 0 else None,
+    )
 
 
-def play_paired(settings: Settings, log_date: date, sessions: int, *, run_id: str) -> dict[str, Any]:
-    """Play a night's arms again, each for all listeners, and write ``paired/date=D``; returns its content.
+def play_paired(night: Night, sessions: int, *, run: str) -> Paired:
+    """Play a night's arms again, each for all listeners, and write ``paired/date=D``.
 
     Args:
-        sessions: sessions of each arm. run_id: names this run's tries.
+        sessions: sessions of each arm. run: names this run's tries.
 
     Raises:
         MissingDataError: the night has no experiment, or a version's files are gone.
     """
-    store = Storage(settings.storage_url)
-    spec = RunSpec.from_json(store.read_json(f"experiments/date={log_date}", "run.json"))
+    store = night.store
+    spec = store.read(RunSpec, night.experiment)
     if spec.experiment is None:
-        raise MissingDataError(f"experiments/date={log_date} was not an experiment; run the night again")
-    client = keyspace.connect(settings)
+        raise MissingDataError(f"{night.experiment} was not an experiment; run the night again")
+    client = keyspace.connect(night.settings)
     arms = list({arm.name: arm for arm in spec.experiment.arms}.values())
-    seed = night_seed(settings.seed + SEED_SHIFT, log_date)
-    means = {arm.name: _play(settings, store, client, spec, arm, sessions, seed, run_id) for arm in arms}
+    seed = night_seed(night.settings.seed + SEED_SHIFT, night.log_date)
+    means = {}
+    for arm in arms:
+        restore.bring_back(client, store, arm.version)
+        experiment = Experiment(spec.experiment.name, (arm,))
+        single = replace(spec, base=f"paired-{spec.base}-{arm.name}", seed=seed, exploration=0.0, experiment=experiment)
+        open_run(client, single)
+        means[arm.name] = _play(night, single, experiment.name, sessions, run)
     control = arms[0].name
     pairs = [(arm.name, control) for arm in arms[1:]]
     pairs += [(a.name, b.name) for a, b in combinations(arms[1:], 2)]
     comparisons = [compare_paired(*_same_users(means[b], means[a]), a, b) for a, b in pairs]
-    document = {
-        "log_date": str(log_date), "simulation_only": True, "sessions_an_arm": sessions, "seed": seed,
-        "comparisons": [asdict(comparison) for comparison in comparisons],
-    }  # fmt: skip
-    with store.stage(f"paired/date={log_date}") as staging:
-        (staging / "paired.json").write_text(json.dumps(document, indent=1, sort_keys=True, allow_nan=False))
-    return document
+    paired = Paired(log_date=str(night.log_date), sessions_an_arm=sessions, seed=seed, comparisons=comparisons)
+    with store.stage(Paired.KIND.on(night.log_date)) as staging:
+        paired.write(staging)
+    return paired
 
 
-def _play(
-    settings: Settings, store: Storage, client: Any, spec: RunSpec, arm: Arm, sessions: int, seed: int, run_id: str
-) -> dict[int, float]:
+def _play(night: Night, spec: RunSpec, experiment: str, sessions: int, run: str) -> dict[int, float]:
     """Mean session time of every user when all are in one arm."""
-    restore.publish_again(client, store, arm.version)
-    everybody = Experiment(spec.experiment.name, (arm,)) if spec.experiment else None
-    single = replace(spec, base=f"paired-{spec.base}-{arm.name}", seed=seed, exploration=0.0, experiment=everybody)
-    open_run(client, single)
-    simulate_all(settings, single.base, sessions, seed, run_id, batch=nightly.TRAFFIC_BATCH)
-    directories = [settings.log_dir / f"{single.base}.{shard}.{run_id}" for shard in range(settings.shards)]
-    found = read_log([d for d in directories if d.exists()], everybody.name if everybody else "")
+    settings = night.settings
+    parts = shards_of(spec.base, spec.version, seed=spec.seed, episodes=sessions, shards=settings.shards, batch=traffic.BATCH)
+    results = simulate_all(settings, parts, run)
+    directories = [settings.log_dir / result.run for result in results]
+    found = read_log([directory for directory in directories if directory.exists()], experiment)
     for directory in directories:
         shutil.rmtree(directory, ignore_errors=True)
-    log.info("arm %s: %d sessions of %d users", arm.name, found.counts["sessions"], found.counts["users"])
+    log.info("%s: %d sessions of %d users", spec.base, found.counts["sessions"], found.counts["users"])
     means = found.users["time"] / found.users["sessions"]
     return dict(zip(found.users["user"].tolist(), means.tolist(), strict=True))
 

@@ -9,14 +9,16 @@ import json
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import orjson
+from pydantic import JsonValue
 
+from recsys.abtest.schema import Report
 from recsys.exceptions import MissingDataError, RecsysError
-from recsys.logs.upload import read_records
-from recsys.settings import Settings
-from recsys.storage.store import Storage
+from recsys.logs.record import records
+from recsys.night.night import Night
+from recsys.schemas import Verdict
+from recsys.storage.layout import Dated
 from recsys.versions import keyspace, publish
 from recsys.versions.content import read_directory
 
@@ -51,61 +53,63 @@ class Verification:
         (self.checks if passed else self.failures).append(what)
 
 
-def verify(settings: Settings, log_date: date) -> Verification:
+def verify(night: Night) -> Verification:
     """Check one finished night.
 
     Raises:
         MissingDataError: the night has no verdict yet.
     """
-    require_finished(settings, log_date)
-    store = Storage(settings.storage_url)
-    result = Verification(log_date)
-    verdict = store.read_json(f"promotions/date={log_date}", "promotion.json")
-    result.parts["verdict"] = verdict["verdict"]
-    names = ["interactions", "models", "gates", "reports"]
-    sources = _sources(store, log_date)
-    if verdict["verdict"] != "gate_refused":
-        names += ["recommendations"] if sources else ["recommendations", "experiments"]
-    for name in names:
+    require_finished(night)
+    store = night.store
+    result = Verification(night.log_date)
+    verdict = Verdict.read(store, night.log_date)
+    result.parts["verdict"] = verdict.verdict
+    kinds = [Dated.INTERACTIONS, Dated.MODELS, Dated.GATES, Dated.REPORTS]
+    report = Report.find(store, night.log_date)
+    sources = _sources(report)
+    if verdict.verdict != "gate_refused":
+        kinds += [Dated.RECOMMENDATIONS] if sources else [Dated.RECOMMENDATIONS, Dated.EXPERIMENTS]
+    for kind in kinds:
         try:
-            directory = store.local(f"{name}/date={log_date}")
+            directory = store.local(kind.on(night.log_date))
         except RecsysError as error:
             result.failures.append(str(error))
             continue
-        result.check(True, f"{name}: every file matches its checksum")
-        _add_parts(result, name, directory)
-    if "experiments" in names and not result.failures:
-        _check_events(result, store, log_date)
-    if sources and not result.failures:
-        _check_live_events(result, store, log_date, sources)
-    if verdict["verdict"] != "gate_refused" and not result.failures:
-        _check_redis(result, settings, store, log_date, verdict)
+        result.check(True, f"{kind}: every file matches its checksum")
+        _add_parts(result, kind, directory)
+    if report and not result.failures:
+        if Dated.EXPERIMENTS in kinds:
+            _check_events(result, night, report)
+        if sources:
+            _check_live_events(result, night, report, sources)
+    if verdict.verdict != "gate_refused" and not result.failures:
+        _check_redis(result, night, verdict)
     return result
 
 
-def require_finished(settings: Settings, log_date: date) -> None:
+def require_finished(night: Night) -> None:
     """See that the night has a verdict.
 
     Raises:
         MissingDataError: it has none.
     """
-    if not Storage(settings.storage_url).is_complete(f"promotions/date={log_date}"):
-        raise MissingDataError(f"log date {log_date} has no finished night in {settings.storage_url}; run it first")
+    if not night.store.is_complete(Verdict.KIND.on(night.log_date)):
+        raise MissingDataError(f"log date {night.log_date} has no finished night in {night.store.url}; run it first")
 
 
-def _add_parts(result: Verification, name: str, directory: Path) -> None:
+def _add_parts(result: Verification, kind: Dated, directory: Path) -> None:
     for path in sorted(directory.iterdir()):
         if path.suffix == ".jsonl" or path.name in ("manifest.json", "_SUCCESS", "inputs.json", "run.json"):
             continue
         if path.suffix in (".html", ".png"):
             continue  # drawn from report.json; they also show latencies
-        if path.suffix == ".json" and name != "recommendations":
+        if path.suffix == ".json" and kind != Dated.RECOMMENDATIONS:
             document = _without_times(json.loads(path.read_bytes()))
             content = json.dumps(document, sort_keys=True).encode()
         else:
             content = path.read_bytes()
-        result.parts[f"{name}/{path.name}"] = hashlib.sha256(content).hexdigest()
-    if name == "experiments":
+        result.parts[f"{kind}/{path.name}"] = hashlib.sha256(content).hexdigest()
+    if kind == Dated.EXPERIMENTS:
         result.parts["experiments"] = log_digest(directory)
 
 
@@ -113,19 +117,18 @@ def log_digest(directory: Path) -> str:
     """Digest of the distinct records of a directory of logs, in the order of user, session and step."""
     lines: dict[tuple[int, int, int], bytes] = {}
     for path in sorted(directory.glob("*.jsonl")):
-        for record in read_records(path):
+        for record in records(path):
             if record is not None:
                 key = (record["user"], record["session"], record["step"])
-                for name in VOLATILE_FIELDS:
-                    record.pop(name, None)
-                lines.setdefault(key, orjson.dumps(record, option=orjson.OPT_SORT_KEYS))
+                kept = {name: value for name, value in record.items() if name not in VOLATILE_FIELDS}
+                lines.setdefault(key, orjson.dumps(kept, option=orjson.OPT_SORT_KEYS))
     digest = hashlib.sha256()
     for key in sorted(lines):
         digest.update(lines[key] + b"\n")
     return digest.hexdigest()
 
 
-def _without_times(value: Any) -> Any:
+def _without_times(value: JsonValue) -> JsonValue:
     if isinstance(value, dict):
         return {k: _without_times(v) for k, v in value.items() if k not in VOLATILE_KEYS}
     if isinstance(value, list):
@@ -134,40 +137,36 @@ def _without_times(value: Any) -> Any:
     return value
 
 
-def _check_events(result: Verification, store: Storage, log_date: date) -> None:
-    name = f"experiments/date={log_date}"
-    counts = store.manifest(name).counts
+def _check_events(result: Verification, night: Night, report: Report) -> None:
+    counts = night.store.manifest(night.experiment).counts
     seen: set[tuple[int, int, int]] = set()
-    for path in sorted(store.local(name).glob("*.jsonl")):
-        seen.update((r["user"], r["session"], r["step"]) for r in read_records(path) if r is not None)
+    for path in sorted(night.store.local(night.experiment).glob("*.jsonl")):
+        seen.update((record["user"], record["session"], record["step"]) for record in records(path) if record is not None)
     answered = counts["next"] + counts["last"]
-    report = store.read_json(f"reports/date={log_date}", "report.json")
     result.check(len(seen) == answered, f"{len(seen)} distinct logged events = {answered} answered in the manifest")
-    sessions = report["sessions"]
+    sessions = report.sessions
     result.check(sessions == counts["last"], f"{sessions} sessions in the report = {counts['last']} ended in the manifest")
-    reported = report["counts"]["next"] + report["counts"]["last"]
+    reported = report.counts["next"] + report.counts["last"]
     result.check(reported == answered, f"{reported} events in the report = {answered} answered in the manifest")
 
 
-def _sources(store: Storage, log_date: date) -> list[str]:
+def _sources(report: Report | None) -> list[str]:
     """Directories of real listeners' logs that the night's report read instead of an experiment of its own."""
-    name = f"reports/date={log_date}"
-    source = store.read_json(name, "report.json")["provenance"]["source"] if store.is_complete(name) else ""
-    return [name for name in source.split(", ") if name.startswith("logs/")]
+    names = report.provenance.source.split(", ") if report else []
+    return [name for name in names if name.startswith(f"{Dated.LOGS}/")]
 
 
-def _check_live_events(result: Verification, store: Storage, log_date: date, sources: list[str]) -> None:
-    counts = [store.manifest(name).counts for name in sources]
+def _check_live_events(result: Verification, night: Night, report: Report, sources: list[str]) -> None:
+    counts = [night.store.manifest(name).counts for name in sources]
     stored = sum(count["next"] + count["last"] for count in counts)
-    report = store.read_json(f"reports/date={log_date}", "report.json")
-    reported = report["counts"]["next"] + report["counts"]["last"]
+    reported = report.counts["next"] + report.counts["last"]
     result.check(reported == stored, f"{reported} events in the report = {stored} in the manifests of {len(sources)} log dates")
 
 
-def _check_redis(result: Verification, settings: Settings, store: Storage, log_date: date, verdict: dict[str, Any]) -> None:
-    client = keyspace.connect(settings)
-    content = read_directory(store.local(f"recommendations/date={log_date}"))
-    version = f"{log_date}-{content.checksum[:8]}"
-    result.check(version == verdict["version"], f"version {verdict['version']} is the content of the lists' files")
+def _check_redis(result: Verification, night: Night, verdict: Verdict) -> None:
+    client = keyspace.connect(night.settings)
+    content = read_directory(night.store.local(night.recommendations))
+    version = content.version(night.log_date)
+    result.check(version == verdict.version, f"version {verdict.version} is the content of the lists' files")
     if client.exists(keyspace.version_key(version)):
         result.check(publish.matches(client, version, content), f"Redis holds {version} exactly as the files do")

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from recsys import catalog
 from recsys.exceptions import CorruptDataError
+from recsys.storage.layout import Dated
 from recsys.storage.store import Storage
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def load_interactions(store: Storage, log_date: date, world: Path) -> Interactio
     """
     import pyarrow.parquet as pq
 
-    name = f"interactions/date={log_date}"
+    name = Dated.INTERACTIONS.on(log_date)
     table = pq.read_table(store.local(name) / "interactions.parquet")
     checksums = {f.name: f.sha256 for f in store.manifest(name).files}
     users, artist_of = catalog.load_users(world), catalog.load_tracks(world).artist_of

@@ -4,12 +4,22 @@ In go ranked lists and the held-out tracks of each user; out comes one figure a 
 """
 
 from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Lists = npt.NDArray[np.int64]
+
+
+class Activity(TypedDict):
+    """A figure among users of similar activity: how many there are, the most positives of one, the mean."""
+
+    users: int
+    most_positives: int
+    mean: float
+
 
 #: Resamples of a bootstrap.
 REPEATS = 1000
@@ -92,7 +102,7 @@ def artist_spread(ranked: Lists, artist_of: npt.NDArray[np.integer]) -> float:
     return float((1 + (np.diff(artists, axis=1) != 0).sum(axis=1)).mean() / ranked.shape[1])
 
 
-def by_activity(values: Floats, activity: npt.NDArray[np.integer], parts: int = 3) -> list[dict[str, float]]:
+def by_activity(values: Floats, activity: npt.NDArray[np.integer], parts: int = 3) -> list[Activity]:
     """Means of a figure over equal parts of the users, the least active ones first.
 
     Args:
@@ -100,7 +110,7 @@ def by_activity(values: Floats, activity: npt.NDArray[np.integer], parts: int = 
     """
     order = np.argsort(activity, kind="stable")
     return [
-        {"users": len(part), "most_positives": int(activity[part].max()), "mean": round(float(values[part].mean()), 6)}
+        Activity(users=len(part), most_positives=int(activity[part].max()), mean=round(float(values[part].mean()), 6))
         for part in np.array_split(order, min(parts, len(order)))
         if len(part)
     ]

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from recsys import catalog
 from recsys.exceptions import CorruptDataError
+from recsys.storage.layout import Dated
 from recsys.storage.store import Storage
 
 Ints = npt.NDArray[np.int64]
@@ -65,7 +66,7 @@ def load_plays(store: Storage, log_date: date, world: Path) -> Plays:
     """
     import pyarrow.parquet as pq
 
-    name = f"interactions/date={log_date}"
+    name = Dated.INTERACTIONS.on(log_date)
     table = pq.read_table(store.local(name) / "plays.parquet")
     users, artist_of = catalog.load_users(world), catalog.load_tracks(world).artist_of
     user, track = (table[column].to_numpy().astype(np.int64) for column in ("user", "track"))

@@ -1,13 +1,12 @@
 """The query engines of collection: DuckDB in this process, or Spark. Both read logs strictly and run the same Ibis expressions.
 
-In go log files; out come Ibis tables of the records that are surely whole, with the columns of :data:`COLUMNS`, and Parquet files
-of sorted expressions. A reader may leave out a line that is whole after all, but never takes one that :mod:`recsys.logs.sieve`
-would not take: whoever finds fewer records than lines sieves the file and reads its clean copy.
+In go log files; out come Ibis tables of the records that are surely whole, with the columns that :mod:`recsys.logs.record` names,
+and Parquet files of sorted expressions. A reader may leave out a line that is whole after all, but never takes one that is not:
+whoever finds fewer records than lines sieves the file and reads its clean copy (:mod:`recsys.logs.reading`).
 """
 
 import importlib.util
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,17 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from recsys.exceptions import UnavailableError
-from recsys.logs.sieve import RUN
+from recsys.logs.record import COLUMNS, NATURALS, RUN, whole_sql
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
     import pyarrow as pa
-
-#: Columns of a record and their types in both engines.
-COLUMNS = {
-    "message": "string", "timestamp": "int64", "user": "int32", "track": "int32", "time": "float64", "run": "string",
-    "session": "int32", "step": "int32", "recommendation": "int32", "propensity": "float64",
-}  # fmt: skip
 
 ROW_GROUP = 1_000_000
 #: DuckDB spills to disk beyond this; the process as a whole stays below 4 GiB.
@@ -50,16 +43,16 @@ class Engine(Protocol):
 
 
 @contextmanager
-def engine(name: Name, scratch: Path) -> Iterator[Engine]:
+def engine(name: Name, scratch: Path, master: str = "local[*]") -> Iterator[Engine]:
     """An engine for the length of the block.
 
     Args:
-        scratch: an existing directory for what does not fit into memory.
+        scratch: an existing directory for what does not fit into memory. master: where Spark runs, this process or a cluster.
 
     Raises:
         UnavailableError: Spark or Java is not installed.
     """
-    with (_duckdb if name == "duckdb" else _spark)(scratch) as found:
+    with _duckdb(scratch) if name == "duckdb" else _spark(scratch, master) as found:
         yield found
 
 
@@ -89,21 +82,24 @@ class _DuckDb:
 
 
 # Values come as JSON text, because readers of typed columns take "5", 1.5 and true for integers; a cast of text still takes 1.5.
-_NATURALS = {"timestamp": "BIGINT", "user": "INTEGER", "track": "INTEGER", "session": "INTEGER", "step": "INTEGER"}
+_TYPES = {"int64": "BIGINT", "int32": "INTEGER", "float64": "DOUBLE"}
+_INTEGERS = [name for name, kind in COLUMNS.items() if kind.startswith("int")]
+_QUOTED = [f"starts_with({name}, '\"')" for name, kind in COLUMNS.items() if kind == "string"]
+_VALUES = [
+    f'CAST("{name}" AS VARCHAR)[2:-2] AS "{name}"'
+    if kind == "string"
+    else f'TRY_CAST(CAST("{name}" AS VARCHAR) AS {_TYPES[kind]}) AS "{name}"'
+    for name, kind in COLUMNS.items()
+]
 _DUCKDB_RECORDS = f"""
-SELECT CASE message WHEN '"next"' THEN 'next' ELSE 'last' END AS message, * EXCLUDE message FROM (
-  SELECT CAST(message AS VARCHAR) AS message, TRY_CAST(CAST("time" AS VARCHAR) AS DOUBLE) AS "time",
-    CAST(run AS VARCHAR)[2:-2] AS run, TRY_CAST(CAST(recommendation AS VARCHAR) AS INTEGER) AS recommendation,
-    TRY_CAST(CAST(propensity AS VARCHAR) AS DOUBLE) AS propensity,
-    {", ".join(f'TRY_CAST(CAST("{name}" AS VARCHAR) AS {kind}) AS "{name}"' for name, kind in _NATURALS.items())},
-    $log_date AS log_date
+SELECT * FROM (
+  SELECT {", ".join(_VALUES)}, $log_date AS log_date
   FROM read_json([$files], format = 'newline_delimited', ignore_errors = true, hive_partitioning = false,
     columns = {{{", ".join(f"'{name}': 'JSON'" for name in COLUMNS)}}})
-  WHERE NOT regexp_matches(concat(recommendation, {", ".join(f'"{name}"' for name in _NATURALS)}), '[.eE"]')
-    AND starts_with(run, '"')
-) WHERE message IN ('"next"', '"last"') AND "time" BETWEEN 0 AND 1 AND regexp_full_match(run, '{RUN}')
-  AND {" AND ".join(f'"{name}" >= 0' for name in _NATURALS)}
-"""  # noqa: S608 - only names of this module
+  WHERE NOT regexp_matches(concat({", ".join(f'"{name}"' for name in _INTEGERS)}), '[.eE"]')
+    AND {" AND ".join(_QUOTED)}
+) WHERE {whole_sql()}
+"""  # noqa: S608 - only names of this package
 
 
 @contextmanager
@@ -135,7 +131,7 @@ class _Spark:
         # The parser stops at the end of the first object, takes numbers for strings, and bytes that are no text for a sign.
         sure = ~functions.col("value").rlike(r"\}\s*[^,\s]|�|^\s*$") & functions.col("value").rlike(r'"run"\s*:\s*"')
         records = records.where(sure & functions.col("r._corrupt").isNull()).select("r.*").drop("_corrupt")
-        naturals = [functions.coalesce(name, functions.lit(-1)) for name in ("timestamp", "user", "track", "session", "step")]
+        naturals = [functions.coalesce(name, functions.lit(-1)) for name in NATURALS]
         records = records.where("message IN ('next', 'last') AND time BETWEEN 0 AND 1")
         records = records.where((functions.least(*naturals) >= 0) & functions.col("run").rlike(f"^{RUN}$"))
         return self._table(records.withColumn("log_date", functions.lit(log_date).cast("date")))
@@ -174,7 +170,7 @@ def _cast(batch: "pa.RecordBatch", schema: "pa.Schema") -> "pa.Table":
 
 
 @contextmanager
-def _spark(scratch: Path) -> Iterator[Engine]:
+def _spark(scratch: Path, master: str) -> Iterator[Engine]:
     if importlib.util.find_spec("pyspark") is None or shutil.which("java") is None:
         raise UnavailableError("engine 'spark' needs pyspark (pip install 'nightshift-recsys[spark]') and Java 17")
     import ibis
@@ -185,7 +181,7 @@ def _spark(scratch: Path) -> Iterator[Engine]:
         "spark.ui.showConsoleProgress": "false", "spark.local.dir": str(scratch), "spark.sql.shuffle.partitions": "16",
         "spark.sql.warehouse.dir": str(scratch / "warehouse"), "spark.sql.ansi.enabled": "false",
     }  # fmt: skip
-    builder = SparkSession.builder.master(os.environ.get("SPARK_MASTER", "local[*]"))  # a cluster, or this process
+    builder = SparkSession.builder.master(master)
     for name, value in settings.items():
         builder = builder.config(name, value)
     session = builder.getOrCreate()

@@ -4,18 +4,16 @@ In go the files of the service's ``live`` directory, one a worker and day (UTC);
 they were served from. The experiment is the one of ``RECSYS_EXPERIMENTS``, which the service reads too.
 """
 
-import json
 import logging
 import shutil
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
 
 from recsys import catalog
 from recsys.exceptions import InvalidInputError, MissingDataError
-from recsys.experiments import load_live_experiment
-from recsys.logs import upload as logs
-from recsys.schemas import Experiment, RunSpec
+from recsys.experiments import Experiment, RunSpec, load_live_experiment
+from recsys.logs.upload import LIVE_WAIT_SECONDS, count_events, resting
 from recsys.settings import Settings
+from recsys.storage.layout import Dated
 from recsys.storage.store import Storage
 
 log = logging.getLogger(__name__)
@@ -37,18 +35,18 @@ def upload(settings: Settings, log_date: date, *, now: datetime | None = None) -
     if log_date >= today:
         raise InvalidInputError(f"log date {log_date} is not over (today is {today} UTC); its requests are stored afterwards")
     source = settings.log_dir / BASE
-    files = logs.resting(source, logs.LIVE_WAIT_SECONDS, f"{log_date}-*.jsonl")
+    files = resting(source, LIVE_WAIT_SECONDS, f"{log_date}-*.jsonl")
     if not files:
         raise MissingDataError(f"{source} holds no requests of {log_date}; check RECSYS_SERVICE_LOGS of service and upload")
-    store, name = Storage(settings.storage_url), f"logs/date={log_date}"
+    store, name = Storage(settings.storage_url), Dated.LOGS.on(log_date)
     tracks = catalog.load_tracks(settings.world).size
     spec = RunSpec(BASE, "", settings.live_exploration, settings.seed, load_live_experiment(settings.experiments), tracks)
-    counts = logs.count_events(files)
+    counts = count_events(files)
     counts["episodes"] = counts["last"]
     with store.stage(name, counts) as staging:
         for path in files:
             shutil.copyfile(path, staging / path.name)
-        (staging / "run.json").write_text(json.dumps(spec.to_json(), indent=1, sort_keys=True))
+        spec.write(staging)
     store.local(name)
     for path in files:
         path.unlink()
@@ -71,30 +69,13 @@ def experiment(settings: Settings) -> Experiment:
     return found
 
 
-def decide(decision: dict[str, Any], *, serving: str) -> dict[str, Any]:
-    """What a report of live requests means for a candidate that no listener has been served yet.
-
-    The report speaks of the versions that were live on its days. If that way of recommending won, its retrained candidate
-    follows; with nothing live there is nothing to win against, and the gate alone has decided.
-
-    Args:
-        decision: ``verdict`` and ``reasons`` of the report.
-        serving: the live version; empty: none.
-    """
-    if serving:
-        verdict, reason = decision["verdict"], "The report speaks of what was live; of this candidate itself only the gate does."
-    else:
-        verdict, reason = "promote", "Nothing was live yet, and the candidate has passed the gate."
-    return decision | {"verdict": verdict, "reasons": [*decision["reasons"], reason]}
-
-
 def sources(store: Storage, log_date: date, days: int) -> list[str]:
     """Names of the logs of the last days, ascending, as far as they are there.
 
     Raises:
         MissingDataError: none is.
     """
-    found = [d for d in store.dates("logs") if log_date - timedelta(days=days) < d <= log_date]
+    found = [d for d in store.dates(Dated.LOGS) if log_date - timedelta(days=days) < d <= log_date]
     if not found:
         raise MissingDataError(f"no logs of the {days} days up to {log_date} are in {store.url}; collect them first")
-    return [f"logs/date={day}" for day in found]
+    return [Dated.LOGS.on(day) for day in found]

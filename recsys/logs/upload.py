@@ -1,67 +1,51 @@
-"""Request logs: read them line by line, and move them from the service's directory into the storage.
+"""Request logs on their way from the service's directory into the storage.
 
 An upload of simulated runs is complete when the distinct events in the files equal the counts that the shards returned. Other
 logs are taken once nobody has written to them for a while.
 """
 
-import json
 import logging
 import os
 import shutil
 import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import orjson
 
 from recsys.exceptions import ConflictError, CorruptDataError, MissingDataError, UnavailableError
-from recsys.schemas import RunSpec, ShardResult
+from recsys.experiments import RunSpec
+from recsys.logs.record import base_of, records
+from recsys.schemas import ShardResult
 from recsys.storage.manifest import Manifest
 from recsys.storage.store import Storage
 
 log = logging.getLogger(__name__)
 
-MESSAGES = ("next", "last")
 #: How long an upload waits for lines that are on their way; for live logs, and when a file counts as no longer written.
 WAIT_SECONDS = 10.0
 LIVE_WAIT_SECONDS = 60.0
 REST_SECONDS = 2.0
 
 
-def read_records(path: Path) -> Iterator[dict[str, Any] | None]:
-    """Records of a log file; None for a malformed line or an unterminated last one (it was never answered)."""
-    with path.open("rb") as file:
-        for line in file:
-            record: Any = None
-            if line.endswith(b"\n"):
-                try:
-                    record = orjson.loads(line)
-                except orjson.JSONDecodeError:
-                    record = None
-            yield record if isinstance(record, dict) else None
-
-
 def count_events(files: Sequence[Path]) -> dict[str, int]:
-    """Distinct events by message, repeated lines and malformed lines in the files of one run; 32 bytes of memory a line."""
-    keys = array("q")
-    lasts = bytearray()
-    malformed = 0
+    """Distinct events by message, repeated lines and malformed lines; an event is one of a run, whatever its shard and try.
+
+    40 bytes of memory a line.
+    """
+    keys, lasts, malformed = array("q"), bytearray(), 0
+    bases: dict[str, int] = {}
     for path in files:
-        for record in read_records(path):
-            try:
-                if record is None or record["message"] not in MESSAGES:
-                    raise ValueError
-                keys.extend((record["user"], record["session"], record["step"]))
-            except (KeyError, TypeError, ValueError, OverflowError):
+        for record in records(path):
+            if record is None:
                 malformed += 1
-                del keys[3 * len(lasts) :]
                 continue
+            base = bases.setdefault(base_of(record["run"]), len(bases))
+            keys.extend((base, record["user"], record["session"], record["step"]))
             lasts.append(record["message"] == "last")
-    table = np.frombuffer(keys, np.int64).reshape(-1, 3)
+    table = np.frombuffer(keys, np.int64).reshape(-1, 4)
     order = np.lexsort(table.T)
     first = np.ones(len(order), bool)
     first[1:] = (table[order[1:]] != table[order[:-1]]).any(axis=1)
@@ -70,7 +54,7 @@ def count_events(files: Sequence[Path]) -> dict[str, int]:
     return {"next": events - last, "last": last, "repeated": len(order) - events, "malformed": malformed}
 
 
-def upload(
+def upload_shards(
     store: Storage, log_dir: Path, results: Sequence[ShardResult], name: str, spec: RunSpec, *, cleanup: bool = False
 ) -> dict[str, int]:
     """Publish the logs of the given shards as the dated directory ``name``; remove local copies afterwards if asked to.
@@ -95,7 +79,7 @@ def upload(
             for key, value in counts.items():
                 totals[key] += value
             totals["episodes"] += result.episodes
-        (staging / "run.json").write_text(json.dumps(spec.to_json(), indent=1, sort_keys=True))
+        spec.write(staging)
         log.info("uploading %d events of %d shards to %s", totals["next"] + totals["last"], len(results), name)
     if cleanup:
         for result in results:

@@ -18,18 +18,21 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
+from recsys.experiments import RunSpec
 from recsys.logs.engines import engine
-from recsys.night import steps as nightly
-from recsys.night.collect import Reading, distinct_plays, repeated_events
-from recsys.schemas import POSITIVE_TIME, RunSpec
-from recsys.settings import Settings
-from recsys.simulate import shards
-from recsys.storage.store import Storage
+from recsys.logs.reading import Reading, distinct_plays, repeated_events
+from recsys.logs.record import lines_sql, whole_sql
+from recsys.night import traffic
+from recsys.night.night import Night
+from recsys.schemas import POSITIVE_TIME, Figures, ShardResult
+from recsys.simulate.shards import Shard, shards_of, simulate
+from recsys.storage.document import Document
+from recsys.storage.layout import Dated
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -46,99 +49,123 @@ def dates_of(log_date: date) -> tuple[date, date]:
     return log_date - timedelta(days=1), log_date
 
 
-def plan(settings: Settings, log_date: date, sessions: int = SESSIONS) -> list[dict[str, Any]]:
-    """The parts that are still to be played: ``date``, ``base``, ``version``, ``seed``, ``episodes``, ``shards``, ``shard``."""
+class DatasetCard(Document):
+    """``card.json`` of a data set.
+
+    Attributes:
+        policy: what answered, of each log date. propensity: least, mean and greatest logged propensity, and the number of
+            answers, by source. logs: checksum of each date's logs. digest: of the two Parquet files.
+    """
+
+    FILE: ClassVar[str] = "card.json"
+    KIND: ClassVar[Dated] = Dated.DATASETS
+
+    log_dates: list[str]
+    counts: dict[str, int]
+    policy: list[Figures]
+    propensity: dict[str, dict[str, float]]
+    seed: int
+    positive_time: float
+    logs: dict[str, str]
+    digest: str
+
+
+def plan(night: Night, sessions: int = SESSIONS) -> list[tuple[date, Shard]]:
+    """The parts that are still to be played, each with its log date."""
     parts = []
-    first, second = dates_of(log_date)
+    first, second = dates_of(night.log_date)
     for day, count in ((first, sessions - sessions // 2), (second, sessions // 2)):
-        registered = nightly.traffic_plan(settings.model_copy(update={"shards": PARTS}), day, count)
-        shared = {name: registered[name] for name in ("base", "version", "seed")} | {"date": str(day), "episodes": count}
+        registered = traffic.plan(Night(day, night.settings))
         if not registered["done"]:
-            parts += [shared | {"shards": PARTS, "shard": n, "batch": nightly.TRAFFIC_BATCH} for n in range(PARTS)]
+            shards = shards_of(
+                registered["base"], registered["version"], seed=registered["seed"], episodes=count, shards=PARTS,
+                batch=traffic.BATCH,
+            )  # fmt: skip
+            parts += [(day, shard) for shard in shards]
     return parts
 
 
-def collect(settings: Settings, log_date: date, sessions: int = SESSIONS, *, run_id: str) -> dict[str, Any]:
-    """Play what is missing, store the logs and export; returns the card."""
-    parts = plan(settings, log_date, sessions)
-    with ThreadPoolExecutor(settings.shards) as pool:
-        results = list(pool.map(lambda part: _play(settings, part, run_id), parts))
-    return finish(settings, log_date, parts, results)
+def collect(night: Night, sessions: int = SESSIONS, *, run: str) -> DatasetCard:
+    """Play what is missing, store the logs and export.
+
+    Args:
+        run: names the tries.
+    """
+    parts = plan(night, sessions)
+    with ThreadPoolExecutor(night.settings.shards) as pool:
+        results = list(pool.map(lambda part: _play(night, part[0], part[1], run), parts))
+    return finish(night, parts, results)
 
 
-def finish(
-    settings: Settings, log_date: date, parts: Sequence[dict[str, Any]], results: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
-    """Store the logs of finished parts, date by date, and export; returns the card."""
-    for day in dates_of(log_date):
-        found = [(p, result) for p, result in zip(parts, results, strict=True) if p["date"] == str(day)]
+def finish(night: Night, parts: Sequence[tuple[date, Shard]], results: Sequence[ShardResult]) -> DatasetCard:
+    """Store the logs of finished parts, date by date, and export."""
+    for day in dates_of(night.log_date):
+        found = [(shard, result) for (of, shard), result in zip(parts, results, strict=True) if of == day]
         if found:
-            base = found[0][0]["base"]
-            nightly.traffic_upload(settings, day, base, [result for _, result in found])
-            for part, _ in found:
-                _done(settings, part).unlink(missing_ok=True)
-            for unfinished in settings.log_dir.glob(f"{base}.*"):  # what killed tries have logged
+            base = found[0][0].base
+            traffic.upload(Night(day, night.settings), base, [result for _, result in found])
+            for shard, _ in found:
+                _done(night, shard).unlink(missing_ok=True)
+            for unfinished in night.settings.log_dir.glob(f"{base}.*"):  # what killed tries have logged
                 shutil.rmtree(unfinished, ignore_errors=True)
-    return export(settings, log_date)
+    return export(night)
 
 
-def _play(settings: Settings, part: dict[str, Any], run_id: str) -> dict[str, Any]:
-    done = _done(settings, part)
+def _play(night: Night, day: date, shard: Shard, run: str) -> ShardResult:
+    done = _done(night, shard)
     if done.exists():
-        result = dict(json.loads(done.read_bytes()))
-        if (settings.log_dir / result["run"]).is_dir():
-            log.info("part %d of %s was played before", part["shard"], part["date"])
+        result = ShardResult.from_json(done.read_bytes())
+        if (night.settings.log_dir / result.run).is_dir():
+            log.info("part %d of %s was played before", shard.shard, day)
             return result
-    result = shards.simulate(
-        settings, part["base"], part["shard"], part["shards"], part["episodes"], part["seed"], run_id, batch=part["batch"]
-    )
+    result = simulate(night.settings, shard, run)
     done.parent.mkdir(parents=True, exist_ok=True)
     partial = done.with_suffix(".partial")
-    partial.write_text(json.dumps(result))
+    partial.write_text(json.dumps(asdict(result)))
     partial.rename(done)
     return result
 
 
-def _done(settings: Settings, part: dict[str, Any]) -> Path:
-    return settings.var / "parts" / f"{part['base']}.{part['episodes']}.{part['shard']}.json"
+def _done(night: Night, shard: Shard) -> Path:
+    return night.settings.var / "parts" / f"{shard.base}.{shard.episodes}.{shard.shard}.json"
 
 
-def export(settings: Settings, log_date: date) -> dict[str, Any]:
-    """Write ``datasets/date=D`` from the logs of its two dates; returns the card.
+def export(night: Night) -> DatasetCard:
+    """Write ``datasets/date=D`` from the logs of its two dates.
 
     Raises:
         MissingDataError: the logs of a date are absent.
     """
     import ibis
 
-    store, days = Storage(settings.storage_url), dates_of(log_date)
-    specs = [RunSpec.from_json(store.read_json(f"logs/date={day}", "run.json")) for day in days]
+    store, days = night.store, dates_of(night.log_date)
+    specs = [store.read(RunSpec, Dated.LOGS.on(day)) for day in days]
     counts = {"sessions": 0, "events": 0}
     with (
         tempfile.TemporaryDirectory(prefix="recsys-dataset-") as scratch,
         engine("duckdb", Path(scratch)) as queries,
         (Path(scratch) / "malformed").open("w") as malformed,
-        store.stage(f"datasets/date={log_date}", counts) as staging,
+        store.stage(DatasetCard.KIND.on(night.log_date), counts) as staging,
     ):
         read = Reading(queries, Path(scratch), malformed)
-        files = {day: sorted(store.local(f"logs/date={day}").glob("*.jsonl")) for day in days}
+        files = {day: sorted(store.local(Dated.LOGS.on(day)).glob("*.jsonl")) for day in days}
         valid = ibis.union(*[read.records(files[day], day) for day in days])
         plays = queries.keep(distinct_plays(valid, repeated_events(queries, valid)))
         queries.write(_plays(plays), staging / "plays.parquet")
         queries.write(_pairs(plays), staging / "pairs.parquet")
         summary = plays.aggregate(events=plays.count(), sessions=(plays.message == "last").sum()).to_pyarrow().to_pylist()[0]
         counts |= {name: int(value) for name, value in summary.items()}
-        card = {
-            "log_dates": [str(day) for day in days],
-            "counts": counts | {"malformed": read.found.total()},
-            "policy": [_policy(spec) for spec in specs],
-            "propensity": _propensities([path for paths in files.values() for path in paths]),
-            "seed": settings.seed,
-            "positive_time": POSITIVE_TIME,
-            "logs": {str(day): store.manifest(f"logs/date={day}").checksum for day in days},
-            "digest": _digest(staging),
-        }
-        (staging / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True))
+        card = DatasetCard(
+            log_dates=[str(day) for day in days],
+            counts=counts | {"malformed": read.found.total()},
+            policy=[_policy(spec) for spec in specs],
+            propensity=_propensities([path for paths in files.values() for path in paths]),
+            seed=night.settings.seed,
+            positive_time=POSITIVE_TIME,
+            logs={str(day): store.manifest(Dated.LOGS.on(day)).checksum for day in days},
+            digest=_digest(staging),
+        )
+        card.write(staging)
     return card
 
 
@@ -151,22 +178,21 @@ def _pairs(plays: "ir.Table") -> "ir.Table":
     return liked.select("user", "track").order_by(["user", "track"])
 
 
-def _policy(spec: RunSpec) -> dict[str, Any]:
+def _policy(spec: RunSpec) -> Figures:
     told = "an unplayed track drawn uniformly at random" if spec.exploration == 1 else "the live version's answer, or at random"
-    return {"run": replace(spec, experiment=None).to_json(), "exploration": spec.exploration, "answers": told}
+    return {"run": asdict(replace(spec, experiment=None)), "exploration": spec.exploration, "answers": told}
 
 
 def _propensities(files: Sequence[Path]) -> dict[str, dict[str, float]]:
     """Least, mean and greatest logged propensity of the answers, and their number, by source."""
     import duckdb
 
-    columns = {"message": "VARCHAR", "source": "VARCHAR", "propensity": "DOUBLE"}
     with duckdb.connect() as db:
         rows = db.execute(
-            "SELECT source, count(*), min(propensity), avg(propensity), max(propensity) FROM read_json($files, "
-            "format = 'newline_delimited', ignore_errors = true, columns = $columns) "
-            "WHERE message = 'next' GROUP BY 1 ORDER BY 1",
-            {"files": [str(path) for path in files], "columns": columns},
+            f"""SELECT source, count(*), min(propensity), avg(propensity), max(propensity) FROM {lines_sql("?")}
+                WHERE {whole_sql()} AND message = 'next' AND propensity > 0 AND propensity <= 1
+                GROUP BY 1 ORDER BY 1""",  # noqa: S608 - only names of this package
+            [[str(path) for path in files]],
         ).fetchall()
     # The mean's last digits depend on the order of adding.
     return {str(s): {"answers": n, "min": low, "mean": float(f"{mean:.6g}"), "max": high} for s, n, low, mean, high in rows}

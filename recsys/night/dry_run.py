@@ -1,17 +1,17 @@
-"""What the night of a log date would do: settings and date in, a small dictionary to read out; nothing is written."""
+"""What the night of a log date would do: a night in, a small dictionary to read out; nothing is written."""
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 
 from recsys import catalog
 from recsys.exceptions import InvalidInputError
-from recsys.schemas import EXPERIMENT, night_seed
-from recsys.settings import Settings
-from recsys.storage.store import Storage
+from recsys.experiments import EXPERIMENT
+from recsys.night.night import Night
+from recsys.storage.layout import Dated
 from recsys.versions import keyspace, pointer
 
 
-def outlook(settings: Settings, log_date: date, *, backfill: bool = False) -> dict[str, str]:
+def dry_run(night: Night, *, backfill: bool = False) -> dict[str, str]:
     """Check what a night needs before it can begin, and say what it would read and play.
 
     Args:
@@ -20,23 +20,23 @@ def outlook(settings: Settings, log_date: date, *, backfill: bool = False) -> di
     Raises:
         InvalidInputError: the log date has not begun. WorldError: the world cannot be read. UnavailableError: Redis is away.
     """
+    log_date, settings = night.log_date, night.settings
     if log_date > datetime.now(UTC).date():
         raise InvalidInputError(f"log date {log_date} lies in the future; a log date is over before its night")
-    store = Storage(settings.storage_url)
-    have = set(store.dates("logs"))
+    have = set(night.store.dates(Dated.LOGS))
     window = [log_date - timedelta(days=back) for back in range(settings.window - 1, -1, -1)]
     live = pointer.read(keyspace.connect(settings)).version
     return {
         "log date": str(log_date),
-        "storage": store.url,
+        "storage": night.store.url,
         "logs that are read": _listed(day for day in window if day in have),
         "dates without logs": _listed(day for day in window if day not in have),
-        "tracks": str(catalog.load_tracks(settings.world).size),
-        "users": str(len(catalog.load_users(settings.world))),
+        "tracks": str(catalog.load_tracks(night.world).size),
+        "users": str(len(catalog.load_users(night.world))),
         "live version": live or "none",
         "experiment": f"{EXPERIMENT}: C, T1" + (f", L ({live})" if live and not backfill else ""),
         "sessions": f"{settings.episodes} in {settings.shards} shards",
-        "seed": f"{settings.seed}; the night's own is {night_seed(settings.seed, log_date)}",
+        "seed": f"{settings.seed}; the night's own is {night.seed}",
     }
 
 

@@ -6,7 +6,7 @@ In go what the scheduler knows about a run; out comes the log date. Nothing here
 from datetime import UTC, date, datetime, timedelta
 
 from recsys.exceptions import InvalidInputError
-from recsys.schemas import parse_date
+from recsys.storage.layout import parse_date
 
 
 def resolve(param: str | None, data_interval_start: datetime | None, run_type: str, run_after: datetime) -> date:
@@ -45,3 +45,8 @@ def resolve(param: str | None, data_interval_start: datetime | None, run_type: s
     if log_date > today:
         raise InvalidInputError(f"log date {log_date} lies after the run's own day {today}; a log date is over before its night")
     return log_date
+
+
+def yesterday() -> date:
+    """The last log date that is over (UTC)."""
+    return datetime.now(UTC).date() - timedelta(days=1)

@@ -13,8 +13,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from datetime import date
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +25,15 @@ from recsys.learn.interactions import Interactions, load_interactions
 from recsys.learn.plays import load_plays
 from recsys.learn.ranking import spread
 from recsys.models.base import Recommender, best, create
-from recsys.models.response import LISTS, TASTES, Response
-from recsys.schemas import LIST_LENGTH, TOP_LENGTH, night_seed
-from recsys.settings import Settings
-from recsys.storage.store import Storage
+from recsys.models.response import LISTS as SESSION_LISTS
+from recsys.models.response import TASTES, Response
+from recsys.night.night import Night
+from recsys.schemas import LIST_LENGTH, TOP_LENGTH
+from recsys.versions import keyspace
+from recsys.versions.content import LISTS, VERSION, Digest, version_name
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 log = logging.getLogger(__name__)
 
@@ -38,59 +42,69 @@ ROWS = 512
 CANDIDATES, SAMPLE = 150, 2000
 
 
-def recommend(store: Storage, log_date: date, world: Path, settings: Settings) -> dict[str, Any]:
-    """Write ``recommendations/date=D`` and return its counts."""
-    data = load_interactions(store, log_date, world)
+def recommend(night: Night) -> dict[str, int]:
+    """Write ``recommendations/date=D`` and return its counts; its manifest names the version that it makes."""
+    store = night.store
+    data = load_interactions(store, night.log_date, night.world)
     history = data.matrix()
-    directory = store.local(f"models/date={log_date}")
-    model = create(settings.model)
+    directory = store.local(night.models)
+    model = create(night.settings.model)
     model.load(directory)
-    response = Response() if (directory / LISTS).exists() else None
-    discount = Discount()
-    if response is not None:
+    response, tastes, discount = None, np.zeros((0, 2), np.int32), Discount()
+    if (directory / SESSION_LISTS).exists():
+        response = Response()
         response.load(directory)
+        tastes = np.load(directory / TASTES, allow_pickle=False)
     else:
-        discount = artist_discount(store, log_date, world, data, model, night_seed(settings.seed, log_date))
+        discount = artist_discount(night, data, model)
     top = top_tracks(history)
     has_history = np.diff(history.indptr) > 0
     counts = {"users": len(data.users), "users_without_history": int((~has_history).sum())}
-    with store.stage(f"recommendations/date={log_date}", counts) as staging:
-        with (staging / "recommendations.json").open("wb") as file:
+    labels: dict[str, str] = {}
+    with store.stage(night.recommendations, counts, labels) as staging:
+        digest, taste_of = Digest(), _packed_tastes(tastes)
+        with (staging / LISTS).open("wb") as file:
             for start, lists in ranked(model, history, discount, response, data.artist_of):
                 lists[~has_history[start : start + len(lists)]] = top[:LIST_LENGTH]
-                for user, tracks in zip(data.users[start : start + len(lists)].tolist(), lists.tolist(), strict=True):
+                users = data.users[start : start + len(lists)].tolist()
+                for row, (user, tracks) in enumerate(zip(users, lists.tolist(), strict=True), start):
                     file.write(orjson.dumps({"user": user, "tracks": tracks}, option=orjson.OPT_APPEND_NEWLINE))
+                    digest.add(user, keyspace.pack(tracks) + taste_of.get(row, b""))
         (staging / "top_tracks.json").write_text(json.dumps(top.tolist()))
         shutil.copyfile(directory / "neighbours.npy", staging / "neighbours.npy")
+        sessions = b""
         if response is not None:
-            shutil.copyfile(directory / LISTS, staging / LISTS)
-            tastes = np.load(directory / TASTES, allow_pickle=False)
+            shutil.copyfile(directory / SESSION_LISTS, staging / SESSION_LISTS)
+            sessions = (staging / SESSION_LISTS).read_bytes()
             tastes[:, 0] = data.users[tastes[:, 0]]
             np.save(staging / TASTES, tastes)
+        neighbours = np.load(staging / "neighbours.npy", allow_pickle=False).tobytes()
+        labels[VERSION] = version_name(night.log_date, digest.hexadecimal(keyspace.pack(top.tolist()), neighbours, sessions))
     log.info("recommended: %s", counts)
     return counts
 
 
-def top_tracks(history: Any) -> npt.NDArray[np.int64]:
+def _packed_tastes(tastes: npt.NDArray[np.int32]) -> dict[int, bytes]:
+    """Each user's level and groups as they stand behind the tracks in a version, by row."""
+    return {row: keyspace.pack_taste(number for number in numbers if number >= 0) for row, *numbers in tastes.tolist()}
+
+
+def top_tracks(history: "csr_matrix") -> npt.NDArray[np.int64]:
     """The TOP 100: tracks liked by most users, ties by track id."""
     liked = np.asarray(history.sum(axis=0)).ravel()
     return np.lexsort((np.arange(len(liked)), -liked))[:TOP_LENGTH]
 
 
-def artist_discount(
-    store: Storage, log_date: date, world: Path, data: Interactions, model: Recommender, seed: int,
-    of: date | None = None,
-) -> Discount:  # fmt: skip
+def artist_discount(night: Night, data: Interactions, model: Recommender, of: date | None = None) -> Discount:
     """The discount that D's plays (or those of the date ``of``) tell about scores from before; none if plays were not kept."""
     if not data.plays_checksum:
         return Discount()
-    plays = load_plays(store, log_date, world)
-    judged = of or log_date
-    before = data.before(judged)
+    judged = of or night.log_date
+    plays = load_plays(night.store, night.log_date, night.world)
     active = np.unique(plays.row[plays.day == np.datetime64(judged)])
-    users = np.sort(np.random.default_rng([seed, 3]).permutation(active)[:SAMPLE])
+    users = np.sort(np.random.default_rng([night.seed, 3]).permutation(active)[:SAMPLE])
     plays = plays.chosen((plays.day == np.datetime64(judged)) & np.isin(plays.row, users))
-    past = data.matrix(before)
+    past = data.matrix(data.before(judged))
     score = np.zeros(len(plays.row), np.float32)
     for start in range(0, len(users), ROWS):
         rows = users[start : start + ROWS]
@@ -100,7 +114,7 @@ def artist_discount(
 
 
 def ranked(
-    model: Recommender, history: Any, discount: Discount, response: Response | None, artist_of: npt.NDArray[np.int32]
+    model: Recommender, history: "csr_matrix", discount: Discount, response: Response | None, artist_of: npt.NDArray[np.int32]
 ) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
     """Chunks of lists: the first row, int64 [rows, 50].
 

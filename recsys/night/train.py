@@ -10,9 +10,8 @@ import json
 import logging
 import shutil
 import time
-from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,71 +21,86 @@ from recsys.learn.interactions import load_interactions
 from recsys.learn.plays import load_plays
 from recsys.models.base import Recommender, config_of, create, label, uses_plays
 from recsys.models.neighbours import Neighbours
-from recsys.models.tune import adopted
+from recsys.night.night import Night
 from recsys.night.recommend import top_tracks
-from recsys.schemas import night_seed
-from recsys.settings import Settings
-from recsys.storage.store import Storage
+from recsys.night.tune import adopted
+from recsys.schemas import Card, Figures
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 log = logging.getLogger(__name__)
 
 
-def train(store: Storage, log_date: date, world: Path, settings: Settings) -> dict[str, Any]:
+def train(night: Night) -> Figures:
     """Train the models and write ``models/date=D``; nothing if it holds models of the same data, settings and code.
 
     Raises:
         MissingDataError: there are no positives before D.
     """
-    name = f"models/date={log_date}"
-    data = load_interactions(store, log_date, world)
-    seed = night_seed(settings.seed, log_date)
+    store, settings = night.store, night.settings
+    data = load_interactions(store, night.log_date, night.world)
     arguments = adopted(settings.dae) if settings.model == "dae" else {}
     models = {label(settings.model): create(settings.model, **arguments)}
     if settings.session_arm:
         models.setdefault("response", create("response"))
-    identity = {
-        "data": data.checksum, "plays": data.plays_checksum, "seed": seed, "code": recsys.__version__,
-        "model": settings.model, "configurations": {name: config_of(model) for name, model in models.items()},
-    }  # fmt: skip
+    identity: Figures = {
+        "data": data.checksum,
+        "plays": data.plays_checksum,
+        "seed": night.seed,
+        "code": recsys.__version__,
+        "model": settings.model,
+        "configurations": {name: config_of(model) for name, model in models.items()},
+    }
     fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    if store.is_complete(name) and store.read_json(name, "card.json")["fingerprint"] == fingerprint:
-        log.info("%s is there already, trained on the same data", name)
-        return _summary(store.read_json(name, "card.json"))
-    before = data.before(log_date)
+    earlier = Card.find(store, night.log_date)
+    if earlier is not None and earlier.fingerprint == fingerprint:
+        log.info("%s is there already, trained on the same data", night.models)
+        return _summary(earlier)
+    before = data.before(night.log_date)
     if not before.any():
-        raise MissingDataError(f"there are no positives before {log_date} to train on; collect traffic for earlier dates")
+        raise MissingDataError(f"there are no positives before {night.log_date} to train on; collect traffic for earlier dates")
     history = data.matrix(before)
     work = settings.var / "work" / f"train-{fingerprint[:16]}"
-    figures: dict[str, dict[str, Any]] = {}
+    figures: dict[str, Figures] = {}
     seconds: dict[str, float] = {}
     for key, model in models.items():
         started = time.monotonic()
-        figures[key] = _fit(model, history, store, log_date, world, seed, work / key)
+        figures[key] = _fit(model, history, night, work / key)
         seconds[f"{key}_seconds"] = time.monotonic() - started
     started = time.monotonic()
     neighbours = Neighbours()
-    near = neighbours.fit(history, seed=seed)
+    near = neighbours.fit(history, seed=night.seed)
     seconds["neighbours_seconds"] = time.monotonic() - started
-    card = {
-        "log_date": str(log_date), "fingerprint": fingerprint, **identity, "positives": int(history.nnz),
-        "users": int((np.diff(history.indptr) > 0).sum()), "tracks": int((history.sum(axis=0) > 0).sum()),
-        "metrics": figures[label(settings.model)], "models": figures, "neighbours": near, "timing": seconds,
-    }  # fmt: skip
-    with store.stage(name, {"positives": int(history.nnz)}) as staging:
+    card = Card.model_validate(
+        {
+            **identity,
+            "log_date": str(night.log_date),
+            "fingerprint": fingerprint,
+            "positives": int(history.nnz),
+            "users": int((np.diff(history.indptr) > 0).sum()),
+            "tracks": int((history.sum(axis=0) > 0).sum()),
+            "metrics": figures[label(settings.model)],
+            "models": figures,
+            "neighbours": near,
+            "timing": seconds,
+        }
+    )
+    with store.stage(night.models, {"positives": int(history.nnz)}) as staging:
         for model in models.values():
             model.save(staging)
         np.save(staging / "neighbours.npy", neighbours.table(top_tracks(history)))
-        (staging / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True))
+        card.write(staging)
     shutil.rmtree(work, ignore_errors=True)
     return _summary(card)
 
 
-def _fit(model: Recommender, history: Any, store: Storage, log_date: date, world: Path, seed: int, work: Path) -> dict[str, Any]:
+def _fit(model: Recommender, history: "csr_matrix", night: Night, work: Path) -> Figures:
     if not uses_plays(model):
-        return model.fit(history, seed=seed, work=work)
-    plays = load_plays(store, log_date, world).before(log_date)
-    return model.fit(history, seed=seed, work=work, plays=plays)  # type: ignore[call-arg]
+        return model.fit(history, seed=night.seed, work=work)
+    plays = load_plays(night.store, night.log_date, night.world).before(night.log_date)
+    return model.fit(history, seed=night.seed, work=work, plays=plays)  # type: ignore[call-arg]
 
 
-def _summary(card: dict[str, Any]) -> dict[str, Any]:
-    return {"positives": card["positives"], "users": card["users"], **card["metrics"]}
+def _summary(card: Card) -> Figures:
+    return {"positives": card.positives, "users": card.users, **card.metrics}

@@ -15,16 +15,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import redis
-from pydantic import SecretStr
 
 from recsys.exceptions import Stopped, UnavailableError
+from recsys.night.log_date import yesterday
 from recsys.platform import components, engine, night
 from recsys.platform.client import AirflowClient
 from recsys.platform.console import Console
-from recsys.platform.options import Options, load_options, yesterday
 from recsys.platform.processes import Processes, end, is_running, read_state, sole_owner
 from recsys.settings import Settings
 from recsys.simulate.world import validate
+from recsys.storage.layout import Dated
 from recsys.storage.store import Storage
 
 START_SECONDS = 180.0
@@ -40,23 +40,16 @@ class Platform:
         WorldError: the world that the settings name is missing or malformed; nothing has been started.
     """
 
-    def __init__(self, settings: Settings, options: Options, console: Console, scheduled: bool) -> None:
-        self.options = options
+    def __init__(self, settings: Settings, console: Console, scheduled: bool) -> None:
         self.console = console
-        self.url = f"http://{components.HOST}:{options.port_airflow}"
+        self.url = f"http://{components.HOST}:{settings.port_airflow}"
         self.var = settings.var.resolve()
-        self.settings = settings.model_copy(
-            update={
-                "var": self.var,
-                "redis_url": SecretStr(f"redis://{components.HOST}:{options.port_redis}/0"),
-                "service_url": f"http://{components.HOST}:{options.port_service}",
-            }
-        )
         self._generated = "world" not in settings.model_fields_set and not settings.world.exists()
         if not self._generated:
             validate(settings.world)
-        self._choice = engine.choose(options)
-        self._environment = components.environment(settings, options, self._choice.simulation, scheduled)
+        self._choice = engine.choose(settings)
+        self.settings = components.own_settings(settings, self._choice.simulation)
+        self._environment = components.environment(self.settings, scheduled)
         self._processes = Processes(self.var)
         self.password = components.load_secrets(self.var).password
         self.airflow = AirflowClient(self.url, components.USER, self.password)
@@ -67,12 +60,12 @@ class Platform:
         Raises:
             UnavailableError: a part does not come up; the message ends with its log.
         """
-        self._start(VALKEY, components.valkey_words(self.var, "--bind", components.HOST, "--port", str(self.options.port_redis)))
-        self._wait(VALKEY, self._valkey_answers, f"127.0.0.1:{self.options.port_redis}")
+        self._start(VALKEY, components.valkey_words(self.var, "--bind", components.HOST, "--port", str(self.settings.port_redis)))
+        self._wait(VALKEY, self._valkey_answers, f"127.0.0.1:{self.settings.port_redis}")
         self.console.say(self._choice.why)
         migrated = self._migrate()
         self._prepare_world()
-        self._start("service", components.service_words(self.options.port_service))
+        self._start("service", components.service_words(self.settings.port_service))
         if migrated:
             self._processes.wait("airflow-db")
             self._migration_stamp().write_text(self._migrated_to())
@@ -113,7 +106,7 @@ class Platform:
 
     def _migrated_to(self) -> str:
         """Names the version of Airflow and the database."""
-        url = self.options.airflow_database.get_secret_value()
+        url = self.settings.airflow_database.get_secret_value()
         return f"{importlib.metadata.version('apache-airflow')} {hashlib.sha256(url.encode()).hexdigest()[:16]}"
 
     def _prepare_world(self) -> None:
@@ -129,7 +122,7 @@ class Platform:
         self.console.say(f"{name} is ready: {where}")
 
     def _valkey_answers(self) -> bool:
-        return components.valkey_answers(redis.Redis(port=self.options.port_redis, socket_timeout=5))
+        return components.valkey_answers(redis.Redis(port=self.settings.port_redis, socket_timeout=5))
 
     def _service_answers(self) -> bool:
         return components.service_answers(self.settings.service_url)
@@ -144,12 +137,11 @@ class Platform:
 def run(settings: Settings) -> int:
     """From nothing to yesterday's finished night; returns the exit status, 0 only if the night succeeded."""
     console = Console()
-    options = load_options()
     log_date = yesterday()
     try:
-        with _running(settings, options, console, scheduled=False) as platform:
+        with _running(settings, console, scheduled=False) as platform:
             night.forget_interrupted(platform.airflow, platform.settings, console)
-            night.collect_missing_traffic(platform.airflow, platform.settings, options, log_date, console, platform.revive)
+            night.collect_missing_traffic(platform.airflow, platform.settings, log_date, console, platform.revive)
             seconds = night.run_night(platform.airflow, log_date, console, platform.revive)
             night.summarize(platform.settings, log_date, console)
             console.say(f"  the night took {seconds:.0f} s, all together {console.seconds:.0f} s")
@@ -162,10 +154,10 @@ def up(settings: Settings) -> int:
     """Keep the platform until Ctrl-C, SIGTERM or ``recsys platform down``."""
     console = Console()
     try:
-        with _running(settings, load_options(), console, scheduled=True) as platform:
+        with _running(settings, console, scheduled=True) as platform:
             console.say(f"Airflow: {platform.url}   user {components.USER}   password {platform.password}")
             console.say("The DAGs are paused at first: unpause them there for the nightly schedule, or trigger a run.")
-            if not Storage(platform.settings.storage_url).dates("logs"):
+            if not Storage(platform.settings.storage_url).dates(Dated.LOGS):
                 console.say("There is no traffic to learn from yet: 'make run' collects it, or the DAG collect_traffic.")
             console.say("Ctrl-C, or 'make down' elsewhere, stops everything.")
             while True:
@@ -191,11 +183,11 @@ def down(settings: Settings) -> int:
 
 
 @contextmanager
-def _running(settings: Settings, options: Options, console: Console, *, scheduled: bool) -> Iterator[Platform]:
+def _running(settings: Settings, console: Console, *, scheduled: bool) -> Iterator[Platform]:
     """A started platform while the block runs; on every way out everything is ended."""
     with sole_owner(settings.var.resolve(), console.say) as ignore_signals:
-        components.check_ports(options)
-        platform = Platform(settings, options, console, scheduled)
+        components.check_ports(settings)
+        platform = Platform(settings, console, scheduled)
         try:
             platform.start()
             yield platform

@@ -16,11 +16,11 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import redis
+from pydantic import SecretStr
 
 import recsys
 from recsys.exceptions import UnavailableError
-from recsys.platform.options import Options
-from recsys.settings import Settings, load_hdfs_options
+from recsys.settings import Settings, environment_of, load_hdfs_options
 
 HOST = "127.0.0.1"
 USER = "admin"
@@ -39,13 +39,13 @@ class Secrets(NamedTuple):
     api_secret: str
 
 
-def check_ports(options: Options) -> None:
+def check_ports(settings: Settings) -> None:
     """See that every port is free.
 
     Raises:
         UnavailableError: one is in use; the message names it and the setting that changes it.
     """
-    for variable, port in options.ports().items():
+    for variable, port in settings.platform_ports().items():
         with socket.socket() as probe:
             # A connection that ended a moment ago must not count as use.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -73,27 +73,28 @@ def load_secrets(var: Path) -> Secrets:
     return known
 
 
-def environment(settings: Settings, options: Options, simulation: str, scheduled: bool) -> dict[str, str]:
-    """Environment of every child process: ours, with absolute paths and the platform's addresses.
+def own_settings(settings: Settings, simulation: str) -> Settings:
+    """The settings of the platform's parts: absolute paths, its own addresses, and how shards are simulated, which is decided."""
+    return settings.model_copy(
+        update={
+            "var": settings.var.resolve(),
+            "world": settings.world.resolve(),
+            "redis_url": SecretStr(f"redis://{HOST}:{settings.port_redis}/0"),
+            "service_url": f"http://{HOST}:{settings.port_service}",
+            "simulation": simulation,
+        }
+    )
+
+
+def environment(settings: Settings, scheduled: bool) -> dict[str, str]:
+    """Environment of every child process of a platform with these settings (:func:`own_settings`).
 
     Args:
-        simulation: ``process`` or ``docker``.
         scheduled: whether Airflow starts runs by the DAGs' schedules, or only what is triggered.
     """
-    var = settings.var.resolve()
-    own = {
-        "RECSYS_VAR": str(var),
-        "RECSYS_WORLD": str(settings.world.resolve()),
-        "RECSYS_REDIS_URL": f"redis://{HOST}:{options.port_redis}/0",
-        "RECSYS_SERVICE_URL": f"http://{HOST}:{options.port_service}",
-        "RECSYS_SIMULATION": simulation,
-        "RECSYS_SIMULATOR_IMAGE": options.simulator_image,
-    }
-    for name, path in (("RECSYS_EXPERIMENTS", settings.experiments), ("RECSYS_SERVICE_LOGS", settings.service_logs)):
-        if path is not None:
-            own[name] = str(path.resolve())
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW") or name.startswith(HANDED_ON)}
-    return kept | {"PYTHONUNBUFFERED": "1"} | own | _airflow(var, options, scheduled) | _webhdfs(settings.storage)
+    own = {"PYTHONUNBUFFERED": "1", **environment_of(settings)}
+    return kept | own | _airflow(settings, scheduled) | _webhdfs(settings.storage)
 
 
 def valkey_words(var: Path, *listening: str) -> list[str]:
@@ -132,12 +133,13 @@ def airflow_words(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "airflow", *arguments]
 
 
-def _airflow(var: Path, options: Options, scheduled: bool) -> dict[str, str]:
+def _airflow(settings: Settings, scheduled: bool) -> dict[str, str]:
+    var = settings.var
     keys = load_secrets(var)
     home = var / "airflow"
     home.mkdir(parents=True, exist_ok=True)
-    url = f"http://{HOST}:{options.port_airflow}"
-    connection = {"conn_type": "redis", "host": HOST, "port": options.port_redis, "extra": {"db": 0}}
+    url = f"http://{HOST}:{settings.port_airflow}"
+    connection = {"conn_type": "redis", "host": HOST, "port": settings.port_redis, "extra": {"db": 0}}
     return {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW_CONN_REDIS_DEFAULT": json.dumps(connection),
@@ -145,14 +147,14 @@ def _airflow(var: Path, options: Options, scheduled: bool) -> dict[str, str]:
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-        "AIRFLOW__CORE__PARALLELISM": str(options.airflow_parallelism),
+        "AIRFLOW__CORE__PARALLELISM": str(settings.airflow_parallelism),
         "AIRFLOW__CORE__FERNET_KEY": keys.fernet_key,
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(var / "secrets" / "passwords.json"),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": options.airflow_database.get_secret_value() or f"sqlite:///{home / 'airflow.db'}",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": settings.airflow_database.get_secret_value() or f"sqlite:///{home / 'airflow.db'}",
         "AIRFLOW__API__HOST": HOST,
-        "AIRFLOW__API__PORT": str(options.port_airflow),
+        "AIRFLOW__API__PORT": str(settings.port_airflow),
         "AIRFLOW__API__BASE_URL": url,
         "AIRFLOW__API__WORKERS": "1",
         "AIRFLOW__API__SECRET_KEY": keys.api_secret,

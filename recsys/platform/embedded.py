@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from recsys.platform import components
 from recsys.platform.processes import Processes, sole_owner
-from recsys.settings import Settings
+from recsys.settings import Settings, environment_of
 
 START_SECONDS = 20.0
 VALKEY, SERVICE = "valkey", "service"
@@ -52,11 +52,8 @@ def _with_service(processes: Processes, settings: Settings) -> Settings:
     with socket.socket() as probe:
         probe.bind((components.HOST, 0))
         port = probe.getsockname()[1]
-    environment = {
-        "RECSYS_VAR": str(settings.var.resolve()), "RECSYS_WORLD": str(settings.world.resolve()),
-        "RECSYS_REDIS_URL": settings.redis_url.get_secret_value(), "RECSYS_SERVICE_LOGS": str(settings.log_dir.resolve()),
-    }  # fmt: skip
+    own = settings.model_copy(update={"var": settings.var, "world": settings.world, "service_logs": settings.log_dir})
     url = f"http://{components.HOST}:{port}"
-    processes.start(SERVICE, components.service_words(port), os.environ | environment, Path.cwd())
+    processes.start(SERVICE, components.service_words(port), os.environ | environment_of(own), Path.cwd())
     processes.wait_until(SERVICE, lambda: components.service_answers(url), START_SECONDS)
     return settings.model_copy(update={"service_url": url})

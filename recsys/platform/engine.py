@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import recsys
 from recsys.exceptions import InvalidInputError
-from recsys.platform.options import Options
+from recsys.settings import Settings
 
 ROOT = Path(recsys.__file__).resolve().parents[1]
 
@@ -22,22 +22,22 @@ class Choice(NamedTuple):
     why: str
 
 
-def choose(options: Options) -> Choice:
+def choose(settings: Settings) -> Choice:
     """Decide between local processes and containers.
 
     Raises:
         InvalidInputError: ``docker`` was demanded, but no engine with the image answers.
     """
-    if options.simulation == "process":
+    if settings.simulation == "process":
         return Choice("process", "Simulation runs in local processes, as RECSYS_SIMULATION says.")
-    image = options.simulator_image
+    image = settings.simulator_image
     if not _docker("info", "--format", "{{.ServerVersion}}"):
         missing = "no Docker engine answers"
     elif not _docker("image", "inspect", "--format", "{{.Id}}", image) and not _build(image):
         missing = f"the Docker engine has no image {image} and could not build it ('make simulator-image' shows why)"
     else:
         return Choice("docker", f"Simulation runs in containers of {image}.")
-    if options.simulation == "docker":
+    if settings.simulation == "docker":
         raise InvalidInputError(f"RECSYS_SIMULATION is docker, but {missing}; mend that or set it to process")
     return Choice("process", f"Simulation runs in local processes: {missing}.")
 

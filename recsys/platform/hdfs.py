@@ -6,7 +6,6 @@ fetched once, into ``RECSYS_HADOOP`` or else ``~/.cache/nightshift/hadoop-<versi
 
 import fcntl
 import json
-import os
 import shutil
 import signal
 import socket
@@ -21,6 +20,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from recsys.exceptions import UnavailableError
+from recsys.settings import load_settings
 
 VERSION = "3.5.0"
 HOST = "127.0.0.1"
@@ -42,7 +42,7 @@ def jars() -> Path:
         UnavailableError: Java or Maven is missing, or Maven fails; the message says what to install.
     """
     default = Path.home() / ".cache" / "nightshift" / f"hadoop-{VERSION}"
-    final = Path(os.environ.get("RECSYS_HADOOP") or default).resolve()
+    final = (load_settings().hadoop or default).resolve()
     if shutil.which("java") is None:
         raise UnavailableError(f"HDFS needs Java 17 or newer, and Maven once; {_PACKAGES}")
     if final.is_dir():

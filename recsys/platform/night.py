@@ -8,11 +8,13 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from recsys.abtest.history import night_row
 from recsys.exceptions import MissingDataError, RecsysError
 from recsys.platform.client import FINISHED, AirflowClient
 from recsys.platform.console import Console
-from recsys.platform.options import Options
+from recsys.schemas import Verdict
 from recsys.settings import Settings
+from recsys.storage.layout import Dated
 from recsys.storage.store import Storage
 from recsys.versions import keyspace, lease
 
@@ -42,25 +44,25 @@ def _drop_leases(redis: Any, run: str) -> None:
 
 
 def collect_missing_traffic(
-    client: AirflowClient, settings: Settings, options: Options, log_date: date, console: Console, check: Callable[[], None]
+    client: AirflowClient, settings: Settings, log_date: date, console: Console, check: Callable[[], None]
 ) -> None:
     """Bring the log dates up to ``log_date`` to completeness, side by side.
 
     Raises:
         RunFailedError: a run failed.
     """
-    have = set(Storage(settings.storage_url).dates("logs"))
-    wanted = [log_date - timedelta(days=back) for back in range(options.traffic_dates - 1, -1, -1)]
+    have = set(Storage(settings.storage_url).dates(Dated.LOGS))
+    wanted = [log_date - timedelta(days=back) for back in range(settings.traffic_dates - 1, -1, -1)]
     missing = [day for day in wanted if day not in have]
     if not missing:
         console.say(f"Traffic of {wanted[0]} to {log_date} is there")
         return
-    console.say(f"Collecting {options.traffic_sessions} sessions of traffic for each of {', '.join(map(str, missing))}")
+    console.say(f"Collecting {settings.traffic_sessions} sessions of traffic for each of {', '.join(map(str, missing))}")
     client.set_paused(TRAFFIC, False)
     mark = _mark()
     runs = {f"first__{day}__{mark}": day for day in missing}
     for run, day in runs.items():
-        client.trigger(TRAFFIC, run, {"log_date": str(day), "sessions": options.traffic_sessions})
+        client.trigger(TRAFFIC, run, {"log_date": str(day), "sessions": settings.traffic_sessions})
     waiting = dict(runs)
     while waiting:
         check()
@@ -108,26 +110,20 @@ def summarize(settings: Settings, log_date: date, console: Console) -> None:
     Raises:
         MissingDataError: the run was green, yet the night has left no verdict.
     """
-    from recsys.abtest.history import nights
-
-    found = [row for row in nights(settings) if row["log_date"] == str(log_date)]
-    if not found or found[0]["verdict"] == "failed":
+    store = Storage(settings.storage_url)
+    verdict, night = Verdict.find(store, log_date), night_row(store, log_date)
+    if verdict is None:
         raise MissingDataError(f"the night of {log_date} left no verdict in {settings.storage_url}")
-    night = found[0]
-    verdict = night["verdict"]
-    reasons = Storage(settings.storage_url).read_json(f"promotions/date={log_date}", "promotion.json")["reasons"]
     console.say("")
-    console.say(f"Night of {log_date}: {verdict.upper() if verdict == 'gate_refused' else verdict}")
-    for reason in reasons:
+    console.say(f"Night of {log_date}: {verdict.verdict.upper() if verdict.verdict == 'gate_refused' else verdict.verdict}")
+    for reason in verdict.reasons:
         console.say(f"  {reason}")
-    if night["effect_percent"] is not None:
-        console.say(
-            f"  mean session time, T1 against C: {night['effect_percent']:+.1f} % "
-            f"[{night['ci_low_percent']:+.1f}, {night['ci_high_percent']:+.1f}]"
-        )
-    console.say(f"  sessions: {night['sessions'] or 0}")
-    console.say(f"  live version: {night['live'] or 'none'}")
-    console.say(f"  report: {night['report']}")
+    if night.effect_percent is not None:
+        interval = f"[{night.ci_low_percent:+.1f}, {night.ci_high_percent:+.1f}]"
+        console.say(f"  mean session time, T1 against C: {night.effect_percent:+.1f} % {interval}")
+    console.say(f"  sessions: {night.sessions or 0}")
+    console.say(f"  live version: {night.live or 'none'}")
+    console.say(f"  report: {night.report}")
 
 
 def _tell(task: dict[str, Any], told: dict[tuple[str, int], str], console: Console) -> None:

@@ -117,7 +117,7 @@ class Moment:
 
 
 def line_of(moment: Moment, slot: Slot, event: Event, session: int, step: int, choice: Choice | None) -> bytes:
-    """The log line of an event: the fields of :data:`recsys.schemas.LOG_FIELDS` in their order."""
+    """The log line of an event: the fields of :data:`recsys.logs.record.FIELDS` in their order."""
     key = b"null" if event.key is None else orjson.dumps(event.key)
     if choice is None:
         answered, chosen = b"null", (b"null" + moment.degraded[1:]).replace(b"%a", b"null")

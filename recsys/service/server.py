@@ -11,7 +11,7 @@ import uvicorn
 from recsys import catalog
 from recsys.exceptions import InvalidInputError, UnavailableError
 from recsys.service.protocol import HttpProtocol
-from recsys.settings import Settings
+from recsys.settings import Settings, hand_down
 from recsys.versions import keyspace
 
 
@@ -29,7 +29,7 @@ def serve(settings: Settings, host: str, port: int, workers: int = 1) -> None:
     # uvicorn raises the signal that ended it again, which by default would end this process before its callers have cleaned up.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     # Workers are started afresh and read their settings from the environment.
-    os.environ["RECSYS_WORLD"] = str(settings.world)
+    hand_down(settings)
     with tempfile.TemporaryDirectory(prefix="recsys-metrics-") as meters:
         if workers > 1:
             # Where the workers' counters stand, so that /metrics of any of them answers for all.

@@ -5,7 +5,6 @@ A :class:`Version` never changes, so a request that holds one cannot mix two. Th
 
 import asyncio
 import contextlib
-import json
 import logging
 from array import array
 from collections import OrderedDict
@@ -17,7 +16,9 @@ from typing import NamedTuple
 import orjson
 
 from recsys.exceptions import CorruptDataError, InvalidInputError, UnavailableError
-from recsys.schemas import NEIGHBOURS, Arm, Experiment, RunSpec, run_base
+from recsys.experiments import Arm, Experiment, RunSpec
+from recsys.logs.record import preview_base
+from recsys.schemas import NEIGHBOURS
 from recsys.service.choose import Candidates, from_any, from_list
 from recsys.service.link import RedisDownError, RedisLink
 from recsys.service.session import SessionChooser
@@ -128,8 +129,8 @@ def candidates(arm: Arm | None, version: Version, listed: array, plays: Sequence
 
 def _specification(run: str, data: bytes) -> RunSpec:
     try:
-        return RunSpec.from_json(json.loads(data))
-    except (CorruptDataError, ValueError) as error:
+        return RunSpec.parse(data, f"run {run} in Redis")
+    except CorruptDataError as error:
         raise InvalidInputError(f"run id {run!r} cannot be served: {error}") from None
 
 
@@ -187,7 +188,7 @@ class Catalogue:
         if scope is not None:
             return scope
         try:
-            data = await self.link.call("GET", keyspace.run_key(run_base(run)))
+            data = await self.link.call("GET", keyspace.run_key(preview_base(run)))
             if data is None:
                 raise InvalidInputError(f"run id {run!r} is not registered; publish its version first")
             spec = _specification(run, data)

@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 from recsys.exceptions import InvalidInputError
-from recsys.schemas import ShardResult, run_base
+from recsys.logs.record import preview_base
+from recsys.schemas import ShardResult
 from recsys.simulate.client import BatchCodec, Codec, Headers, Remote, SingleCodec
 from recsys.simulate.connection import Endpoint, Patience
 from recsys.simulate.listeners import Listeners, load_listeners
@@ -62,7 +63,7 @@ def run_shard(
     if not 1 <= in_flight <= 4096:
         raise InvalidInputError(f"in_flight is {in_flight}; it must be from 1 to 4096 requests")
     if run is not None:
-        run_base(run)
+        preview_base(run)
     if token is not None and not (token.isascii() and token.isprintable()):
         raise InvalidInputError("the token has characters that a header cannot carry; use printable ASCII")
     endpoint = Endpoint.parse(service_url)

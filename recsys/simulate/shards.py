@@ -1,35 +1,52 @@
 """Shards of a simulation, each in a process of its own: the command that plays one, and all of them side by side."""
 
-import json
 import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO, Any, cast
+from dataclasses import dataclass
 
 from recsys.exceptions import SimulationError
+from recsys.schemas import ShardResult
 from recsys.settings import Settings
 
 log = logging.getLogger(__name__)
 
 
-def simulate_command(
-    settings: Settings, base: str, shard: int, shards: int, episodes: int, seed: int, try_id: str, batch: int
-) -> list[str]:
-    """Arguments of ``python -m recsys.simulate`` for one shard of a registered run."""
-    return [
-        "--recommender", "remote", "--world", str(settings.world), "--service-url", settings.service_url,
-        "--run", f"{base}.{shard}.{try_id}", "--shard", str(shard), "--shards", str(shards),
-        "--episodes", str(episodes), "--seed", str(seed), "--batch", str(batch),
-    ]  # fmt: skip
+@dataclass(frozen=True)
+class Shard:
+    """One shard of a registered run.
+
+    Attributes:
+        base: the run's. version: what the run previews. seed, episodes, shards: of the whole run. shard: which one this is.
+        batch: events a request to ``/batch``; 0: single requests.
+    """
+
+    base: str
+    version: str
+    seed: int
+    episodes: int
+    shards: int
+    shard: int
+    batch: int
+
+    def words(self, world: str, service_url: str, try_id: str) -> list[str]:
+        """Arguments of ``python -m recsys.simulate``; ``try_id`` names the try."""
+        where = ["--recommender", "remote", "--world", world, "--service-url", service_url]
+        which = ["--run", f"{self.base}.{self.shard}.{try_id}", "--shard", str(self.shard), "--shards", str(self.shards)]
+        return [*where, *which, "--episodes", str(self.episodes), "--seed", str(self.seed), "--batch", str(self.batch)]
+
+
+def shards_of(base: str, version: str, *, seed: int, episodes: int, shards: int, batch: int) -> list[Shard]:
+    """All shards of a registered run."""
+    return [Shard(base, version, seed, episodes, shards, shard, batch) for shard in range(shards)]
 
 
 def simulate(
-    settings: Settings, base: str, shard: int, shards: int, episodes: int, seed: int, try_id: str, *,
-    batch: int | None = None, started: Callable[[subprocess.Popen[str]], None] | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    settings: Settings, part: Shard, try_id: str, *, started: Callable[[subprocess.Popen[str]], None] | None = None
+) -> ShardResult:
     """Play one shard in a process of its own; its progress goes to the log.
 
     Args:
@@ -38,27 +55,23 @@ def simulate(
     Raises:
         SimulationError: the process failed; the message is its last error line.
     """
-    arguments = simulate_command(
-        settings, base, shard, shards, episodes, seed, try_id, settings.batch if batch is None else batch
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "recsys.simulate", *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    command = [sys.executable, "-m", "recsys.simulate", *part.words(str(settings.world), settings.service_url, try_id)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if started:
         started(process)
     errors: list[str] = []
-    stdout, stderr = cast(IO[str], process.stdout), cast(IO[str], process.stderr)
+    assert process.stdout is not None and process.stderr is not None  # noqa: PT018, S101 -- both are pipes
+    stderr = process.stderr
 
     def follow() -> None:
         for line in stderr:
             errors.append(line.rstrip())
-            log.info("shard %d: %s", shard, line.rstrip())
+            log.info("shard %d: %s", part.shard, line.rstrip())
 
     follower = threading.Thread(target=follow)
     follower.start()
     try:
-        output = stdout.read().strip().splitlines()
+        output = process.stdout.read().strip().splitlines()
         code = process.wait()
     finally:
         if process.poll() is None:
@@ -66,14 +79,12 @@ def simulate(
             process.wait()
         follower.join()
     if code != 0 or not output:
-        raise SimulationError(f"shard {shard} ended with status {code}: {errors[-1] if errors else 'no message'}")
-    return dict(json.loads(output[-1]))
+        raise SimulationError(f"shard {part.shard} ended with status {code}: {errors[-1] if errors else 'no message'}")
+    return ShardResult.from_json(output[-1])
 
 
-def simulate_all(
-    settings: Settings, base: str, episodes: int, seed: int, try_id: str, *, batch: int | None = None
-) -> list[dict[str, Any]]:
-    """All shards of a run side by side; none goes on once one has failed."""
+def simulate_all(settings: Settings, parts: Sequence[Shard], try_id: str) -> list[ShardResult]:
+    """Shards of a run side by side; none goes on once one has failed."""
     processes: list[subprocess.Popen[str]] = []
     stopped = threading.Event()
 
@@ -82,11 +93,8 @@ def simulate_all(
         if stopped.is_set():
             process.terminate()
 
-    with ThreadPoolExecutor(settings.shards) as pool:
-        jobs = [
-            pool.submit(simulate, settings, base, shard, settings.shards, episodes, seed, try_id, batch=batch, started=started)
-            for shard in range(settings.shards)
-        ]
+    with ThreadPoolExecutor(max(1, len(parts))) as pool:
+        jobs = [pool.submit(simulate, settings, part, try_id, started=started) for part in parts]
         try:
             return [job.result() for job in jobs]
         except BaseException:

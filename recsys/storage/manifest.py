@@ -4,72 +4,63 @@ In goes a local directory; out comes its :class:`Manifest`: counts, and name, si
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, Field, NonNegativeInt, StrictInt, StrictStr
 
 from recsys.exceptions import InvalidInputError
+from recsys.storage.document import Document, Part
 
-SCHEMA_VERSION = 1
-MANIFEST = "manifest.json"
 SUCCESS = "_SUCCESS"
 
 
-@dataclass(frozen=True)
-class StoredFile:
+def _plain(name: str) -> str:
+    if name != Path(name).name or name in ("", ".."):
+        raise ValueError(f"file name {name!r} must be plain")
+    return name
+
+
+class StoredFile(Part):
     """A file of a directory: name, size in bytes, hexadecimal SHA-256."""
 
-    name: str
-    bytes: int
-    sha256: str
+    name: Annotated[StrictStr, AfterValidator(_plain)]
+    bytes: Annotated[NonNegativeInt, Field(strict=True)]
+    sha256: StrictStr
 
     def matches(self, path: Path) -> bool:
         """Whether the local file at ``path`` has this size and content."""
         return path.is_file() and path.stat().st_size == self.bytes and sha256(path) == self.sha256
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """What a published directory holds; ``checksum`` covers the names, sizes and hashes of all files."""
+class Manifest(Document):
+    """What a published directory holds; ``checksum`` covers the names, sizes and hashes of all files.
+
+    ``labels`` say what else is known of it, such as the ``version`` that its lists make.
+    """
+
+    FILE: ClassVar[str] = "manifest.json"
 
     files: tuple[StoredFile, ...]
-    counts: dict[str, int]
-    checksum: str
-    schema: int = SCHEMA_VERSION
+    counts: dict[str, StrictInt]
+    checksum: StrictStr
+    format: Annotated[Literal[1], Field(alias="schema")] = 1
+    labels: dict[str, StrictStr] = Field(default_factory=dict)
 
     @classmethod
-    def of(cls, directory: Path, counts: Mapping[str, int]) -> "Manifest":
+    def of(cls, directory: Path, counts: Mapping[str, int], labels: Mapping[str, str] | None = None) -> Self:
         """Measure a local directory (its regular files, not below sub-directories) by reading it."""
-        paths = [path for path in sorted(directory.iterdir()) if path.name not in (MANIFEST, SUCCESS)]
+        paths = [path for path in sorted(directory.iterdir()) if path.name not in (cls.FILE, SUCCESS)]
         links = [path.name for path in paths if path.is_symlink()]
         if links:
             raise InvalidInputError(f"{directory} holds the symbolic link {links[0]!r}; only plain files are stored")
-        files = tuple(StoredFile(path.name, path.stat().st_size, sha256(path)) for path in paths if path.is_file())
+        files = tuple(
+            StoredFile(name=path.name, bytes=path.stat().st_size, sha256=sha256(path)) for path in paths if path.is_file()
+        )
         lines = "".join(f"{f.name} {f.bytes} {f.sha256}\n" for f in files)
-        return cls(files, dict(counts), hashlib.sha256(lines.encode()).hexdigest())
-
-    def to_json(self) -> str:
-        """The text of ``manifest.json``."""
-        return json.dumps(asdict(self), indent=1)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Manifest":
-        """Read what :meth:`to_json` wrote, parsed.
-
-        Raises:
-            ValueError: a file is not plainly named, or a value has another type. KeyError, TypeError: something is absent.
-        """
-        found = cls(tuple(StoredFile(**f) for f in data["files"]), dict(data["counts"]), data["checksum"], data["schema"])
-        for file in found.files:
-            if not isinstance(file.name, str) or file.name != Path(file.name).name or file.name in ("", ".."):
-                raise ValueError(f"file name {file.name!r} must be plain")
-            if type(file.bytes) is not int or not isinstance(file.sha256, str):
-                raise ValueError(f"size {file.bytes!r} or hash {file.sha256!r} of {file.name} has another type")
-        if not isinstance(found.checksum, str) or not all(type(count) is int for count in found.counts.values()):
-            raise ValueError(f"checksum {found.checksum!r} must be text, and counts {found.counts!r} integers")
-        return found
+        checksum = hashlib.sha256(lines.encode()).hexdigest()
+        return cls(files=files, counts=dict(counts), checksum=checksum, labels=dict(labels or {}))
 
 
 def sha256(path: Path) -> str:

@@ -8,7 +8,6 @@ directory that nobody reads: the next writer of the same name removes it, as doe
 
 import errno
 import hashlib
-import json
 import logging
 import os
 import re
@@ -20,17 +19,20 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import fsspec
 
 from recsys.exceptions import ConflictError, CorruptDataError, InvalidInputError, MissingDataError, UnavailableError
-from recsys.schemas import parse_date
-from recsys.storage.manifest import MANIFEST, SUCCESS, Manifest
+from recsys.storage.document import Readable
+from recsys.storage.layout import parse_date
+from recsys.storage.manifest import SUCCESS, Manifest
 from recsys.storage.staging import PREFIX, is_abandoned, is_staging, staging_name
 
 log = logging.getLogger(__name__)
+
+D = TypeVar("D", bound=Readable)
 
 TRASH = ".trash"
 #: How long local copies of remote directories are kept after their last use.
@@ -91,10 +93,7 @@ class Storage:
         """
         if not self.is_complete(name):
             raise MissingDataError(f"{name} is not in {self.url} (no {SUCCESS}); run the step that writes it first")
-        try:
-            return Manifest.from_json(json.loads(self.fs.cat_file(f"{self.path(name)}/{MANIFEST}")))
-        except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise CorruptDataError(f"{name}/{MANIFEST} in {self.url} cannot be read ({error}); restore or rebuild it") from None
+        return Manifest.parse(self._content(name, Manifest.FILE), f"{name}/{Manifest.FILE} in {self.url}")
 
     def dates(self, prefix: str) -> list[date]:
         """Dates D for which ``<prefix>/date=D`` has been published, ascending."""
@@ -102,8 +101,17 @@ class Storage:
         found = [parse_date(n.removeprefix("date=")) for n in names if n.startswith("date=")]
         return sorted(d for d in found if self.is_complete(f"{prefix}/date={d}"))
 
-    def read_json(self, name: str, file: str) -> Any:
-        """One JSON file of a published directory, as it was published.
+    def read(self, kind: type[D], name: str) -> D:
+        """The document of a kind that was published in a directory.
+
+        Raises:
+            MissingDataError: not published, or without such a file. CorruptDataError: the file differs from the manifest, or is
+                no such document.
+        """
+        return kind.parse(self.read_bytes(name, kind.FILE), f"{name}/{kind.FILE} in {self.url}")
+
+    def read_bytes(self, name: str, file: str) -> bytes:
+        """One file of a published directory, as it was published.
 
         Raises:
             MissingDataError: not published, or without such a file. CorruptDataError: the file differs from the manifest.
@@ -111,17 +119,26 @@ class Storage:
         wanted = next((f.sha256 for f in self.manifest(name).files if f.name == file), None)
         if wanted is None:
             raise MissingDataError(f"{name} in {self.url} holds no {file}; run the step that writes it again")
-        try:
-            content = self.fs.cat_file(f"{self.path(name)}/{file}")
-        except FileNotFoundError:
-            content = b""
+        content = self._content(name, file)
         if hashlib.sha256(content).hexdigest() != wanted:
             raise CorruptDataError(f"{name}/{file} in {self.url} does not match its manifest; restore or rebuild it")
-        return json.loads(content)
+        return content
+
+    def _content(self, name: str, file: str) -> bytes:
+        """A file's bytes; none if it is not there."""
+        try:
+            return bytes(self.fs.cat_file(f"{self.path(name)}/{file}"))
+        except FileNotFoundError:
+            return b""
 
     @contextmanager
-    def stage(self, name: str, counts: dict[str, int] | None = None) -> Iterator[Path]:
+    def stage(
+        self, name: str, counts: Mapping[str, int] | None = None, labels: Mapping[str, str] | None = None
+    ) -> Iterator[Path]:
         """Give a local directory to write into; publish it as ``name`` when the block ends without an error.
+
+        Args:
+            counts, labels: for the manifest; the block may still fill them.
 
         Raises:
             UnavailableError: the disk or HDFS is full or away. ConflictError: another writer published the name meanwhile.
@@ -136,7 +153,7 @@ class Storage:
             local.mkdir()
             try:
                 yield local
-                self._publish(local, name, Manifest.of(local, counts or {}))
+                self._publish(local, name, Manifest.of(local, counts or {}, labels))
             finally:
                 shutil.rmtree(local, ignore_errors=True)
         except OSError as error:
@@ -188,7 +205,7 @@ class Storage:
             log.info("%s is already there with the same content", name)
             return
         final = self.path(name)
-        (local / MANIFEST).write_text(manifest.to_json())
+        manifest.write(local)
         (local / SUCCESS).touch()
         local.chmod(0o755)
         staging = str(local) if self.is_local else f"{final.rsplit('/', 1)[0]}/{local.name}"
@@ -220,7 +237,7 @@ class Storage:
             with self.fs.open(f"{staging}/{file.name}", "rb") as stored:
                 if hashlib.file_digest(stored, "sha256").hexdigest() != file.sha256:
                     raise CorruptDataError(f"{staging}/{file.name} reads back differently from what was written")
-        for name in (MANIFEST, SUCCESS):
+        for name in (Manifest.FILE, SUCCESS):
             self.fs.put_file(str(local / name), f"{staging}/{name}")
 
     def _rename(self, source: str, target: str) -> None:

@@ -22,8 +22,8 @@ import requests
 from fsspec.implementations.webhdfs import WebHDFile, WebHDFS
 
 from recsys.exceptions import ConflictError, InvalidInputError, UnavailableError
-from recsys.schemas import plain_user
 from recsys.settings import load_hdfs_options
+from recsys.storage.layout import plain_user
 
 log = logging.getLogger(__name__)
 

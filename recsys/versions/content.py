@@ -6,6 +6,8 @@ sessions.npz and tastes.npy; out comes a :class:`Content`, whose checksum gives 
 
 import hashlib
 import json
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -14,8 +16,34 @@ import numpy as np
 import orjson
 
 from recsys.exceptions import InvalidInputError, MissingDataError
-from recsys.schemas import LIST_LENGTH, NEIGHBOURS, TOP_LENGTH, parse_date
+from recsys.schemas import LIST_LENGTH, NEIGHBOURS, TOP_LENGTH
+from recsys.storage.layout import Dated, parse_date
+from recsys.storage.store import Storage
 from recsys.versions import keyspace
+
+#: File of the users' lists.
+LISTS = "recommendations.json"
+#: Label of a directory of lists that names the version which they make.
+VERSION = "version"
+#: Lists that a person has published, a directory a version.
+PUBLISHED = "published"
+
+
+class Digest:
+    """SHA-256 of a version's content, as it is made: users by ascending id, then the catalogue-sized parts."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, user: int, packed: bytes) -> None:
+        """The next user's entry."""
+        self._digest.update(user.to_bytes(4, "little") + packed)
+
+    def hexadecimal(self, top: bytes, neighbours: bytes, sessions: bytes) -> str:
+        """The whole, once every user has been added."""
+        digest = self._digest.copy()
+        digest.update(top + neighbours + sessions)
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -29,12 +57,15 @@ class Content:
 
     @property
     def checksum(self) -> str:
-        """Hexadecimal SHA-256 over users in ascending order, the TOP 100 and the catalogue-sized parts."""
-        digest = hashlib.sha256()
+        """Hexadecimal SHA-256 over all of it."""
+        digest = Digest()
         for user in sorted(self.lists):
-            digest.update(user.to_bytes(4, "little") + self.lists[user])
-        digest.update(self.top + self.neighbours + self.sessions)
-        return digest.hexdigest()
+            digest.add(user, self.lists[user])
+        return digest.hexadecimal(self.top, self.neighbours, self.sessions)
+
+    def version(self, log_date: date) -> str:
+        """The name of the version that this is, of a log date."""
+        return version_name(log_date, self.checksum)
 
 
 def read_content(
@@ -48,18 +79,7 @@ def read_content(
     for path in (recommendations, top, *([neighbours] if neighbours else [])):
         if not path.is_file():
             raise MissingDataError(f"{path} is missing; run the recommend step or name another file")
-    lists: dict[int, bytes] = {}
-    with recommendations.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                record = orjson.loads(line)
-                user, listed = record["user"], record["tracks"]
-                if type(user) is not int or not 0 <= user < 2**32:
-                    raise ValueError(f"user {user!r} must be an integer from 0 to {2**32 - 1}")
-                _check_list(listed, tracks, LIST_LENGTH)
-                lists[user] = keyspace.pack(listed)
-            except (orjson.JSONDecodeError, KeyError, TypeError, OverflowError, ValueError) as error:
-                raise InvalidInputError(f"{recommendations} line {number} is not a user's list: {error}") from None
+    lists = {user: keyspace.pack(listed) for user, listed in lists_in(recommendations, tracks)}
     try:
         popular = json.loads(top.read_bytes())
         _check_list(popular, tracks, None)
@@ -77,17 +97,76 @@ def read_content(
     return Content(lists, keyspace.pack(popular[:TOP_LENGTH]), rows, sessions.read_bytes() if sessions else b"")
 
 
+def lists_in(recommendations: Path, tracks: int | None = None) -> Iterator[tuple[int, list[int]]]:
+    """Users and their tracks, a line a user.
+
+    Args:
+        tracks: size of the catalogue, if ids are to be checked against it.
+
+    Raises:
+        InvalidInputError: a line is malformed; the message names file and line.
+    """
+    with recommendations.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                record = orjson.loads(line)
+                user, listed = record["user"], record["tracks"]
+                if type(user) is not int or not 0 <= user < 2**32:
+                    raise ValueError(f"user {user!r} must be an integer from 0 to {2**32 - 1}")
+                _check_list(listed, tracks, LIST_LENGTH)
+                if max(listed) >= 2**32:
+                    raise ValueError(f"track {max(listed)} must be below {2**32}")
+            except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+                raise InvalidInputError(f"{recommendations} line {number} is not a user's list: {error}") from None
+            yield user, listed
+
+
 def read_directory(directory: Path) -> Content:
     """The content of a recommendations directory."""
-    sessions = directory / "sessions.npz"
+    sessions, neighbours = directory / "sessions.npz", directory / "neighbours.npy"
     content = read_content(
-        directory / "recommendations.json", directory / "top_tracks.json", directory / "neighbours.npy",
+        directory / LISTS,
+        directory / "top_tracks.json",
+        neighbours if neighbours.exists() else None,
         sessions=sessions if sessions.exists() else None,
-    )  # fmt: skip
+    )
     if sessions.exists():
         for user, *numbers in np.load(directory / "tastes.npy", allow_pickle=False).tolist():
             content.lists[user] += keyspace.pack_taste(number for number in numbers if number >= 0)
     return content
+
+
+def directory_of(store: Storage, version: str) -> Path:
+    """Local directory with the files of a version: those of its night, or those that a person has published.
+
+    Raises:
+        MissingDataError: there are none, or the files of its log date are another version's by now.
+    """
+    published = f"{PUBLISHED}/version={version}"
+    if store.is_complete(published):
+        return store.local(published)
+    log_date = version_date(version)
+    name = Dated.RECOMMENDATIONS.on(log_date)
+    if not store.is_complete(name):
+        raise MissingDataError(f"the lists of version {version} are not in {store.url}: there is no {name}")
+    labels, directory = store.manifest(name).labels, store.local(name)
+    found = labels.get(VERSION) or read_directory(directory).version(log_date)
+    if found != version:
+        raise MissingDataError(f"the lists of version {version} are not in {store.url}: {name} holds {found} by now")
+    return directory
+
+
+def keep_files(store: Storage, version: str, recommendations: Path, top: Path, neighbours: Path | None) -> None:
+    """Keep the files of a version that a person publishes, so that nights, explanations and a restored Redis find its lists."""
+    with store.stage(f"{PUBLISHED}/version={version}", labels={VERSION: version}) as staging:
+        for path, name in ((recommendations, LISTS), (top, "top_tracks.json"), (neighbours, "neighbours.npy")):
+            if path is not None:
+                shutil.copyfile(path, staging / name)
+
+
+def version_name(log_date: date, checksum: str) -> str:
+    """The name of a version: its log date and the first 8 digits of its checksum."""
+    return f"{log_date}-{checksum[:8]}"
 
 
 def version_date(version: str) -> date:

@@ -5,6 +5,7 @@ come sentences that say what happened, or the :class:`Pointer`.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, cast
@@ -128,6 +129,15 @@ def hold(client: redis.Redis, version: str = EVERY, *, who: str, why: str) -> st
 def release(client: redis.Redis, version: str = EVERY, *, who: str, why: str) -> str:
     """Let a version, or all that is not blocked by name, be promoted again; returns a sentence."""
     return _block(client, "release", version, who, why)
+
+
+def restore(client: redis.Redis, saved: Pointer, held: Sequence[str], *, who: str) -> str:
+    """Set a lost pointer, and the versions that are held, again, unless what is there is as new; returns a sentence."""
+    where = saved.version, saved.generation, saved.log_date, saved.previous
+    outcome, current, generation = client.fcall("recsys_restore", *_KEYS, *where, who, "restored from files", *held)
+    if outcome == b"newer":
+        return f"{current.decode()} is live (generation {generation}), as new as the files or newer; its lists were checked"
+    return f"{current.decode()} is live again (generation {generation})"
 
 
 def _block(client: redis.Redis, action: str, version: str, who: str, why: str) -> str:

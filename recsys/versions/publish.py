@@ -4,13 +4,14 @@ A version was read back and compared before it counts. Those that nobody needs a
 """
 
 import logging
+from collections.abc import Iterable
 from datetime import date
 
 import redis
 
 from recsys.exceptions import CorruptDataError
 from recsys.versions import keyspace, pointer
-from recsys.versions.content import Content
+from recsys.versions.content import Content, version_name
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ def publish_version(client: redis.Redis, content: Content, log_date: date) -> st
         CorruptDataError: Redis gave back something else than was written.
     """
     checksum = content.checksum
-    version = f"{log_date}-{checksum[:8]}"
+    version = version_name(log_date, checksum)
     key = keyspace.version_key(version)
     if client.hget(key, "state") == b"complete" and _read_back(client, version, content):
         log.info("version %s is already in Redis", version)
@@ -64,6 +65,28 @@ def _read_back(client: redis.Redis, version: str, content: Content) -> bool:
     rows = client.get(keyspace.version_key(version, "neighbours"))
     sessions = client.get(keyspace.version_key(version, "sessions")) or b""
     return (lists, top, rows, sessions) == (content.lists, content.top, content.neighbours, content.sessions)
+
+
+def is_complete(client: redis.Redis, version: str) -> bool:
+    """Whether Redis holds the version, whole."""
+    return bool(client.hget(keyspace.version_key(version), "state") == b"complete")
+
+
+def served_lists(client: redis.Redis, version: str, users: Iterable[int]) -> dict[int, list[int]]:
+    """The tracks that a version answers with, by user; users without a list are left out."""
+    by_bucket: dict[int, list[int]] = {}
+    for user in users:
+        by_bucket.setdefault(keyspace.bucket(user), []).append(user)
+    with client.pipeline(transaction=False) as pipe:
+        for b, members in by_bucket.items():
+            pipe.hmget(keyspace.lists_key(version, b), [str(user) for user in members])
+        replies = pipe.execute()
+    found = {}
+    for members, packed in zip(by_bucket.values(), replies, strict=True):
+        for user, entry in zip(members, packed, strict=True):
+            if entry:
+                found[user] = list(keyspace.split(keyspace.unpack(entry))[0])
+    return found
 
 
 def matches(client: redis.Redis, version: str, content: Content) -> bool:

@@ -3,34 +3,40 @@
 A copy of pointer, blocked versions and audit trail is kept in the storage as ``live/``, so that a lost Redis can be rebuilt.
 """
 
-import json
 import logging
-from dataclasses import asdict
-from typing import Any
+from dataclasses import replace
+from typing import ClassVar
 
 import redis
 
 from recsys.exceptions import MissingDataError
+from recsys.schemas import Verdict
+from recsys.storage.document import Document
 from recsys.storage.store import Storage
 from recsys.versions import keyspace, pointer, publish
-from recsys.versions.content import read_directory, version_date
-from recsys.versions.pointer import Pointer
+from recsys.versions.content import directory_of, read_directory, version_date
+from recsys.versions.pointer import Entry, Pointer
 
 log = logging.getLogger(__name__)
 
 COPY = "live"
-_KEYS = (3, keyspace.LIVE, keyspace.BLOCKED, keyspace.AUDIT)
+
+
+class LiveCopy(Document):
+    """``live.json``: pointer, versions that may not be promoted, and the audit trail."""
+
+    FILE: ClassVar[str] = "live.json"
+
+    pointer: Pointer
+    blocked: list[str]
+    audit: list[Entry]
 
 
 def save(client: redis.Redis, store: Storage) -> None:
     """Copy pointer, blocked versions and trail to ``live/``."""
-    document = {
-        "pointer": asdict(pointer.read(client)),
-        "blocked": pointer.blocked(client),
-        "audit": [asdict(entry) for entry in pointer.audit(client)],
-    }
+    copy = LiveCopy(pointer=pointer.read(client), blocked=pointer.blocked(client), audit=pointer.audit(client))
     with store.stage(COPY) as staging:
-        (staging / "live.json").write_text(json.dumps(document, indent=1, sort_keys=True))
+        copy.write(staging)
 
 
 def restore(client: redis.Redis, store: Storage, *, who: str) -> str:
@@ -40,57 +46,33 @@ def restore(client: redis.Redis, store: Storage, *, who: str) -> str:
         MissingDataError: the files name no live version, or its lists are gone or differ.
     """
     saved, held = _saved(store)
-    restored = []
-    for version in dict.fromkeys(v for v in (saved.version, saved.previous) if v):
+    bring_back(client, store, saved.version)
+    if saved.previous:
         try:
-            publish_again(client, store, version)
-            restored.append(version)
+            bring_back(client, store, saved.previous)
         except MissingDataError:
-            if version == saved.version:
-                raise
-            log.warning("the previous version %s has no files any more; there is nothing to roll back to", version)
-    previous = saved.previous if saved.previous in restored else ""
-    outcome, current, generation = client.fcall(
-        "recsys_restore",
-        *_KEYS,
-        saved.version,
-        saved.generation,
-        saved.log_date,
-        previous,
-        who,
-        "restored from files",
-        *held,
-    )
-    if outcome == b"newer":
-        return f"{current.decode()} is live (generation {generation}), as new as the files or newer; its lists were checked"
-    return f"{current.decode()} is live again (generation {generation})"
+            log.warning("the previous version %s has no files any more; there is nothing to roll back to", saved.previous)
+            saved = replace(saved, previous="")
+    return pointer.restore(client, saved, held, who=who)
 
 
-def publish_again(client: redis.Redis, store: Storage, version: str) -> None:
+def bring_back(client: redis.Redis, store: Storage, version: str) -> None:
     """Put a version that Redis has lost or collected back from its files.
 
     Raises:
-        MissingDataError: the files of its log date are gone, or hold another version.
+        MissingDataError: its files are gone, or others stand in their place.
     """
-    if client.hget(keyspace.version_key(version), "state") == b"complete":
-        return
-    when = version_date(version)
-    found = publish.publish_version(client, read_directory(store.local(f"recommendations/date={when}")), when)
-    if found != version:
-        raise MissingDataError(f"version {version} is neither in Redis nor in the files of {when}, which hold {found}")
+    if client.hget(keyspace.version_key(version), "state") != b"complete":
+        publish.publish_version(client, read_directory(directory_of(store, version)), version_date(version))
 
 
 def _saved(store: Storage) -> tuple[Pointer, list[str]]:
     if store.is_complete(COPY):
-        document: dict[str, Any] = store.read_json(COPY, "live.json")
-        saved = Pointer(**document["pointer"])
-        if saved.version:
-            return saved, list(document["blocked"])
-    promoted = []
-    for day in store.dates("promotions"):
-        verdict = store.read_json(f"promotions/date={day}", "promotion.json")
-        if verdict["verdict"] == "promoted":
-            promoted.append(verdict["version"])
+        copy = store.read(LiveCopy, COPY)
+        if copy.pointer.version:
+            return copy.pointer, copy.blocked
+    verdicts = [Verdict.read(store, day) for day in store.dates(Verdict.KIND)]
+    promoted = [verdict.version for verdict in verdicts if verdict.verdict == "promoted"]
     if not promoted:
         raise MissingDataError(
             f"no night in {store.url} was promoted and there is no copy of the pointer; promote a version first"

@@ -7,11 +7,11 @@ import pytest
 
 from recsys.abtest import calibration
 from recsys.abtest.analysis import welch
-from recsys.abtest.calibration import calibrate, store_calibration
+from recsys.abtest.calibration import calibrate, store_calibration, stored_calibration
 from recsys.abtest.metrics import Columns, Metric
 from recsys.abtest.sessions import ExperimentLog, read_log
 from recsys.exceptions import InvalidInputError
-from recsys.schemas import Arm, Experiment
+from recsys.experiments import Arm, Experiment
 from recsys.storage.store import Storage
 from tests.support.traffic import records, write
 
@@ -28,14 +28,14 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> ExperimentLog:
 def test_real_logs_are_split_and_the_outcome_is_kept(found: ExperimentLog, tmp_path: Path) -> None:
     document = calibrate(found, "C", repetitions=300, seed=1, source="given logs")
     assert document == calibrate(found, "C", repetitions=300, seed=1, source="given logs")
-    assert document["ok"], document
-    assert {row["name"] for row in document["metrics"]} == {
+    assert document.ok, document
+    assert {row.name for row in document.metrics} == {
         "mean_session_time", "mean_session_length", "time_per_session", "time_per_play",
     }  # fmt: skip
-    assert [row["effect_percent"] for row in document["coverage"]] == [0.0, 2.0, 20.0, 100.0]
+    assert [row.effect_percent for row in document.coverage] == [0.0, 2.0, 20.0, 100.0]
     store = Storage(f"file://{tmp_path}")
     store_calibration(store, document)
-    assert store.read_json("calibration", "calibration.json") == document
+    assert stored_calibration(store) == document
 
 
 @pytest.mark.slow
@@ -46,9 +46,9 @@ def test_an_unsound_test_is_caught(found: ExperimentLog, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(calibration, "welch", too_sure)
     document = calibrate(found, "C", repetitions=200, seed=1, source="given logs")
-    assert not document["ok"]
-    assert not document["metrics"][0]["ok"]
-    assert not document["coverage"][0]["ok"]
+    assert not document.ok
+    assert not document.metrics[0].ok
+    assert not document.coverage[0].ok
 
 
 def test_too_little_to_say_anything_is_an_error(found: ExperimentLog) -> None:

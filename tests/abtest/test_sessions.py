@@ -9,7 +9,7 @@ import pytest
 
 from recsys.abtest.sessions import log_files, read_log
 from recsys.exceptions import InvalidInputError, MissingDataError
-from recsys.schemas import Arm, Experiment
+from recsys.experiments import Arm, Experiment
 from tests.support.traffic import lean, records, write
 
 DESIGN = Experiment("X", (Arm("C", "contextual"), Arm("T1", "dae")))

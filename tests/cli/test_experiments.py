@@ -7,7 +7,7 @@ import pytest
 
 from recsys.cli import app
 from recsys.exceptions import InvalidInputError
-from recsys.schemas import Arm, Experiment
+from recsys.experiments import Arm, Experiment
 from recsys.storage.store import Storage
 from tests.inspection.test_diff import DAYS, night
 from tests.support.traffic import records, write

@@ -1,14 +1,17 @@
 """Every DAG is documented, owned, bounded in time and quick to parse."""
 
 import itertools
+import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from recsys.schemas import ShardResult
 from tests.dags.conftest import DAGS
 
 FILES = sorted(path for path in DAGS.glob("*.py") if "@dag(" in path.read_text())
@@ -108,13 +111,10 @@ def test_results_come_from_dictionaries_and_from_what_containers_printed(dag_bag
     from recsys.exceptions import SimulationError
 
     assert dag_bag.dags  # puts the folder of the DAGs on the path
-    expected = {"run": "base.0.a", "episodes": 3}
-    summary, line, progress = (
-        "3 episodes: session time 1.0 +- 0.1",
-        '{"run": "base.0.a", "episodes": 3}',
-        "3 of 3 episodes (100 %)",
-    )
+    expected = ShardResult("base.0.a", 0, 3, 9, 3, 1.0, 0.1, 4.0, 0.2)
+    line = json.dumps(asdict(expected))
+    summary, progress = "3 episodes: session time 1.0 +- 0.1", "3 of 3 episodes (100 %)"
     pieces = [[progress, f"{summary}\n{line}"], [summary, line, progress], [f"{summary}\n{line}\n{progress}"]]
-    assert results([expected, *pieces]) == [expected] * 4
+    assert results([asdict(expected), *pieces]) == [expected] * 4
     with pytest.raises(SimulationError, match="told no result"):
         results([[progress]])

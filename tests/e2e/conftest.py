@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from recsys.night.log_date import yesterday
 from recsys.platform import night
-from recsys.platform.options import yesterday
 from tests.support.airflow import IMAGE, SESSIONS, Engine, Stack, days, docker_engine, postgres, stack, wait_until
 
 #: Log dates that are played again as backfills, by hand and with accidents. A night's seed comes from its date: with fixed dates

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from recsys.night.log_date import yesterday
 from recsys.platform import components, night
 from recsys.platform.client import AirflowClient
 from recsys.platform.console import Console
-from recsys.platform.options import yesterday
 from tests.platform.test_platform import platform, processes_of
 from tests.support.airflow import wait_until
 from tests.support.components import free_port

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from recsys.inspection.verify import verify
-from recsys.night import steps as nightly
+from recsys.night import steps, traffic
+from recsys.night.night import Night
 from recsys.platform.hdfs import Hdfs
-from recsys.settings import Settings, load_settings
+from recsys.settings import Settings, environment_of, load_settings
 from recsys.simulate.world import generate
 from recsys.storage.store import Storage
 from tests.support.components import Service, Valkey, running
@@ -28,19 +29,17 @@ def night(directory: Path, world: Path, storage: str) -> tuple[Settings, str]:
     """Three days of traffic and the night of the last one; its settings and digest."""
     (directory / "valkey").mkdir(parents=True)
     with running(Valkey(directory / "valkey")) as valkey:
-        environment = {
-            "RECSYS_VAR": str(directory), "RECSYS_WORLD": str(world), "RECSYS_REDIS_URL": valkey.url, "RECSYS_STORAGE": storage,
-            "RECSYS_SERVICE_LOGS": str(directory / "logs"),
-        }  # fmt: skip
+        settings = load_settings(
+            var=directory, world=world, redis_url=valkey.url, storage=storage, service_logs=directory / "logs",
+            episodes=SESSIONS, batch=256,
+        )  # fmt: skip
+        environment = environment_of(settings)
         with running(Service(environment)) as service:
-            settings = load_settings(
-                var=directory, world=world, redis_url=valkey.url, storage=storage, service_logs=directory / "logs",
-                service_url=service.url, episodes=SESSIONS, batch=256,
-            )  # fmt: skip
+            settings = settings.model_copy(update={"service_url": service.url})
             for back in (2, 1, 0):
-                nightly.traffic(settings, DAY - timedelta(days=back), SESSIONS, run_id="t")
-            nightly.run(settings, DAY, run_id="n")
-        found = verify(settings, DAY)
+                traffic.collect(Night(DAY - timedelta(days=back), settings), SESSIONS, run="t")
+            steps.run(Night(DAY, settings), run_id="n")
+        found = verify(Night(DAY, settings))
         assert found.failures == []
         words = [sys.executable, "-m", "recsys.cli", "verify", "--date", str(DAY), "--json"]
         told = subprocess.run(words, env=os.environ | environment, capture_output=True, text=True, check=True)

@@ -18,10 +18,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from recsys.experiments import Arm, Experiment, RunSpec
 from recsys.inspection.verify import log_digest
 from recsys.logs.upload import count_events
 from recsys.platform.processes import read_state
-from recsys.schemas import Arm, Experiment, RunSpec, ShardResult
+from recsys.schemas import ShardResult
 from recsys.settings import load_settings
 from recsys.simulate.world import generate
 from recsys.versions import keyspace, publish

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from recsys.abtest.schema import Report
 from recsys.settings import load_settings
 from recsys.simulate.world import generate
 from recsys.storage.store import Storage
@@ -47,12 +48,12 @@ def test_a_night_plays_the_session_aware_arm(tmp_path: Path, valkey: Valkey) -> 
             recsys(environment, "traffic", "--date", str(DAY - timedelta(days=back)), "--sessions", "3000")
         recsys(environment, "nightly", "--date", str(DAY), "--episodes", "3000", "--promote")
         recsys(environment, "verify", "--date", str(DAY))
-        arms = store.read_json(f"reports/date={DAY}", "report.json")["arms"]
+        arms = Report.read(store, DAY).arms
         assert list(arms) == ["C", "T1", "T2"]
         recsys(environment, "traffic", "--date", str(DAY + timedelta(days=1)), "--sessions", "1000")
         answered = sources(store, DAY + timedelta(days=1))
         assert answered["session"] > 5 * answered["exploration"] > 0
         recsys(environment, "nightly", "--date", str(DAY + timedelta(days=1)), "--episodes", "3000")
-        arms = store.read_json(f"reports/date={DAY + timedelta(days=1)}", "report.json")["arms"]
+        arms = Report.read(store, DAY + timedelta(days=1)).arms
         assert list(arms) == ["C", "T1", "T2", "L"]
         assert service.post("/next/1", {"track": 1, "time": 1.0})[0] == 200

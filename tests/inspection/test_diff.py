@@ -9,14 +9,16 @@ import pytest
 
 from recsys.exceptions import MissingDataError
 from recsys.inspection.diff import Row, compare
+from recsys.schemas import Learning
 from recsys.storage.store import Storage
+from tests.support.documents import inputs
 
 DAYS = (date(2026, 1, 2), date(2026, 1, 3))
 
 
 def night(store: Storage, day: date, seed: int, shift: int) -> None:
     with store.stage(f"interactions/date={day}") as staging:
-        (staging / "inputs.json").write_text(json.dumps({"log_date": str(day), "seed": seed, "settings": {"window": 7}}))
+        inputs(day, seed=seed, settings=Learning(window=7, positive_time=0.8)).write(staging)
     with store.stage(f"recommendations/date={day}") as staging:
         lines = (json.dumps({"user": u, "tracks": [(u * shift + k) % 90 for k in range(50)]}) for u in range(20))
         (staging / "recommendations.json").write_text("\n".join(lines) + "\n")
@@ -42,7 +44,7 @@ def test_a_night_that_stopped_early_has_gaps(tmp_path: Path) -> None:
     store = Storage(f"file://{tmp_path}")
     night(store, DAYS[0], 1, 1)
     with store.stage(f"interactions/date={DAYS[1]}") as staging:
-        (staging / "inputs.json").write_text(json.dumps({"seed": 1}))
+        inputs(DAYS[1], seed=1).write(staging)
     rows = compare(store, *DAYS)
     assert Row("lists", "published", True, False) in rows
     assert Row("data and settings", "settings.window", 7, None) in rows

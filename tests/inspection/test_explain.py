@@ -16,7 +16,7 @@ VERSION = "2026-01-02-0a1b2c3d"
 @pytest.fixture
 def store(tmp_path: Path) -> Storage:
     store = Storage(f"file://{tmp_path}/store")
-    with store.stage("recommendations/date=2026-01-02") as staging:
+    with store.stage("recommendations/date=2026-01-02", labels={"version": VERSION}) as staging:
         (staging / "recommendations.json").write_text('{"user": 1, "tracks": [5, 6, 7, 8]}\n')
         (staging / "top_tracks.json").write_text("[1, 2, 3]")
         np.save(staging / "neighbours.npy", np.array([[9, 10, 11]] * 20, dtype=np.uint32))
@@ -26,7 +26,10 @@ def store(tmp_path: Path) -> Storage:
 @pytest.fixture
 def logs(tmp_path: Path) -> Path:
     plays = [(5, "dae", 6), (6, "dae", 7), (7, "contextual", 10), (10, "top100", 2), (2, "exploration", 19)]
-    common = {"user": 1, "session": 0, "version": VERSION, "experiments": {"E": "T1"}, "degraded": False, "propensity": 0.5}
+    common = {
+        "timestamp": 1, "time": 0.5, "run": "base.0.a", "user": 1, "session": 0, "version": VERSION, "experiments": {"E": "T1"},
+        "degraded": False, "propensity": 0.5,
+    }  # fmt: skip
     with (tmp_path / "w.jsonl").open("w") as file:
         for step, (track, source, answer) in enumerate(plays):
             record = {"message": "next", "track": track, "source": source, "recommendation": answer, "step": step}

@@ -2,10 +2,10 @@
 
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from recsys.abtest.history import NightRow
 from recsys.exceptions import MissingDataError
 from recsys.inspection.pages import nights_page, notice_page, report_file
 from recsys.storage.store import Storage
@@ -13,14 +13,9 @@ from recsys.storage.store import Storage
 DAY = date(2026, 1, 5)
 
 
-def row(day: str, **values: Any) -> dict[str, Any]:
-    empty = dict.fromkeys(("sessions", "effect_percent", "ci_low_percent", "ci_high_percent", "live", "report"))
-    return {"log_date": day, "verdict": "failed", **empty, **values}
-
-
 def test_nights_are_listed_newest_first_with_links_where_there_is_a_report() -> None:
     effect = {"effect_percent": -3.21, "ci_low_percent": -5.0, "ci_high_percent": -1.5}
-    text = nights_page([row("2026-01-04", verdict="held", report="x", live="v<1>", **effect), row("2026-01-05")], "/n/{}")
+    text = nights_page([NightRow("2026-01-04", "held", report="x", live="v<1>", **effect), NightRow("2026-01-05")], "/n/{}")
     assert text.index("2026-01-05") < text.index("2026-01-04")
     assert 'href="/n/2026-01-04"' in text
     assert 'href="/n/2026-01-05"' not in text

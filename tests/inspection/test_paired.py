@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from recsys.abtest.schema import Paired
 from recsys.exceptions import InvalidInputError, MissingDataError
+from recsys.experiments import Arm, Experiment, RunSpec
 from recsys.inspection.paired import compare_paired, play_paired
-from recsys.schemas import Arm, Experiment, RunSpec
-from recsys.settings import load_settings
+from recsys.night.night import Night
+from recsys.settings import environment_of
 from recsys.simulate.world import generate
-from recsys.storage.store import Storage
 from recsys.versions import keyspace, publish
 from recsys.versions.content import read_directory
 from tests.support.components import Service, Valkey, running
+from tests.support.documents import night_of
 
 DAY = date(2026, 1, 2)
 
@@ -57,30 +59,30 @@ def test_equal_arms_leave_no_noise_and_bad_values_are_refused() -> None:
 def test_a_night_is_played_again_with_common_random_numbers(valkey: Valkey, tmp_path: Path) -> None:
     world = tmp_path / "world"
     generate(world, tracks=400, artists=80, users=60)
-    settings = load_settings(var=tmp_path / "var", world=world, redis_url=valkey.url, shards=2)
-    store, client = Storage(settings.storage_url), keyspace.connect(settings)
-    with store.stage(f"recommendations/date={DAY}") as staging:
+    night = night_of(tmp_path, DAY, world=world, redis_url=valkey.url, shards=2)
+    store, client = night.store, keyspace.connect(night.settings)
+    with store.stage(night.recommendations) as staging:
         lines = (json.dumps({"user": user, "tracks": [(7 * user + k) % 400 for k in range(50)]}) for user in range(60))
         (staging / "recommendations.json").write_text("\n".join(lines) + "\n")
         (staging / "top_tracks.json").write_text(json.dumps(list(range(100))))
         np.save(staging / "neighbours.npy", (np.arange(400)[:, None] + np.arange(1, 21)).astype(np.uint32) % 400)
-    version = publish.publish_version(client, read_directory(store.local(f"recommendations/date={DAY}")), DAY)
+    version = publish.publish_version(client, read_directory(store.local(night.recommendations)), DAY)
     arms = (Arm("C", "contextual", version), Arm("T1", "dae", version))
     spec = RunSpec("night", version, 0.0, 1, Experiment("X", arms, str(DAY)), 400)
     with pytest.raises(MissingDataError):
-        play_paired(settings, DAY, 300, run_id="t1")
-    with store.stage(f"experiments/date={DAY}") as staging:
-        (staging / "run.json").write_text(json.dumps(spec.to_json()))
-    environment = {"RECSYS_VAR": str(settings.var), "RECSYS_WORLD": str(world), "RECSYS_REDIS_URL": valkey.url}
-    with running(Service(environment)) as service:
-        settings = settings.model_copy(update={"service_url": service.url})
-        document = play_paired(settings, DAY, 600, run_id="t1")
-        assert play_paired(settings, DAY, 600, run_id="t2") == document
-    (row,) = document["comparisons"]
-    assert document["simulation_only"] is True
-    assert (row["arm"], row["control"], row["users"]) == ("T1", "C", 60)
-    assert row["ci_low_percent"] <= row["effect_percent"] <= row["ci_high_percent"]
-    assert row["correlation"] > 0.3
-    assert row["gain"] > 1
-    assert store.read_json(f"paired/date={DAY}", "paired.json") == document
-    assert not list(settings.log_dir.glob("paired-*"))
+        play_paired(night, 300, run="t1")
+    with store.stage(night.experiment) as staging:
+        spec.write(staging)
+    with running(Service(environment_of(night.settings))) as service:
+        night = Night(DAY, night.settings.model_copy(update={"service_url": service.url}))
+        paired = play_paired(night, 600, run="t1")
+        assert play_paired(night, 600, run="t2") == paired
+    (row,) = paired.comparisons
+    assert paired.simulation_only is True
+    assert (row.arm, row.control, row.users) == ("T1", "C", 60)
+    assert row.ci_low_percent <= row.effect_percent <= row.ci_high_percent
+    assert row.correlation > 0.3
+    assert row.gain is not None
+    assert row.gain > 1
+    assert Paired.read(store, DAY) == paired
+    assert not list(night.settings.log_dir.glob("paired-*"))

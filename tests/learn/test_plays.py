@@ -7,7 +7,8 @@ import pytest
 
 from recsys.exceptions import CorruptDataError
 from recsys.learn.plays import load_plays
-from recsys.night.collect import collect_interactions
+from recsys.night.collect import collect
+from recsys.night.night import Night
 from recsys.settings import load_settings
 from recsys.storage.store import Storage
 from tests.night.test_collect import publish, record
@@ -28,7 +29,7 @@ def test_logs_become_plays(store: Storage, tmp_path: Path) -> None:
         + record(0, 1, 3, 0.2, "last") + record(1, 0, 8, 1.0, "last", session=1)
     )  # fmt: skip
     publish(store, str(DAY), text)
-    collect_interactions(store, DAY, load_settings(window=2))
+    collect(Night(DAY, load_settings(window=2, storage=store.url)))
     plays = load_plays(store, DAY, world)
     assert plays.row.tolist() == [1] * 5, "the session without its first track is left out"
     assert plays.track.tolist() == [5, 45, 7, 5, 8]

@@ -14,8 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recsys.logs.engines import Engine, engine
-from recsys.logs.sieve import reason, sieve
-from recsys.night.collect import collect_interactions
+from recsys.logs.record import reason
+from recsys.logs.sieve import sieve
+from recsys.night.collect import collect
+from recsys.night.night import Night
 from recsys.settings import load_settings
 from recsys.storage.store import Storage
 from tests.night.test_collect import DAY, publish, record
@@ -118,7 +120,7 @@ def test_both_engines_collect_the_same(tmp_path: Path) -> None:
         store = Storage(f"file://{tmp_path}/{name}")
         publish(store, "2026-01-04", random_logs(2000))
         publish(store, str(DAY), random_logs(5000) + GOOD.strip())
-        counts[name] = collect_interactions(store, DAY, load_settings(window=3, malformed=0.1, engine=name))
+        counts[name] = collect(Night(DAY, load_settings(window=3, malformed=0.1, engine=name, storage=store.url)))
         directory = store.local(f"interactions/date={DAY}")
         tables[name] = [rows(directory / f"{output}.parquet") for output in ("interactions", "sessions")]
         assert store.dates("quarantine") == [date(2026, 1, 4), DAY]

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recsys.abtest.schema import Decision, Report
 from recsys.exceptions import InvalidInputError, MissingDataError, UnavailableError
-from recsys.experiments import ORIGINAL
+from recsys.experiments import ORIGINAL, RunSpec
 from recsys.inspection.verify import verify
-from recsys.logs import real_listeners as live_requests
-from recsys.logs import upload as logs
-from recsys.night import steps as nightly
+from recsys.logs import real_listeners
+from recsys.night import steps, traffic
+from recsys.night.night import Night
+from recsys.night.promote import of_live_requests
 from recsys.settings import Settings, load_settings
 from recsys.storage.store import Storage
 from recsys.versions import keyspace, lease
@@ -64,66 +66,65 @@ def test_a_day_becomes_a_log_date_once(settings: Settings) -> None:
     events = write_requests(settings, DAY, 100, 1)
     write_requests(settings, BEFORE, 10, 2)
     store = Storage(settings.storage_url)
-    counts = live_requests.upload(settings, DAY)
+    counts = real_listeners.upload(settings, DAY)
     assert counts["next"] + counts["last"] == events
     assert counts["episodes"] == 100
     assert store.manifest(f"logs/date={DAY}").counts == counts
-    assert store.read_json(f"logs/date={DAY}", "run.json")["experiment"]["name"] == ORIGINAL.name
+    assert store.read(RunSpec, f"logs/date={DAY}").experiment == ORIGINAL
     assert [path.name[:10] for path in (settings.log_dir / "live").iterdir()] == [str(BEFORE)]
-    assert nightly.traffic(settings, DAY, 5, run_id="x") == counts  # nobody is played
-    assert nightly.traffic(settings, BEFORE, 5, run_id="x")["episodes"] == 10
+    assert traffic.collect(Night(DAY, settings), 5, run="x") == counts  # nobody is played
+    assert traffic.collect(Night(BEFORE, settings), 5, run="x")["episodes"] == 10
 
 
 def test_a_day_that_is_not_over_or_had_no_requests_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     write_requests(settings, DAY, 10, 1)
     with pytest.raises(InvalidInputError, match="is not over"):
-        live_requests.upload(settings, DAY, now=datetime(DAY.year, DAY.month, DAY.day, 23, 59, tzinfo=UTC))
+        real_listeners.upload(settings, DAY, now=datetime(DAY.year, DAY.month, DAY.day, 23, 59, tzinfo=UTC))
     with pytest.raises(MissingDataError, match=str(BEFORE)):
-        live_requests.upload(settings, BEFORE)
+        real_listeners.upload(settings, BEFORE)
     with pytest.raises(MissingDataError, match="2 days"):
-        live_requests.sources(Storage(settings.storage_url), DAY, 2)
-    monkeypatch.setattr(logs, "LIVE_WAIT_SECONDS", 0.0)
+        real_listeners.sources(Storage(settings.storage_url), DAY, 2)
+    monkeypatch.setattr(real_listeners, "LIVE_WAIT_SECONDS", 0.0)
     next((settings.log_dir / "live").iterdir()).touch()
     with pytest.raises(UnavailableError, match="still being written"):
-        live_requests.upload(settings, DAY)
+        real_listeners.upload(settings, DAY)
 
 
 def test_a_live_experiment_must_be_there(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "experiments.yml").write_text("experiment: null\n")
     with pytest.raises(InvalidInputError, match="RECSYS_EXPERIMENT_SOURCE"):
-        live_requests.experiment(settings.model_copy(update={"experiments": tmp_path / "experiments.yml"}))
+        real_listeners.experiment(settings.model_copy(update={"experiments": tmp_path / "experiments.yml"}))
 
 
 def test_a_night_reads_what_real_listeners_did(settings: Settings) -> None:
-    store = Storage(settings.storage_url)
+    night = Night(DAY, settings)
     events = write_requests(settings, DAY, 900, 1) + write_requests(settings, BEFORE, 900, 2)
     for day in (BEFORE, DAY):
-        nightly.traffic(settings, day, 5, run_id="x")
+        traffic.collect(Night(day, settings), 5, run="x")
     client = keyspace.connect(settings)
     with lease.held(client, DAY, "n"):
-        write_interactions(store, tastes())
-        nightly.train(settings, DAY)
-        assert nightly.gate(settings, DAY)["passed"]
-        nightly.recommend(settings, DAY)
-        candidate = nightly.publish_candidate(settings, DAY)
-        report = nightly.report(settings, DAY)
-        assert report["sessions"] == 1800
-        verdict = nightly.promote(settings, DAY, run="n", version=candidate["version"])
-    assert verdict["verdict"] == "promoted"
-    assert "Nothing was live yet, and the candidate has passed the gate." in verdict["reasons"]
-    document = store.read_json(f"reports/date={DAY}", "report.json")
-    assert document["counts"]["next"] + document["counts"]["last"] == events
-    assert document["counts"]["misassigned"] == 0
-    assert document["decision"]["verdict"] == "promote", document["decision"]
-    assert not store.is_complete(f"experiments/date={DAY}")
-    result = verify(settings, DAY)
+        write_interactions(night.store, tastes())
+        steps.train(night)
+        assert steps.evaluate_gate(night).passed
+        steps.recommend(night)
+        candidate = steps.publish_candidate(night)
+        assert steps.build_report(night).sessions == 1800
+        verdict = steps.promote_or_hold(night, candidate["version"], run="n")
+    assert verdict.verdict == "promoted"
+    assert "Nothing was live yet, and the candidate has passed the gate." in verdict.reasons
+    report = Report.read(night.store, DAY)
+    assert report.counts["next"] + report.counts["last"] == events
+    assert report.counts["misassigned"] == 0
+    assert report.decision.verdict == "promote", report.decision
+    assert not night.store.is_complete(night.experiment)
+    result = verify(night)
     assert result.failures == []
     assert any("2 log dates" in line for line in result.checks)
 
 
 @pytest.mark.parametrize(("serving", "verdict"), [("", "promote"), ("2026-01-01-aaaaaaaa", "hold")])
 def test_a_candidate_nobody_has_met_follows_the_report_unless_nothing_is_live(serving: str, verdict: str) -> None:
-    found = live_requests.decide({"verdict": "hold", "reasons": ["No effect."]}, serving=serving)
-    assert found["verdict"] == verdict
-    assert found["reasons"][0] == "No effect."
-    assert "gate" in found["reasons"][1]
+    found = of_live_requests(Decision(verdict="hold", reasons=["No effect."]), serving=serving)
+    assert found.verdict == verdict
+    assert found.reasons[0] == "No effect."
+    assert "gate" in found.reasons[1]

@@ -6,15 +6,18 @@ from pathlib import Path
 import pytest
 
 from recsys.exceptions import CorruptDataError, MissingDataError
+from recsys.experiments import RunSpec
 from recsys.logs import upload as logs
-from recsys.schemas import RunSpec, ShardResult
+from recsys.logs.upload import upload_shards
+from recsys.schemas import ShardResult
 from recsys.storage.store import Storage
 
 SPEC = RunSpec("base", "", 1.0, 1)
 
 
 def record(user: int, step: int, message: str = "next") -> bytes:
-    return json.dumps({"message": message, "user": user, "session": 0, "step": step}).encode() + b"\n"
+    whole = {"message": message, "timestamp": 1, "user": user, "track": 5, "time": 0.5, "run": "base.0.a", "session": 0}
+    return json.dumps(whole | {"step": step}).encode() + b"\n"
 
 
 def result(shard: int, nexts: int, lasts: int) -> ShardResult:
@@ -36,10 +39,12 @@ def store(tmp_path: Path) -> Storage:
 
 
 def test_shards_are_published_together_and_cleaned_up(directory: Path, store: Storage) -> None:
-    counts = logs.upload(store, directory, [result(0, 1, 1), result(1, 1, 1)], "experiments/date=2026-01-02", SPEC, cleanup=True)
+    counts = upload_shards(
+        store, directory, [result(0, 1, 1), result(1, 1, 1)], "experiments/date=2026-01-02", SPEC, cleanup=True
+    )
     assert counts == {"episodes": 2, "next": 2, "last": 2, "repeated": 0, "malformed": 0}
     assert store.manifest("experiments/date=2026-01-02").counts == counts
-    assert RunSpec.from_json(store.read_json("experiments/date=2026-01-02", "run.json")) == SPEC
+    assert store.read(RunSpec, "experiments/date=2026-01-02") == SPEC
     assert not any(directory.iterdir())
 
 
@@ -47,7 +52,7 @@ def test_shards_are_published_together_and_cleaned_up(directory: Path, store: St
 def test_repeated_and_torn_lines_are_counted(directory: Path, store: Storage) -> None:
     with (directory / "base.0.a" / "v.jsonl").open("wb") as file:
         file.write(record(0, 0) + b"{]\n" + record(0, 9)[:-5])
-    counts = logs.upload(store, directory, [result(0, 1, 1)], "experiments/date=2026-01-02", SPEC)
+    counts = upload_shards(store, directory, [result(0, 1, 1)], "experiments/date=2026-01-02", SPEC)
     assert (counts["repeated"], counts["malformed"]) == (1, 2)
     assert (directory / "base.0.a").exists()
 
@@ -58,13 +63,13 @@ def test_a_log_without_the_answered_events_is_not_uploaded(
 ) -> None:
     monkeypatch.setattr(logs, "WAIT_SECONDS", 0.0)
     with pytest.raises(CorruptDataError, match="answered 2 next and 1 last events, but its log holds 1 and 1"):
-        logs.upload(store, directory, [result(0, 2, 1)], "experiments/date=2026-01-02", SPEC)
+        upload_shards(store, directory, [result(0, 2, 1)], "experiments/date=2026-01-02", SPEC)
     with pytest.raises(MissingDataError, match=r"base\.7\.a left no log"):
-        logs.upload(store, directory, [result(7, 2, 1)], "experiments/date=2026-01-02", SPEC)
+        upload_shards(store, directory, [result(7, 2, 1)], "experiments/date=2026-01-02", SPEC)
     assert not store.is_complete("experiments/date=2026-01-02")
 
 
 @pytest.mark.drill("simulation", "two tries of one shard are to be uploaded", "refused")
 def test_two_tries_of_a_shard_are_refused(directory: Path, store: Storage) -> None:
     with pytest.raises(CorruptDataError, match="distinct"):
-        logs.upload(store, directory, [result(0, 1, 1), result(0, 1, 1)], "experiments/date=2026-01-02", SPEC)
+        upload_shards(store, directory, [result(0, 1, 1), result(0, 1, 1)], "experiments/date=2026-01-02", SPEC)

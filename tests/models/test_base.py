@@ -1,8 +1,8 @@
 """Models by name, and a night with a class of one's own from training to the lists."""
 
-import json
 import sys
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -10,16 +10,19 @@ import pytest
 from recsys.exceptions import InvalidInputError
 from recsys.models.base import MODELS, create, label
 from recsys.night.gate import decide
+from recsys.night.night import Night
 from recsys.night.recommend import recommend
 from recsys.night.train import train
+from recsys.schemas import Card
 from recsys.settings import load_settings
-from recsys.storage.store import Storage
+from recsys.versions.content import LISTS, lists_in
 from tests.support.night import DAY, GROUPS, USERS, tastes, write_interactions, write_world
 
 OWN = '''
 """Tracks of the same remainder modulo ten as what the user liked most."""
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -79,17 +82,17 @@ def test_what_is_no_model_is_named(own_package: str) -> None:
 def test_a_night_with_a_model_of_ones_own(tmp_path: Path, own_package: str) -> None:
     model = f"{own_package}:Remainders"
     settings = load_settings(var=tmp_path / "var", world=write_world(tmp_path / "world"), model=model)
-    store = Storage(settings.storage_url)
-    write_interactions(store, tastes())
-    assert train(store, DAY, settings.world, settings)["tracks"] > 0
-    card = store.read_json(f"models/date={DAY}", "card.json")
-    assert card["model"] == model
-    assert card["configurations"] == {"Remainders": {"modulo": 10}}
-    outcome = decide(store, DAY, settings.world, settings)
-    assert outcome["passed"], outcome["reasons"]
-    assert outcome["metrics"]["candidate"] == "Remainders"
-    recommend(store, DAY, settings.world, settings)
-    text = (store.local(f"recommendations/date={DAY}") / "recommendations.json").read_text()
-    lists = {row["user"]: row["tracks"] for row in map(json.loads, text.splitlines())}
+    night = Night(DAY, settings)
+    write_interactions(night.store, tastes())
+    assert cast(int, train(night)["tracks"]) > 0
+    card = Card.read(night.store, DAY)
+    assert card.model == model
+    assert card.configurations == {"Remainders": {"modulo": 10}}
+    gate = decide(night)
+    assert gate.passed, gate.reasons
+    assert gate.metrics is not None
+    assert gate.metrics.candidate == "Remainders"
+    recommend(night)
+    lists = dict(lists_in(night.store.local(night.recommendations) / LISTS))
     assert len(lists) == USERS
     assert np.mean([[t % GROUPS == user % GROUPS for t in tracks[:20]] for user, tracks in lists.items()]) > 0.95

@@ -9,8 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.exceptions import CorruptDataError, MissingDataError
-from recsys.night.collect import collect_interactions
-from recsys.settings import load_settings
+from recsys.night.collect import collect
+from recsys.night.night import Night
+from recsys.schemas import Inputs
+from recsys.settings import Settings, load_settings
 from recsys.storage.manifest import sha256
 from recsys.storage.store import Storage
 
@@ -44,20 +46,25 @@ def store(tmp_path: Path) -> Storage:
     return store
 
 
+def collected(store: Storage, settings: Settings = SETTINGS, day: date = DAY, **more: Any) -> dict[str, int]:
+    """Counts of the night that collects from a store."""
+    return collect(Night(day, settings.model_copy(update={"storage": store.url})), **more)
+
+
 def read(store: Storage, name: str) -> list[dict[str, Any]]:
     return pq.read_table(store.local(f"interactions/date={DAY}") / name).to_pylist()
 
 
 def test_positives_are_distinct_and_sorted(store: Storage) -> None:
-    counts = collect_interactions(store, DAY, SETTINGS, live="v")
+    counts = collected(store, live="v")
     rows = [(r["user"], r["track"], r["weight"], r["log_date"]) for r in read(store, "interactions.parquet")]
     assert rows == [(2, 7, 1.0, date(2026, 1, 3)), (1, 5, 1.0, DAY), (1, 6, 1.0, DAY)]
     assert (counts["repeated"], counts["malformed"], counts["sessions"]) == (1, 0, 3)
-    assert store.read_json(f"interactions/date={DAY}", "inputs.json")["live"] == "v"
+    assert Inputs.read(store, DAY).live == "v"
 
 
 def test_sessions_sum_their_plays(store: Storage) -> None:
-    collect_interactions(store, DAY, SETTINGS)
+    collected(store)
     rows = [(r["user"], r["session"], r["steps"], r["time"], r["first_track"]) for r in read(store, "sessions.parquet")]
     assert rows == [(2, 0, 3, 1.8, 7), (1, 0, 3, 2.71, 5), (1, 1, 1, 1.0, 5)]
 
@@ -73,22 +80,22 @@ def test_sessions_sum_their_plays(store: Storage) -> None:
 )  # fmt: skip
 def test_malformed_lines_are_dropped_and_counted(store: Storage, line: str) -> None:
     publish(store, "2026-01-05", record(1, 0, 5, 1.0) + line)
-    counts = collect_interactions(store, DAY, SETTINGS)
+    counts = collected(store)
     assert counts["malformed"] == 1
     assert [r["user"] for r in read(store, "interactions.parquet")] == [2, 1]
 
 
 def test_a_rerun_writes_the_same_bytes(store: Storage) -> None:
-    collect_interactions(store, DAY, SETTINGS)
+    collected(store)
     before = store.manifest(f"interactions/date={DAY}")
     store.remove(f"interactions/date={DAY}")
-    collect_interactions(store, DAY, SETTINGS)
+    collected(store)
     assert store.manifest(f"interactions/date={DAY}") == before
 
 
 def test_a_date_without_logs_is_named(store: Storage) -> None:
     with pytest.raises(MissingDataError, match="logs/date=2026-01-04"):
-        collect_interactions(store, date(2026, 1, 4), SETTINGS)
+        collected(store, day=date(2026, 1, 4))
     assert not store.is_complete("interactions/date=2026-01-04")
 
 
@@ -96,20 +103,20 @@ def test_logs_without_a_valid_record_are_an_error(tmp_path: Path) -> None:
     store = Storage(f"file://{tmp_path}/store")
     publish(store, "2026-01-05", "garbage\n")
     with pytest.raises(MissingDataError, match="none of the 1 lines"):
-        collect_interactions(store, DAY, SETTINGS)
+        collected(store)
     assert not store.is_complete(f"interactions/date={DAY}")
 
 
 @pytest.mark.drill("logs", "they hold two tries of a shard", "each event counts once")
 def test_two_tries_of_a_shard_count_once(store: Storage) -> None:
     publish(store, "2026-01-05", record(1, 0, 5, 1.0) + record(1, 0, 5, 1.0, run="traffic.0.b"))
-    assert collect_interactions(store, DAY, SETTINGS)["repeated"] == 1
+    assert collected(store)["repeated"] == 1
 
 
 @pytest.mark.drill("logs", "a few malformed lines", "they go to quarantine, each with its reason")
 def test_malformed_lines_go_to_quarantine_with_their_reason(store: Storage) -> None:
     publish(store, str(DAY), record(1, 0, 5, 1.0) + record(3, 0, 1, 1.5) + "{]\n" + record(3, 0, 1, 1.0)[:-1])
-    counts = collect_interactions(store, DAY, SETTINGS)
+    counts = collected(store)
     assert counts["malformed"] == 3
     name = f"quarantine/date={DAY}"
     rows = [json.loads(line) for line in (store.local(name) / "malformed.jsonl").read_text().splitlines()]
@@ -119,7 +126,7 @@ def test_malformed_lines_go_to_quarantine_with_their_reason(store: Storage) -> N
     assert rows[1]["text"] == "{]"
     assert store.manifest(name).counts == {"lines": 4, "time out of range": 1, "not JSON": 1, "unterminated": 1}
     publish(store, str(DAY), record(1, 0, 5, 1.0))
-    collect_interactions(store, DAY, SETTINGS)
+    collected(store)
     assert not store.is_complete(name)
 
 
@@ -129,11 +136,11 @@ def test_too_many_malformed_lines_are_an_error_that_counts_them(store: Storage) 
     publish(store, str(DAY), good + "{]\n" * 2 + record(3, 0, 1, 1.0)[:-1])
     settings = load_settings(window=3, malformed=0.01)
     with pytest.raises(CorruptDataError, match=r"2 of 104 lines are malformed \(2 not JSON, 1 unterminated\)"):
-        collect_interactions(store, DAY, settings)
+        collected(store, settings)
     assert not store.is_complete(f"interactions/date={DAY}")
     assert store.is_complete(f"quarantine/date={DAY}")
     publish(store, str(DAY), good + "{]\n")
-    assert collect_interactions(store, DAY, settings)["malformed"] == 1
+    assert collected(store, settings)["malformed"] == 1
 
 
 @pytest.mark.slow

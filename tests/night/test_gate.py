@@ -1,6 +1,5 @@
 """The gate refuses candidates that would break lists, and says why; what it notes about the others."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +7,11 @@ import numpy as np
 import pytest
 
 from recsys.night.gate import decide
+from recsys.night.night import Night
 from recsys.night.train import train
+from recsys.schemas import Gate
 from recsys.settings import Settings, load_settings
-from recsys.storage.store import Storage
+from tests.support.documents import inputs
 from tests.support.listens import two_days, write_plays
 from tests.support.night import DAY, tastes, write_interactions, write_world
 
@@ -93,46 +94,47 @@ def settings_for(tmp_path: Path, **more: Any) -> Settings:
 def test_broken_scores_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, message: str) -> None:
     (tmp_path / "bad_models.py").write_text(BAD)
     monkeypatch.syspath_prepend(tmp_path)
-    settings = settings_for(tmp_path, model=f"bad_models:{kind}")
-    store = Storage(settings.storage_url)
-    write_interactions(store, tastes())
-    train(store, DAY, settings.world, settings)
-    outcome = decide(store, DAY, settings.world, settings)
-    assert not outcome["passed"]
-    assert message in " ".join(outcome["reasons"])
-    assert store.read_json(f"gates/date={DAY}", "gate.json") == json.loads(json.dumps(outcome))
+    night = Night(DAY, settings_for(tmp_path, model=f"bad_models:{kind}"))
+    write_interactions(night.store, tastes())
+    train(night)
+    gate = decide(night)
+    assert not gate.passed
+    assert message in " ".join(gate.reasons)
+    assert Gate.read(night.store, DAY) == gate
 
 
 @pytest.mark.drill("logs", "more malformed lines than the gate allows", "the gate refuses and says so")
 def test_malformed_logs_are_refused(tmp_path: Path) -> None:
-    settings = settings_for(tmp_path, model="popularity")
-    store = Storage(settings.storage_url)
-    write_interactions(store, tastes())
-    with store.stage(f"interactions/date={DAY}") as staging:
-        old = next(Path(settings.var).glob("storage/interactions/*/interactions.parquet"))
+    night = Night(DAY, settings_for(tmp_path, model="popularity"))
+    write_interactions(night.store, tastes())
+    with night.store.stage(night.interactions) as staging:
+        old = next(night.settings.var.glob("storage/interactions/*/interactions.parquet"))
         (staging / "interactions.parquet").write_bytes(old.read_bytes())
-        (staging / "inputs.json").write_text(json.dumps({"live": "", "counts": {"lines": 100, "malformed": 9}}))
-    train(store, DAY, settings.world, settings)
-    outcome = decide(store, DAY, settings.world, settings)
-    assert not outcome["passed"]
-    assert "9.0% of the log's lines" in outcome["reasons"][0]
+        inputs(DAY, counts={"lines": 100, "malformed": 9}).write(staging)
+    train(night)
+    gate = decide(night)
+    assert not gate.passed
+    assert "9.0% of the log's lines" in gate.reasons[0]
 
 
 def test_what_the_gate_notes(tmp_path: Path) -> None:
     settings = load_settings(
         var=tmp_path / "var", world=write_world(tmp_path / "world", tracks=300, users=120), model="ease"
     )  # fmt: skip
-    store = Storage(settings.storage_url)
-    write_plays(store, two_days())
-    train(store, DAY, settings.world, settings)
-    judged = decide(store, DAY, settings.world, settings)["metrics"]
-    ease = judged["models"]["ease"]
-    low, high = ease["ndcg_100_interval"]
-    assert low < ease["ndcg_100"] < high
-    assert len(ease["ndcg_100_by_activity"]) == 3
-    assert 0 < ease["artist_spread_100"] <= 1
-    off_policy = judged["off_policy"]
-    assert off_policy["reliable"]
+    night = Night(DAY, settings)
+    write_plays(night.store, two_days())
+    train(night)
+    judged = decide(night).metrics
+    assert judged is not None
+    ease = judged.models["ease"]
+    low, high = ease.ndcg_100_interval
+    assert low < ease.ndcg_100 < high
+    assert len(ease.ndcg_100_by_activity) == 3
+    assert 0 < ease.artist_spread_100 <= 1
+    off_policy = judged.off_policy
+    assert off_policy is not None
+    assert off_policy.reliable
     # The lists hold tracks of the user's group, which are heard to nine tenths before discounts: far above a random answer.
-    assert off_policy["low"] > 0.5
-    assert np.isfinite(off_policy["effective"])
+    assert off_policy.low is not None
+    assert off_policy.low > 0.5
+    assert np.isfinite(off_policy.effective)

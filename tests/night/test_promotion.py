@@ -1,7 +1,6 @@
 """Publishing and promotion: killed at any step, they leave nothing by halves, and the rerun completes it; what a hold leaves."""
 
 import itertools
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
@@ -12,17 +11,20 @@ import pytest
 import redis
 from redis.connection import Connection
 
-from recsys.abtest import report
+from recsys.abtest.schema import Report
 from recsys.exceptions import MissingDataError
-from recsys.night import steps as nightly
-from recsys.schemas import Arm, Experiment
-from recsys.settings import Settings, load_settings
-from recsys.storage.store import Storage
+from recsys.experiments import Arm, Experiment
+from recsys.night import promote, report, steps
+from recsys.night.night import Night
+from recsys.schemas import Verdict
+from recsys.settings import load_settings
 from recsys.versions import keyspace, lease, pointer, publish, restore
 from recsys.versions.content import Content
 from recsys.versions.pointer import Pointer
 from tests.support.components import Valkey
-from tests.support.traffic import records, write
+from tests.support.documents import experiment, inputs, night_of
+from tests.support.documents import publish as document
+from tests.support.traffic import records
 
 DAY = date(2026, 1, 5)
 
@@ -80,27 +82,23 @@ def test_a_publisher_killed_at_any_command_leaves_nothing_that_can_be_promoted(v
 
 
 @pytest.fixture
-def settings(tmp_path: Path, valkey: Valkey) -> Settings:
-    return load_settings(var=tmp_path / "var", redis_url=valkey.url)
+def night(tmp_path: Path, valkey: Valkey) -> Night:
+    return night_of(tmp_path, DAY, redis_url=valkey.url)
 
 
 @pytest.fixture
-def ready(settings: Settings) -> str:
+def ready(night: Night) -> str:
     """A night that only has to be promoted: its version."""
-    store = Storage(settings.storage_url)
-    version = publish.publish_version(keyspace.connect(settings), content(), DAY)
+    version = publish.publish_version(keyspace.connect(night.settings), content(), DAY)
     design = Experiment("E", (Arm("C", "contextual", version), Arm("T1", "dae", version)), str(DAY))
-    with store.stage(f"interactions/date={DAY}") as staging:
-        (staging / "inputs.json").write_text(json.dumps({"live": ""}))
-    with store.stage(f"experiments/date={DAY}") as staging:
-        write(staging / "0000-a.jsonl", records(design, users=500, sessions=2000, lift={"T1": 1.5}))
-        (staging / "run.json").write_text(json.dumps({"catalogue": 500}))
-    assert report.build_report(store, DAY, settings, design)["decision"]["verdict"] == "promote"
+    document(night.store, DAY, inputs(DAY))
+    experiment(night, design, records(design, users=500, sessions=2000, lift={"T1": 1.5}))
+    assert report.build_report(night).decision.verdict == "promote"
     return version
 
 
 #: What a promotion calls, in this order, after the pointer has been read.
-STEPS = [(pointer, "move"), (nightly, "_record"), (report, "finish_report"), (restore, "save"), (lease, "drop")]
+STEPS = [(pointer, "move"), (promote, "record"), (promote, "finish_report"), (restore, "save"), (lease, "drop")]
 
 
 def dying_before(_: Callable[..., Any]) -> Callable[..., Any]:
@@ -119,37 +117,36 @@ def dying_after(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pytest.mark.drill("promotion", "killed before or after any of its steps", "the rerun ends with one move and the same verdict")
-def test_a_promotion_killed_between_its_steps_is_completed_by_a_rerun(settings: Settings, ready: str) -> None:
-    store = Storage(settings.storage_url)
+def test_a_promotion_killed_between_its_steps_is_completed_by_a_rerun(night: Night, ready: str) -> None:
+    store = night.store
 
-    def promote() -> dict[str, Any]:
-        client = keyspace.connect(settings)
-        lease.take(client, DAY, "night")
-        return nightly.promote(settings, DAY, run="night", version=ready)
+    def once() -> Verdict:
+        lease.take(keyspace.connect(night.settings), DAY, "night")
+        return steps.promote_or_hold(night, ready, run="night")
 
     for (module, name), dying in itertools.product(STEPS, (dying_before, dying_after)):
-        client: redis.Redis = keyspace.connect(settings)
+        client: redis.Redis = keyspace.connect(night.settings)
         client.delete(keyspace.LIVE, keyspace.AUDIT)
         for gone in (f"promotions/date={DAY}", restore.COPY):
             store.remove(gone)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, name, dying(getattr(module, name)))
             with pytest.raises(Killed):
-                promote()
+                once()
         assert pointer.read(client).version in ("", ready)
-        verdict = promote()
-        assert (verdict["verdict"], verdict["live"]) == ("promoted", ready)
-        assert store.read_json(f"promotions/date={DAY}", "promotion.json") == verdict
-        assert store.read_json(f"reports/date={DAY}", "report.json")["outcome"] == verdict
+        verdict = once()
+        assert (verdict.verdict, verdict.live) == ("promoted", ready)
+        assert Verdict.read(store, DAY) == verdict
+        assert Report.read(store, DAY).outcome == verdict
         assert pointer.read(client) == Pointer(ready, 1, str(DAY), "")
         assert [(entry.action, entry.to) for entry in pointer.audit(client)] == [("promote", ready)]
-        assert store.read_json(restore.COPY, "live.json")["pointer"]["version"] == ready
+        assert store.read(restore.LiveCopy, restore.COPY).pointer.version == ready
         assert client.get(keyspace.lease_key(str(DAY))) is None
 
 
-def test_nights_that_hold_do_not_fill_redis(settings: Settings, ready: str) -> None:
-    client = keyspace.connect(settings)
+def test_nights_that_hold_do_not_fill_redis(night: Night, ready: str) -> None:
+    client = keyspace.connect(night.settings)
     older = [publish.publish_version(client, content(shift), DAY - timedelta(days=shift)) for shift in range(1, 7)]
-    assert nightly.promote(settings, DAY, run="night", version=ready, promote=False)["verdict"] == "held"
+    assert steps.promote_or_hold(night, ready, run="night", wanted=False).verdict == "held"
     left = sorted(version.decode() for version in client.smembers(keyspace.VERSIONS))
     assert left == sorted([*older[:3], ready])

@@ -18,9 +18,8 @@ import pytest
 
 from recsys.exceptions import ConflictError, InvalidInputError, Stopped, UnavailableError
 from recsys.platform import client, components, engine
-from recsys.platform.options import Options, load_options
 from recsys.platform.processes import Processes, Recorded, end, read_state, sole_owner
-from recsys.settings import Settings
+from recsys.settings import Settings, load_settings
 from recsys.simulate.world import generate
 from tests.support.components import free_port
 
@@ -204,8 +203,8 @@ def test_children_get_absolute_paths_and_no_foreign_airflow(tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
     monkeypatch.setenv("AIRFLOW__METRICS__OTEL_ON", "True")
-    settings = Settings(var=Path("var"), world=Path("world"))  # type: ignore[call-arg]
-    found = components.environment(settings, Options(), "process", scheduled=False)  # type: ignore[call-arg]
+    settings = components.own_settings(Settings(var=Path("var"), world=Path("world")), "process")
+    found = components.environment(settings, scheduled=False)
     assert found["RECSYS_VAR"] == str(tmp_path / "var")
     assert found["RECSYS_WORLD"] == str(tmp_path / "world")
     assert found["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
@@ -216,7 +215,7 @@ def test_children_get_absolute_paths_and_no_foreign_airflow(tmp_path: Path, monk
 def test_a_bad_option_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECSYS_PORT_AIRFLOW", "70000")
     with pytest.raises(InvalidInputError, match=r"\(RECSYS_PORT_AIRFLOW\) is '70000'"):
-        load_options()
+        load_settings()
 
 
 class TestEngine:
@@ -231,24 +230,24 @@ class TestEngine:
         return tmp_path / "answers"
 
     def test_no_engine_means_processes(self, docker: Path) -> None:
-        choice = engine.choose(Options())  # type: ignore[call-arg]
+        choice = engine.choose(Settings())
         assert choice.simulation == "process"
         assert "no Docker engine answers" in choice.why
 
     def test_an_engine_without_the_image_means_processes(self, docker: Path) -> None:
         docker.write_text("info\n")
-        choice = engine.choose(Options())  # type: ignore[call-arg]
+        choice = engine.choose(Settings())
         assert choice.simulation == "process"
         assert "make simulator-image" in choice.why
 
     def test_an_engine_with_the_image_means_containers(self, docker: Path) -> None:
         docker.write_text("info\nimage\n")
-        assert engine.choose(Options()).simulation == "docker"  # type: ignore[call-arg]
-        assert engine.choose(Options(simulation="process")).simulation == "process"  # type: ignore[call-arg]
+        assert engine.choose(Settings()).simulation == "docker"
+        assert engine.choose(Settings(simulation="process")).simulation == "process"
 
     def test_demanded_containers_need_an_engine(self, docker: Path) -> None:
         with pytest.raises(InvalidInputError, match="no Docker engine answers"):
-            engine.choose(Options(simulation="docker"))  # type: ignore[call-arg]
+            engine.choose(Settings(simulation="docker"))
 
 
 class _Busy(BaseHTTPRequestHandler):

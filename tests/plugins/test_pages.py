@@ -19,17 +19,16 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from recsys.abtest.report import build_refused_report, build_report
 from recsys.exceptions import UnavailableError
+from recsys.experiments import Arm, Experiment
+from recsys.night.report import build_refused_report, build_report
 from recsys.platform import components
 from recsys.platform.client import AirflowClient
-from recsys.platform.options import Options
-from recsys.schemas import Arm, Experiment
 from recsys.settings import Settings
-from recsys.storage.store import Storage
 from tests.support.browser import chromium, framed_text, log_in
 from tests.support.components import free_port
-from tests.support.traffic import records, write
+from tests.support.documents import experiment, gate, inputs, night_of, publish, verdict
+from tests.support.traffic import records
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
@@ -39,23 +38,17 @@ VERSION = "2026-01-05-0a1b2c3d"
 DESIGN = Experiment("DAE_VS_CONTEXTUAL", (Arm("C", "contextual"), Arm("T1", "dae", VERSION)), salt=str(NIGHT))
 
 
-def nights(store: Storage) -> None:
+def nights(root: Path) -> None:
     """A promoted night, a refused one and one that has only begun."""
-    with store.stage(f"experiments/date={NIGHT}") as staging:
-        write(staging / "0000-a.jsonl", records(DESIGN, users=500, sessions=2000, lift={"T1": 1.6}))
-        (staging / "run.json").write_text(json.dumps({"catalogue": 500}))
-    build_report(store, NIGHT, Settings(), DESIGN)
-    build_refused_report(store, REFUSED, {"passed": False, "reasons": ["Worse than popularity."]})
-    verdicts = {
-        NIGHT: {"verdict": "promoted", "reasons": ["better"], "version": VERSION, "live": VERSION},
-        REFUSED: {"verdict": "gate_refused", "reasons": ["Worse than popularity."], "version": "", "live": ""},
-    }
-    for day, verdict in verdicts.items():
-        with store.stage(f"promotions/date={day}") as staging:
-            (staging / "promotion.json").write_text(json.dumps(verdict))
+    night, refused = night_of(root, NIGHT), night_of(root, REFUSED)
+    experiment(night, DESIGN, records(DESIGN, users=500, sessions=2000, lift={"T1": 1.6}))
+    build_report(night)
+    publish(refused.store, REFUSED, gate(passed=False, reason="Worse than popularity."))
+    build_refused_report(refused)
+    publish(night.store, NIGHT, verdict("promoted", VERSION, reason="better"))
+    publish(night.store, REFUSED, verdict("gate_refused", "", reason="Worse than popularity."))
     for day in (NIGHT, REFUSED, UNFINISHED):
-        with store.stage(f"interactions/date={day}") as staging:
-            (staging / "inputs.json").write_text(json.dumps({"live": ""}))
+        publish(night.store, day, inputs(day))
 
 
 @dataclass
@@ -86,12 +79,11 @@ class Site:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     root = tmp_path_factory.mktemp("airflow")
-    settings = Settings(var=root / "var", world=root / "world")
-    nights(Storage(settings.storage_url))
-    options = Options(port_airflow=free_port(), port_redis=free_port(), port_service=free_port())
-    environment = components.environment(settings, options, "process", scheduled=False)
-    environment = {name: value for name, value in environment.items() if name not in ("RECSYS_STORAGE",)}
-    url = f"http://{components.HOST}:{options.port_airflow}"
+    nights(root)
+    ports = {"port_airflow": free_port(), "port_redis": free_port(), "port_service": free_port()}
+    settings = components.own_settings(Settings(var=root / "var", world=root / "world", **ports), "process")
+    environment = components.environment(settings, scheduled=False)
+    url = f"http://{components.HOST}:{settings.port_airflow}"
     screenshots = Path(os.environ.get("SCREENSHOTS", root / "screenshots"))
     screenshots.mkdir(parents=True, exist_ok=True)
     with (root / "airflow.log").open("w") as log, contextlib.ExitStack() as stack:

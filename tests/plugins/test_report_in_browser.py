@@ -10,7 +10,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from recsys.abtest.report import analyse
-from recsys.schemas import Arm, Experiment
+from recsys.experiments import Arm, Experiment
 from tests.support.browser import chromium
 from tests.support.traffic import records, write
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys.schemas import Arm, Experiment, RunSpec
+from recsys.experiments import Arm, Experiment, RunSpec
 from recsys.settings import load_settings
 from recsys.versions import keyspace, pointer, publish
 from recsys.versions.content import Content

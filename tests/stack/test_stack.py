@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from recsys.night.log_date import yesterday
 from recsys.platform.client import FINISHED
 from recsys.platform.night import NIGHT
-from recsys.platform.options import yesterday
 from tests.support.airflow import wait_until
 from tests.support.stack import PROJECT, Stack, secrets_of
 

@@ -195,13 +195,13 @@ def test_a_document_that_was_changed_is_not_read(tmp_path: Path) -> None:
     store = Storage(f"file://{tmp_path}")
     with store.stage(NAME) as staging:
         (staging / "inputs.json").write_text('{"live": "v"}')
-    assert store.read_json(NAME, "inputs.json") == {"live": "v"}
+    assert store.read_bytes(NAME, "inputs.json") == b'{"live": "v"}'
     with pytest.raises(MissingDataError, match=r"holds no other\.json"):
-        store.read_json(NAME, "other.json")
+        store.read_bytes(NAME, "other.json")
     file = Path(store.path(NAME)) / "inputs.json"
     file.write_text('{"live": "w"}')
     with pytest.raises(CorruptDataError, match="does not match its manifest"):
-        store.read_json(NAME, "inputs.json")
+        store.read_bytes(NAME, "inputs.json")
     file.unlink()
     with pytest.raises(CorruptDataError, match="does not match its manifest"):
-        store.read_json(NAME, "inputs.json")
+        store.read_bytes(NAME, "inputs.json")

@@ -17,6 +17,7 @@ from typing import Any
 
 from recsys.platform import components, night
 from recsys.platform.client import FINISHED, AirflowClient
+from recsys.schemas import Verdict
 from recsys.settings import Settings, load_settings
 from recsys.storage.store import Storage
 from tests.support.components import free_port
@@ -183,18 +184,12 @@ class Stack:
 
     def airflow(self, *words: str) -> str:
         """Output of an ``airflow`` command, with the platform's own environment."""
-        environment = components.environment(self.settings, self._options(), "process", True)
+        environment = components.environment(components.own_settings(self.settings, "process"), scheduled=True)
         answer = subprocess.run(
             components.airflow_words(*words), env=environment, capture_output=True, text=True, check=False, cwd=components.ROOT
         )
         assert answer.returncode == 0, answer.stdout + answer.stderr
         return answer.stdout
-
-    def _options(self) -> Any:
-        from recsys.platform.options import Options
-
-        named = {k.removeprefix("RECSYS_").lower(): v for k, v in self.environment.items() if k.startswith("RECSYS_")}
-        return Options(**{k: v for k, v in named.items() if k in Options.model_fields})
 
     def verified(self, day: date, **more: str) -> str:
         """Digest of a finished night that is in order."""
@@ -225,7 +220,7 @@ class Stack:
         """Make the candidate of a date's night live, whatever its verdict was; returns the version."""
         from recsys.versions import keyspace, pointer
 
-        version = str(Storage(self.settings.storage_url).read_json(f"promotions/date={day}", "promotion.json")["version"])
+        version = Verdict.read(Storage(self.settings.storage_url), date.fromisoformat(day)).version
         pointer.move(keyspace.connect(self.settings), version, date.fromisoformat(day), who="test", why="by hand")
         assert self.live() == version
         return version

@@ -1,6 +1,5 @@
 """Small plays with something to learn: users of a group finish the group's tracks, and tire of a repeated artist."""
 
-import json
 from datetime import date, timedelta
 
 import numpy as np
@@ -8,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.learn.plays import Plays, from_columns
+from recsys.schemas import Inputs
 from recsys.storage.store import Storage
 from tests.support.night import DAY, GROUPS
 
@@ -57,7 +57,7 @@ def write_plays(store: Storage, parts: list[Plays]) -> None:
     with store.stage(f"interactions/date={DAY}") as staging:
         pq.write_table(pa.concat_tables(tables), staging / "plays.parquet")
         pq.write_table(pa.concat_tables(likes), staging / "interactions.parquet")
-        (staging / "inputs.json").write_text(json.dumps({"live": ""}))
+        Inputs(log_date=str(DAY)).write(staging)
 
 
 def two_days(tracks: int = 300, users: int = 120) -> list[Plays]:

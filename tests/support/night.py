@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys.schemas import Inputs
 from recsys.storage.store import Storage
 
 DAY = date(2026, 1, 5)
@@ -46,4 +47,4 @@ def write_interactions(store: Storage, positives: list[tuple[int, int, date]], w
     )
     with store.stage(f"interactions/date={DAY}") as staging:
         pq.write_table(table, staging / "interactions.parquet")
-        (staging / "inputs.json").write_text(json.dumps({"live": live}))
+        Inputs(log_date=str(DAY), live=live).write(staging)

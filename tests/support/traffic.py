@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys.schemas import Experiment
+from recsys.experiments import Experiment
 
 
 def records(

@@ -1,7 +1,6 @@
 """The live pointer moved by hand, on a real Valkey: every move has its line in the trail, and files bring it back."""
 
 import json
-from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
@@ -16,6 +15,8 @@ from recsys.versions import keyspace, pointer, publish, restore
 from recsys.versions.content import read_directory
 from recsys.versions.pointer import Pointer
 from tests.support.components import Valkey
+from tests.support.documents import publish as document
+from tests.support.documents import verdict
 
 DAYS = [date(2026, 1, 2), date(2026, 1, 3), date(2026, 1, 4)]
 
@@ -107,8 +108,7 @@ def test_what_is_live_comes_back_from_files(client: redis.Redis, store: Storage,
         pointer.hold(client, "2026-01-01-0a0b0c0d", who="ann", why="bad")
         restore.save(client, store)
     for day, version in zip(DAYS, (first, second), strict=False):
-        with store.stage(f"promotions/date={day}") as staging:
-            (staging / "promotion.json").write_text(json.dumps({"verdict": "promoted", "version": version}))
+        document(store, day, verdict("promoted", version))
     before = pointer.read(client)
     assert "as new as the files" in restore.restore(client, store, who="ann")
     client.flushall()
@@ -127,7 +127,7 @@ def test_nothing_to_restore_is_an_error(client: redis.Redis, store: Storage) -> 
         restore.restore(client, store, who="ann")
     (first,) = promoted(client, store, DAYS[:1])
     restore.save(client, store)
-    assert store.read_json("live", "live.json")["pointer"] == asdict(pointer.read(client))
+    assert store.read(restore.LiveCopy, restore.COPY).pointer == pointer.read(client)
     store.remove(f"recommendations/date={DAYS[0]}")
     client.flushall()
     client.function_load(keyspace.LIBRARY.read_text(), replace=True)

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from recsys.exceptions import ConflictError, InvalidInputError, MissingDataError, UnavailableError
-from recsys.schemas import RunSpec
+from recsys.experiments import RunSpec
 from recsys.settings import load_settings
 from recsys.versions import keyspace, lease, pointer, publish
 from recsys.versions.content import Content, read_content, read_directory

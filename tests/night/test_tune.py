@@ -7,25 +7,25 @@ import pytest
 
 from recsys.exceptions import InvalidInputError, MissingDataError
 from recsys.models.dae import Dae
-from recsys.models.tune import adopted, configurations, leaderboard, trial
+from recsys.night.night import Night
 from recsys.night.train import train
+from recsys.night.tune import adopted, configurations, leaderboard, trial
+from recsys.schemas import Card
 from recsys.settings import load_settings
-from recsys.storage.store import Storage
 from tests.support.night import DAY, tastes, write_interactions, write_world
 
 SMALL = {"layers": [[16]], "epochs": [2], "learning_rate": [1e-4, 2e-2]}
 
 
 def test_trials_are_ranked_kept_and_adopted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = load_settings(var=tmp_path / "var", world=write_world(tmp_path / "world"))
-    store = Storage(settings.storage_url)
-    write_interactions(store, tastes())
-    results = [trial(settings, DAY, configuration) for configuration in configurations(SMALL)]
-    best = leaderboard(settings, DAY, results)
-    assert best["configuration"]["learning_rate"] == 2e-2
-    directory = store.local(f"tuning/date={DAY}/leaderboard")
+    night = Night(DAY, load_settings(var=tmp_path / "var", world=write_world(tmp_path / "world")))
+    write_interactions(night.store, tastes())
+    results = [trial(night, configuration) for configuration in configurations(SMALL)]
+    best, path = leaderboard(night, results)
+    assert best.configuration["learning_rate"] == 2e-2
+    directory = night.store.local(f"tuning/date={DAY}/leaderboard")
     ranked = json.loads((directory / "leaderboard.json").read_text())
-    assert [row["ndcg_100"] for row in ranked] == sorted((row["ndcg_100"] for row in results), reverse=True)
+    assert [row["ndcg_100"] for row in ranked] == sorted((row.ndcg_100 for row in results), reverse=True)
     assert (directory / "leaderboard.png").read_bytes().startswith(b"\x89PNG")
 
     def fail(*arguments: object, **named: object) -> None:
@@ -33,11 +33,11 @@ def test_trials_are_ranked_kept_and_adopted(tmp_path: Path, monkeypatch: pytest.
 
     with monkeypatch.context() as patch:
         patch.setattr(Dae, "fit", fail)
-        assert [trial(settings, DAY, configuration) for configuration in configurations(SMALL)] == results
-    tuned = load_settings(var=settings.var, world=settings.world, dae=Path(best["best"]))
-    train(store, DAY, tuned.world, tuned)
-    card = store.read_json(f"models/date={DAY}", "card.json")
-    assert card["configurations"]["dae"] == {**Dae().config, "layers": [16], "epochs": 2, "learning_rate": 2e-2}
+        assert [trial(night, configuration) for configuration in configurations(SMALL)] == results
+    tuned = Night(DAY, load_settings(var=night.settings.var, world=night.world, dae=Path(path)))
+    train(tuned)
+    adopted_by = Card.read(night.store, DAY).configurations["dae"]
+    assert adopted_by == {**Dae().config, "layers": [16], "epochs": 2, "learning_rate": 2e-2}
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_what_is_no_grid_is_named(grid: dict, message: str) -> None:
 
 def test_no_trial_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MissingDataError, match="no trial"):
-        leaderboard(load_settings(var=tmp_path), DAY, [])
+        leaderboard(Night(DAY, load_settings(var=tmp_path)), [])
 
 
 @pytest.mark.parametrize("text", [None, "nonsense", "[1]"])

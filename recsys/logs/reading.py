@@ -1,0 +1,82 @@
+"""Log files as tables of distinct, whole records, whatever else the files hold.
+
+In go log files and a query engine; out come Ibis tables with the columns of :data:`recsys.logs.record.COLUMNS` and the log date.
+Malformed lines are counted and written down; an event that was logged more than once counts once.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from recsys.logs.engines import Engine
+from recsys.logs.record import SHARD_AND_TRY, count_lines, is_terminated
+from recsys.logs.sieve import sieve
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+#: What makes two lines the same event.
+EVENT = ("log_date", "run", "user", "session", "step")
+
+
+class Reading:
+    """Records of log files; lines and malformed lines are counted, the malformed ones written down."""
+
+    def __init__(self, queries: Engine, scratch: Path, malformed: IO[str]) -> None:
+        self._queries, self._scratch, self._malformed = queries, scratch, malformed
+        self.lines = 0
+        self.found: Counter[str] = Counter()
+
+    def records(self, files: Sequence[Path], log_date: date | None) -> "ir.Table":
+        """The whole records of one log date."""
+        lines = {path: count_lines(path) for path in files}
+        table = self._load(files, log_date)
+        if not all(map(is_terminated, files)) or table.count().execute() != sum(lines.values()):
+            table = self._load([self._whole(path, count) for path, count in lines.items()], log_date)
+        self.lines += sum(lines.values())
+        return table
+
+    def _load(self, files: Sequence[Path], log_date: date | None) -> "ir.Table":
+        return self._queries.keep(_plain(self._queries.read(files, log_date)))
+
+    def _whole(self, path: Path, lines: int) -> Path:
+        """The file, or if not every line is a whole record a copy of those that are."""
+        if is_terminated(path) and self._queries.read([path], None).count().execute() == lines:
+            return path
+        copy = self._scratch / f"{len(list(self._scratch.iterdir()))}.jsonl"
+        self.found += sieve(path, copy, self._malformed)
+        return copy
+
+
+def _plain(records: "ir.Table") -> "ir.Table":
+    """``run`` becomes the run's base, without shard and try; answers and propensities that cannot be become none."""
+    import ibis
+
+    track, chance = records.recommendation, records.propensity
+    return records.mutate(
+        run=records.run.re_replace(SHARD_AND_TRY, ""),
+        recommendation=ibis.cases((track >= 0, track)),
+        propensity=ibis.cases(((chance > 0) & (chance <= 1), chance)),
+    )
+
+
+def repeated_events(queries: Engine, valid: "ir.Table") -> "ir.Table | None":
+    """Keys of the events that were logged more than once; None if there are none, as is most often so."""
+    repeated = valid.group_by(EVENT).having(lambda t: t.count() > 1).aggregate(copies=lambda t: t.count())
+    repeated = queries.keep(repeated.select(*EVENT))
+    return repeated if repeated.count().execute() else None
+
+
+def distinct_plays(valid: "ir.Table", repeated: "ir.Table | None") -> "ir.Table":
+    """One row a play: an event repeated in its run, by whatever shard or try, keeps its earliest line."""
+    import ibis
+
+    if repeated is None:
+        return valid
+    # A window over all rows would cost more than everything else.
+    first = ibis.row_number().over(group_by=EVENT, order_by=["timestamp", "track", "time", "message"])
+    columns = valid.columns
+    kept = valid.semi_join(repeated, EVENT).mutate(copy=first).filter(lambda t: t["copy"] == 0).select(*columns)
+    return valid.anti_join(repeated, EVENT).select(*columns).union(kept)

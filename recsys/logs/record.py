@@ -1,0 +1,186 @@
+"""One line of a request log: its fields, their types, what makes it a whole record, and the base of its run.
+
+Every reader goes by what stands here: Python readers through :func:`records` and :func:`reason`, the query engines through the
+tables and expressions at the end. A line that is no whole record is never an error: it is left out, and who must count it can.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NotRequired, TypedDict, cast
+
+import orjson
+
+from recsys.exceptions import InvalidInputError
+
+#: Order of the fields in a line; the original's come first.
+FIELDS = (
+    "message", "timestamp", "user", "track", "time", "latency", "recommendation", "experiments",
+    "run", "version", "session", "step", "event", "source", "degraded", "propensity",
+)  # fmt: skip
+#: What the original server wrote.
+ORIGINAL_FIELDS = FIELDS[:8]
+#: Fields that a record must have.
+REQUIRED = ("message", "timestamp", "user", "track", "time", "run", "session", "step")
+MESSAGES = ("next", "last")
+#: Natural numbers, and where each kind ends: identifiers are stored as 32-bit integers, milliseconds as 64-bit ones.
+NATURALS = {"timestamp": 2**63, "user": 2**31, "track": 2**31, "session": 2**31, "step": 2**31}
+#: What a run id looks like, and its end, the shard and the try.
+RUN = "[A-Za-z0-9_.-]{1,200}"
+SHARD_AND_TRY = r"\.[0-9]{1,4}\.[A-Za-z0-9_-]{1,40}$"
+
+#: Why a line is no record, in the order in which it is looked for.
+UNTERMINATED, NO_JSON, NO_OBJECT = "unterminated", "not JSON", "not an object"
+MESSAGE, IDENTIFIER = "unknown message", "identifier missing or not a natural number"
+TIME, NO_RUN = "time out of range", "no run, or not a plain name"
+
+#: Columns that query engines read, and their types.
+COLUMNS = {
+    "message": "string", "timestamp": "int64", "user": "int32", "track": "int32", "time": "float64", "run": "string",
+    "session": "int32", "step": "int32", "recommendation": "int32", "propensity": "float64",
+}  # fmt: skip
+
+#: All fields for queries that read typed columns: quick, but a number in quotes passes for a number. What may turn out to be no
+#: integer is read as a double.
+SQL_TYPES = {
+    "message": "VARCHAR", "timestamp": "BIGINT", "user": "DOUBLE", "track": "DOUBLE", "time": "DOUBLE", "latency": "DOUBLE",
+    "recommendation": "BIGINT", "experiments": "JSON", "run": "VARCHAR", "session": "DOUBLE", "step": "DOUBLE",
+    "source": "VARCHAR", "degraded": "BOOLEAN", "propensity": "DOUBLE",
+}  # fmt: skip
+
+_RUN, _BASE = re.compile(RUN), re.compile(SHARD_AND_TRY)
+_PREVIEW = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}" + SHARD_AND_TRY)
+
+
+class Record(TypedDict):
+    """A whole record. What it may lack, it may also have of any type, but for what :func:`answer` gives."""
+
+    message: Literal["next", "last"]
+    timestamp: int
+    user: int
+    track: int
+    time: float
+    run: str
+    session: int
+    step: int
+    latency: NotRequired[float | None]
+    recommendation: NotRequired[int | None]
+    experiments: NotRequired[dict[str, str]]
+    version: NotRequired[str]
+    event: NotRequired[str | None]
+    source: NotRequired[str | None]
+    degraded: NotRequired[bool]
+    propensity: NotRequired[float | None]
+
+
+def reason(line: bytes) -> str | None:
+    """Why a line of a log is malformed; None if it is a whole record.
+
+    >>> reason(b'{"message": "next", "timestamp": 1, "user": 2, "track": 3, "time": 0.5, "run": "r", "session": 0, "step": 0}')
+    >>> reason(b'{"message": "stop"}')
+    'unknown message'
+    """
+    found = read(line)
+    return found if isinstance(found, str) else None
+
+
+def read(line: bytes) -> Record | str:
+    """The record of a line, or why it is none."""
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return NO_JSON
+    if not isinstance(record, dict):
+        return NO_OBJECT
+    if record.get("message") not in MESSAGES:
+        return MESSAGE
+    if not all(_is_natural(record.get(name), end) for name, end in NATURALS.items()):
+        return IDENTIFIER
+    time = record.get("time")
+    if (type(time) is not float and type(time) is not int) or not 0 <= time <= 1:
+        return TIME
+    run = record.get("run")
+    return cast(Record, record) if type(run) is str and _RUN.fullmatch(run) else NO_RUN
+
+
+def records(path: Path) -> Iterator[Record | None]:
+    """The records of a log file; None for a malformed line, or an unterminated last one (it was never answered)."""
+    with path.open("rb") as file:
+        for line in file:
+            record = read(line) if line.endswith(b"\n") else UNTERMINATED
+            yield None if isinstance(record, str) else record
+
+
+def answer(record: Record) -> tuple[int | None, float | None]:
+    """What was answered, and the probability with which it was chosen; values that cannot be are as good as none."""
+    track, chance = record.get("recommendation"), record.get("propensity")
+    possible = (type(chance) is float or type(chance) is int) and 0 < chance <= 1
+    return track if _is_natural(track, NATURALS["track"]) else None, chance if possible else None
+
+
+def base_of(run: str) -> str:
+    """A run id without its shard and try.
+
+    >>> base_of("2026-11-23-0a1b2c3d.0.1"), base_of("live")
+    ('2026-11-23-0a1b2c3d', 'live')
+    """
+    return _BASE.sub("", run)
+
+
+def preview_base(run: str) -> str:
+    """The base of a run id ``<base>.<shard>.<try>``, by which a run is registered.
+
+    >>> preview_base("2026-11-23-0a1b2c3d.0.1")
+    '2026-11-23-0a1b2c3d'
+
+    Raises:
+        InvalidInputError: it has another form.
+    """
+    if not _PREVIEW.fullmatch(run):
+        raise InvalidInputError(f"run id {run[:100]!r} is not of the form <base>.<shard>.<try>")
+    return base_of(run)
+
+
+def lines_sql(files: str) -> str:
+    """A source of lines, in DuckDB's SQL, with the columns of :data:`SQL_TYPES`; ``files`` is the expression of their paths."""
+    columns = ", ".join(f"'{name}': '{kind}'" for name, kind in SQL_TYPES.items())
+    return f"read_json({files}, format = 'newline_delimited', ignore_errors = true, columns = {{{columns}}})"
+
+
+def whole_sql(*, original: bool = False) -> str:
+    """The condition, in SQL, that columns of these names and of numeric types make a whole record.
+
+    Args:
+        original: take the original server's records too, which have no run, session and step.
+    """
+    parts = [f"message IN {MESSAGES!r}", "time BETWEEN 0 AND 1"]
+    for name, end in NATURALS.items():
+        # Columns may be wider than integers, so that 1.5 is not rounded.
+        natural = f'"{name}" BETWEEN 0 AND {end - 1} AND "{name}" = floor("{name}")'
+        parts.append(f'("{name}" IS NULL OR {natural})' if original and name in ("session", "step") else natural)
+    named = f"regexp_full_match(run, '{RUN}')"
+    parts.append(f"(run IS NULL OR {named})" if original else named)
+    return f"coalesce({' AND '.join(parts)}, false)"
+
+
+def is_terminated(path: Path) -> bool:
+    """Whether the last line ends with a line feed; one that does not was never answered."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return file.read() in (b"", b"\n")
+
+
+def count_lines(path: Path) -> int:
+    """Terminated lines, and an unterminated last one."""
+    count, last = 0, b"\n"
+    with path.open("rb") as file:
+        while block := file.read(2**22):
+            count += block.count(b"\n")
+            last = block[-1:]
+    return count + (last != b"\n")
+
+
+def _is_natural(value: object, end: int) -> bool:
+    return type(value) is int and 0 <= value < end

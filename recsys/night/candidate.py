@@ -1,0 +1,49 @@
+"""The candidate: a night's lists become a version in Redis, and a run that previews it in the night's experiment.
+
+In go ``recommendations/date=D`` and what was live as the night began; out come the version, the run and its arms.
+"""
+
+from typing import TypedDict
+
+import redis
+
+from recsys import catalog
+from recsys.experiments import EXPERIMENT, Arm, Experiment, RunSpec
+from recsys.night.night import Night
+from recsys.schemas import Inputs
+from recsys.versions import publish, restore
+from recsys.versions.content import read_directory
+from recsys.versions.runs import open_run
+
+
+class Candidate(TypedDict):
+    """A published candidate: its version, the base and the seed of the run that previews it, the names of the arms."""
+
+    version: str
+    base: str
+    seed: int
+    arms: list[str]
+
+
+def publish_candidate(night: Night, client: redis.Redis) -> Candidate:
+    """Publish the lists as a version and register the night's run.
+
+    Raises:
+        MissingDataError: there are no lists, or those of the version that the candidate is compared with are gone.
+    """
+    store = night.store
+    content = read_directory(store.local(night.recommendations))
+    version = publish.publish_version(client, content, night.log_date)
+    arms = [Arm("C", "contextual", version), Arm("T1", "dae", version)]
+    if content.sessions:
+        arms.append(Arm("T2", "session", version))
+    baseline = Inputs.read(store, night.log_date).live
+    if baseline and baseline != version:
+        restore.bring_back(client, store, baseline)
+        arms.append(Arm("L", "dae", baseline))
+    spec = RunSpec(
+        version, version, 0.0, night.seed, Experiment(EXPERIMENT, tuple(arms), str(night.log_date)),
+        catalog.load_tracks(night.world).size,
+    ).marked()  # fmt: skip
+    open_run(client, spec)
+    return {"version": version, "base": spec.base, "seed": night.seed, "arms": [arm.name for arm in arms]}

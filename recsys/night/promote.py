@@ -1,0 +1,92 @@
+"""The end of a night: the live pointer moves to the candidate, or the reason why not is recorded.
+
+In go the report's decision and what was asked for; out come ``promotions/date=D`` and the finished report.
+"""
+
+import logging
+
+import redis
+
+from recsys.abtest.schema import Decision
+from recsys.night.night import Night
+from recsys.night.report import decision_of, finish_report
+from recsys.schemas import Gate, Inputs, Verdict
+from recsys.versions import pointer, publish, restore
+
+log = logging.getLogger(__name__)
+
+
+def promote_or_hold(
+    night: Night, client: redis.Redis, version: str, *, run: str, wanted: bool | None = None, backfill: bool = False
+) -> Verdict:
+    """Move the live pointer if the report says so, and record the night's verdict.
+
+    A night that compared its candidate with what was live holds if something else is live by now. A backfill compares with
+    nothing; what is live stops it only by being of a later log date.
+
+    Args:
+        run: who moves it, for the audit trail.
+        wanted: None follows the report (a backfill then holds); False holds; True lets a backfill promote too.
+    """
+    store = night.store
+    live = pointer.read(client)
+    decision = decision_of(night)
+    if night.settings.experiment_source == "live":
+        decision = of_live_requests(decision, serving=live.version)
+    done = Verdict.find(store, night.log_date)
+    if done and done.version == version and done.verdict == "promoted" and live.version != version:
+        log.info("log date %s was promoted before; live has moved on to %s", night.log_date, live.version)
+        finish_report(night, done)
+        return done
+    reasons, moved = list(decision.reasons), False
+    baseline = Inputs.read(store, night.log_date).live
+    if decision.verdict != "promote":
+        pass
+    elif not (wanted if wanted is not None else not backfill):
+        reasons.append("Promotion was not asked for.")
+    elif not backfill and live.version not in ("", baseline, version):
+        reasons.append(f"The live version moved to {live.version} after this night began.")
+    else:
+        why = "; ".join(decision.reasons)
+        moved, sentence = pointer.move(client, version, night.log_date, who=run, why=why, generation=live.generation)
+        if not moved:
+            reasons.append(f"Not promoted: {sentence}.")
+    serving = version if moved else live.version
+    verdict = Verdict(verdict="promoted" if moved else "held", reasons=reasons, version=version, live=serving)
+    record(night, verdict)
+    finish_report(night, verdict)
+    if moved:
+        restore.save(client, store)
+    publish.collect_garbage(client)
+    return verdict
+
+
+def of_live_requests(decision: Decision, *, serving: str) -> Decision:
+    """What a report of live requests means for a candidate that no listener has been served yet.
+
+    The report speaks of the versions that were live on its days. If that way of recommending won, its retrained candidate
+    follows; with nothing live there is nothing to win against, and the gate alone has decided.
+
+    Args:
+        serving: the live version; empty: none.
+    """
+    if serving:
+        reason = "The report speaks of what was live; of this candidate itself only the gate does."
+        return decision.model_copy(update={"reasons": [*decision.reasons, reason]})
+    reason = "Nothing was live yet, and the candidate has passed the gate."
+    return decision.model_copy(update={"verdict": "promote", "reasons": [*decision.reasons, reason]})
+
+
+def refuse(night: Night, client: redis.Redis) -> Verdict:
+    """Record the verdict of a night whose candidate the gate has refused."""
+    reasons = Gate.read(night.store, night.log_date).reasons
+    verdict = Verdict(verdict="gate_refused", reasons=reasons, version="", live=pointer.read(client).version)
+    record(night, verdict)
+    return verdict
+
+
+def record(night: Night, verdict: Verdict) -> None:
+    """Write ``promotions/date=D``."""
+    with night.store.stage(Verdict.KIND.on(night.log_date)) as staging:
+        verdict.write(staging)
+    log.info("verdict for %s: %s", night.log_date, verdict.verdict)

@@ -1,0 +1,166 @@
+"""The report of a night: from its experiment's logs, or from those of real listeners, to ``reports/date=D``.
+
+In go the logs, the gate's decision and the model's card; out comes a :class:`~recsys.abtest.schema.Report` with its pages and
+pictures, to which the verdict is added once there is one.
+"""
+
+import logging
+import shutil
+from collections import Counter
+from dataclasses import asdict
+
+import numpy as np
+
+from recsys.abtest.analysis import SampleRatio
+from recsys.abtest.calibration import stored_calibration
+from recsys.abtest.document import document_of
+from recsys.abtest.history import nights
+from recsys.abtest.report import write_report
+from recsys.abtest.rule import load_rule
+from recsys.abtest.schema import Decision, Paired, PastNight, Provenance, ReadFiles, Report
+from recsys.abtest.sessions import Before, read_log
+from recsys.exceptions import MissingDataError
+from recsys.experiments import Experiment, RunSpec
+from recsys.logs import real_listeners
+from recsys.night.night import Night
+from recsys.schemas import Card, Gate, Verdict
+from recsys.storage.manifest import SUCCESS, Manifest
+
+log = logging.getLogger(__name__)
+
+CONTROL, LIVE = "C", "L"
+LABELS = {"contextual": "contextual", "dae": "new version", "top100": "TOP 100", "session": "session-aware"}
+
+
+def build_report(night: Night) -> Report:
+    """Analyse the night's experiment and write ``reports/date=D``.
+
+    Raises:
+        MissingDataError: logs, gate or card are absent, or the logs are of no experiment. InvalidInputError: none of the records
+            belongs to the experiment.
+    """
+    store = night.store
+    sources, design = _sources(night)
+    directories = [store.local(source) for source in sources]
+    catalogue = store.read(RunSpec, sources[-1]).catalogue
+    found = read_log(directories, design.name, design, catalogue=catalogue)
+    arms = list(dict.fromkeys(arm.name for arm in design.arms))
+    control = CONTROL if CONTROL in arms else arms[0]
+    live = LIVE if LIVE in arms and control != LIVE else None
+    treatments = [arm for arm in arms if arm not in (control, live)]
+    shares, rule = dict(Counter(arm.name for arm in design.arms)), load_rule(night.settings.promotion)
+    report = document_of(found, control, treatments, live, shares=shares, rule=rule, before=_before(night))
+    figures = dict(report.arms)
+    for arm in design.arms:
+        label = "live version" if arm.name == live else LABELS[arm.recommender]
+        told = {"recommender": arm.recommender, "version": arm.version, "label": label}
+        figures[arm.name] = figures[arm.name].model_copy(update=told)
+    manifests = [store.manifest(source) for source in sources]
+    files = ReadFiles(checksum=", ".join(m.checksum for m in manifests), files=sum(len(m.files) for m in manifests))
+    version = next((arm.version for arm in design.arms if arm.name in treatments), "")
+    verdict = Verdict.find(store, night.log_date)
+    report = report.model_copy(
+        update={
+            "log_date": str(night.log_date),
+            "salt": design.salt,
+            "version": version,
+            "arms": figures,
+            "gate": Gate.read(store, night.log_date),
+            "model": Card.read(store, night.log_date),
+            "provenance": Provenance(
+                source=", ".join(sources),
+                catalogue=catalogue,
+                assignment="recomputed from the hash for every user",
+                timing=files,
+            ),
+            "history": _history(night),
+            "calibration": stored_calibration(store),
+            "paired": Paired.find(store, night.log_date),
+            "outcome": verdict if verdict and verdict.version == version else None,
+        }
+    )
+    with store.stage(night.report, {"users": report.users, "sessions": report.sessions}) as staging:
+        report = write_report(staging, report, found)
+    log.info("report of %s: %s", night.log_date, report.decision.verdict)
+    return report
+
+
+def build_refused_report(night: Night) -> Report:
+    """Write the report of a night whose model the gate refused: no experiment took place."""
+    gate = Gate.read(night.store, night.log_date)
+    reasons = gate.reasons or ["The gate refused the model without a reason."]
+    report = Report(
+        experiment=None,
+        control=None,
+        treatments=[],
+        candidate=None,
+        live_arm=None,
+        log_date=str(night.log_date),
+        users=0,
+        sessions=0,
+        metrics=[],
+        against_live=None,
+        adjusted=None,
+        rule=None,
+        srm=SampleRatio({}, {}, None, False, "no experiment took place"),
+        decision=Decision(verdict="gate_refused", reasons=reasons),
+        guardrails=[],
+        arms={},
+        activity=[],
+        cumulative=[],
+        counts={},
+        warnings=[],
+        gate=gate,
+        provenance=Provenance(source=Gate.KIND.on(night.log_date)),
+    )
+    with night.store.stage(night.report, {"users": 0, "sessions": 0}) as staging:
+        return write_report(staging, report, None)
+
+
+def decision_of(night: Night) -> Decision:
+    """What the night's report says for the promotion."""
+    return Report.read(night.store, night.log_date).decision
+
+
+def finish_report(night: Night, verdict: Verdict) -> None:
+    """Write into a night's report what came of it.
+
+    Raises:
+        MissingDataError: the night has no report.
+    """
+    store = night.store
+    directory = store.local(night.report)
+    report = Report.read(store, night.log_date).model_copy(update={"outcome": verdict})
+    with store.stage(night.report, store.manifest(night.report).counts) as staging:
+        for path in directory.iterdir():
+            if path.name not in (Manifest.FILE, SUCCESS):
+                shutil.copyfile(path, staging / path.name)
+        write_report(staging, report, None)
+
+
+def _sources(night: Night) -> tuple[list[str], Experiment]:
+    """The directories of logs that the report reads, and the design of the experiment that they are of."""
+    if night.settings.experiment_source == "live":
+        names = real_listeners.sources(night.store, night.log_date, night.settings.live_days)
+        return names, real_listeners.experiment(night.settings)
+    design = night.store.read(RunSpec, night.experiment).experiment
+    if design is None:
+        raise MissingDataError(f"{night.experiment} was not an experiment; run the night again")
+    return [night.experiment], design
+
+
+def _before(night: Night) -> Before | None:
+    """Users' sessions in the logs that the night learned from; all of them are older than its experiment."""
+    store, name = night.store, night.interactions
+    if not store.is_complete(name) or not (store.local(name) / "sessions.parquet").exists():
+        return None
+    import pyarrow.parquet as pq
+
+    sessions = pq.read_table(store.local(name) / "sessions.parquet", columns=["user", "time"])
+    users, inverse = np.unique(sessions["user"].to_numpy(), return_inverse=True)
+    return Before(users, np.bincount(inverse, sessions["time"].to_numpy()) / np.bincount(inverse))
+
+
+def _history(night: Night) -> list[PastNight]:
+    """Nights of earlier log dates."""
+    return [PastNight(**asdict(row)) for row in nights(night.store) if row.log_date < str(night.log_date)]

@@ -1,0 +1,77 @@
+"""Traffic of a log date: simulated listeners, served by what is live, or the requests of real ones.
+
+In go a night's log date and a number of sessions; out comes ``logs/date=D``, from which nights learn.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import TypedDict
+
+from recsys import catalog
+from recsys.experiments import RunSpec
+from recsys.logs import real_listeners
+from recsys.logs.upload import upload_shards
+from recsys.night.night import Night, night_seed
+from recsys.schemas import ShardResult
+from recsys.simulate.shards import shards_of, simulate_all
+from recsys.versions import keyspace, pointer
+from recsys.versions.runs import open_run, registered
+
+log = logging.getLogger(__name__)
+
+#: Events a call when traffic is played; a night uses single requests unless told otherwise.
+BATCH = 256
+#: Sessions of a log date's traffic unless told otherwise.
+SESSIONS = 20_000
+
+
+class Plan(TypedDict):
+    """A registered run of traffic: its base, the version that serves it ("" for none), its seed, whether the date is there."""
+
+    base: str
+    version: str
+    seed: int
+    done: bool
+
+
+def plan(night: Night) -> Plan:
+    """Register a run of simulated traffic, served by what is live.
+
+    With real listeners nothing is simulated: their requests are stored, and the date is done.
+    """
+    settings = night.settings
+    done = night.store.is_complete(night.logs)
+    if settings.experiment_source == "live" and not done:
+        real_listeners.upload(settings, night.log_date)
+        done = True
+    client = keyspace.connect(settings)
+    version = pointer.read(client).version
+    seed = night_seed(settings.seed + 1, night.log_date)
+    share = settings.exploration if version else 1.0
+    tracks = catalog.load_tracks(night.world).size
+    spec = RunSpec(f"traffic-{night.log_date}", version, share, seed, None, tracks).marked()
+    if not done:
+        open_run(client, spec)
+    return {"base": spec.base, "version": version, "seed": seed, "done": done}
+
+
+def upload(night: Night, base: str, results: Sequence[ShardResult]) -> dict[str, int]:
+    """Move the traffic's logs into the storage as ``logs/date=D``."""
+    spec = registered(keyspace.connect(night.settings), base)
+    return upload_shards(night.store, night.settings.log_dir, results, night.logs, spec, cleanup=True)
+
+
+def collect(night: Night, sessions: int = SESSIONS, *, run: str) -> dict[str, int]:
+    """Simulated listeners of one log date, served by what is live; nothing if the date is there already.
+
+    Args:
+        run: names the tries of its shards.
+    """
+    planned = plan(night)
+    if planned["done"]:
+        log.info("%s is there already", night.logs)
+        return night.store.manifest(night.logs).counts
+    parts = shards_of(
+        planned["base"], planned["version"], seed=planned["seed"], episodes=sessions, shards=night.settings.shards, batch=BATCH
+    )
+    return upload(night, planned["base"], simulate_all(night.settings, parts, run))
