@@ -134,7 +134,7 @@ def test_a_task_cleared_and_run_again_changes_nothing(platform: Stack, together:
         ({"seed": -1}, "seed"),
         ({"shards": 1000}, "shards"),
         ({"log_date": "soon"}, "log_date"),
-        ({"experiment": "NO_SUCH"}, "experiment"),
+        ({"window": 1}, "window"),
     ],
 )
 def test_the_form_refuses_a_bad_trigger(platform: Stack, parameters: dict[str, object], message: str) -> None:

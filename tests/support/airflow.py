@@ -145,7 +145,7 @@ def docker_engine() -> Iterator[Engine]:
     try:
         engine.start()
         environment = os.environ | {"DOCKER_HOST": engine.host}
-        base = os.environ.get("RECSYS_TEST_BASE_IMAGE", "nightshift-base")
+        base = os.environ.get("NIGHTSHIFT_TEST_BASE_IMAGE", "nightshift-base")
         subprocess.run([str(components.ROOT / "docker" / "base" / "build.sh"), base], env=environment, check=True)
         words = ["make", "simulator-image", f"BASE_IMAGE={base}", f"IMAGE={IMAGE}", "BUILD_ARGS=--network host"]
         built = subprocess.run(words, env=environment, cwd=components.ROOT, capture_output=True, text=True, check=False)

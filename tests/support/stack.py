@@ -27,11 +27,11 @@ LONG = 1500
 
 @contextmanager
 def engine_of_tests() -> Iterator[str]:
-    """Address of a Docker engine: RECSYS_TEST_DOCKER_HOST's, whose images stay, or one that lasts as long as the block.
+    """Address of a Docker engine: NIGHTSHIFT_TEST_DOCKER_HOST's, whose images stay, or one that lasts as long as the block.
 
     Engines with a bridge clear each other's packet filter when they start: where one runs already, name it.
     """
-    given = os.environ.get("RECSYS_TEST_DOCKER_HOST")
+    given = os.environ.get("NIGHTSHIFT_TEST_DOCKER_HOST")
     if given:
         yield given
         return
