@@ -119,7 +119,7 @@ def _interval(values: Any) -> tuple[float, float]:
 
     half = 0.0
     if len(values) > 1:
-        half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+        half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
     return float(values.mean()), half
 
 
@@ -135,7 +135,5 @@ def _day(day: date, files: Sequence[Path], catalogue: int) -> Day:
                 served.add(record["recommendation"])
                 versions[record["version"]] = versions.get(record["version"], 0) + 1
     answers = max(1, sum(versions.values()))
-    return Day(
-        day, len(by_user), sessions.num_rows, mean, mean - half, mean + half,
-        {version: count / answers for version, count in sorted(versions.items())}, len(served) / catalogue,
-    )  # fmt: skip
+    shares = {version: count / answers for version, count in sorted(versions.items())}
+    return Day(day, len(by_user), sessions.num_rows, mean, mean - half, mean + half, shares, len(served) / catalogue)
