@@ -7,22 +7,36 @@ independent.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from recsys.abtest.metrics import METRICS, PRIMARY, Columns, Floats, Metric
 from recsys.exceptions import InvalidInputError
 
+if TYPE_CHECKING:
+    from tea_tasting import RatioOfMeans
+    from tea_tasting.aggr import Aggregates
+    from tea_tasting.metrics.mean import MeanResult
+
 CONFIDENCE = 0.95
 POWER = 0.8
 SAMPLE_RATIO_ALARM = 0.001
+#: Relative; a smaller spread would pass for a precise measurement.
+ROUNDING = 1e-12
+
+#: Mean and variance.
+Moments = tuple[float, float]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Role = Literal["primary", "secondary", "validity", "cost", "context", "non_inferiority", "adjusted"]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric of one arm against another.
+    """One metric of one arm against another; ``label`` and ``unit`` are the metric's, for people.
 
     Effects in percent are of the control mean; their interval treats that mean as estimated. ``p_adjusted`` is Holm's over the
     declared family and None outside it. ``mde_percent`` is the smallest effect found with a probability of 80 %. Where a number
@@ -32,7 +46,7 @@ class Comparison:
     name: str
     arm: str
     control: str
-    role: Literal["primary", "secondary", "validity", "cost", "context", "non_inferiority", "adjusted"]
+    role: Role
     control_users: int
     treatment_users: int
     control_mean: float | None = None
@@ -43,10 +57,12 @@ class Comparison:
     effect_percent: float | None = None
     ci_low_percent: float | None = None
     ci_high_percent: float | None = None
-    p_value: float | None = None
-    p_adjusted: float | None = None
+    p_value: Probability | None = None
+    p_adjusted: Probability | None = None
     mde_percent: float | None = None
     reason: str | None = None
+    label: str = ""
+    unit: str = ""
 
     @property
     def better(self) -> bool:
@@ -55,17 +71,16 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Adjusted:
+class Adjusted(Comparison):
     """A comparison whose noise was reduced by what is known of the users from before the experiment.
 
     ``correlation`` is that of the metric with the earlier value, over both arms; ``variance_ratio`` the variance of the effect
     that is left (None without a result); ``known`` the share of users with an earlier value.
     """
 
-    result: Comparison
-    correlation: float | None
-    variance_ratio: float | None
-    known: float
+    correlation: float | None = None
+    variance_ratio: float | None = None
+    known: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,16 +89,16 @@ class SampleRatio:
 
     users: dict[str, int]
     expected: dict[str, float]
-    p_value: float | None
+    p_value: Probability | None
     ok: bool
     reason: str | None = None
 
 
 def welch(metric: Metric, control: Columns, treatment: Columns, *, confidence: float = CONFIDENCE) -> Comparison:
-    """Compare two groups of users by Welch's t-test.
+    """Compare two groups of users by Welch's t-test, as tea-tasting does.
 
     The relative interval is that of the log of the ratio of means (delta method), with Welch's degrees of freedom on that scale.
-    Ratio metrics are linearised on users: numerator minus ratio times denominator (Deng, Knoblich and Lu 2018).
+    The variance of ratio metrics is that of the delta method on users (Deng, Knoblich and Lu 2018).
 
     Raises:
         InvalidInputError: ``confidence`` is not between 0 and 1.
@@ -91,62 +106,78 @@ def welch(metric: Metric, control: Columns, treatment: Columns, *, confidence: f
     if not 0 < confidence < 1:
         raise InvalidInputError(f"confidence is {confidence!r}; it must lie between 0 and 1, such as 0.95")
     groups = [metric.parts(users) for users in (control, treatment)]
-    result = Comparison(metric.name, "", "", metric.role, len(groups[0][0]), len(groups[1][0]))
+    result = _empty(metric, metric.role, len(groups[0][0]), len(groups[1][0]))
     for name, (numerator, denominator) in zip(("control", "treatment"), groups, strict=True):
         if len(numerator) < 2:
             return replace(result, reason=f"the {name} arm has {len(numerator)} users with this metric; at least 2 are needed")
         if not (np.isfinite(numerator).all() and np.isfinite(denominator).all()):
             return replace(result, reason=f"the {name} arm holds infinite or missing values")
-    with np.errstate(over="ignore", invalid="ignore"):
-        moments = [_mean_and_variance(metric, *group) for group in groups]
-    if not all(math.isfinite(value) for pair in moments for value in pair):
-        return replace(result, reason="the values are too large to average")
-    (control_mean, _), (treatment_mean, _) = moments
-    effect = treatment_mean - control_mean
-    result = replace(result, control_mean=control_mean, treatment_mean=treatment_mean, effect=effect)
-    # A spread that is only rounding of equal values would pass for a precise measurement.
-    if all(var <= (1e-12 * mean) ** 2 for mean, var in moments):
-        return replace(result, reason="all users of each arm have the same value, so its spread is unknown")
-    return _measured(result, moments, effect, confidence)
+    if metric.kind == "ratio":
+        test = _test(confidence, "weight")
+        arms = [_aggregates(value=numerator, weight=denominator) for numerator, denominator in groups]
+    else:
+        test = _test(confidence)
+        arms = [_aggregates(value=numerator / denominator) for numerator, denominator in groups]
+    moments = [(arm.mean("value") / arm.mean(test.denom), arm.ratio_var("value", test.denom)) for arm in arms]
+    return _measured(result, test, arms, moments)
 
 
-def _mean_and_variance(metric: Metric, numerator: Floats, denominator: Floats) -> tuple[float, float]:
-    if metric.kind == "mean":
-        values = numerator / denominator
-        return float(values.mean()), float(values.var(ddof=1))
-    ratio = float(numerator.sum() / denominator.sum())
-    return ratio, float((numerator - ratio * denominator).var(ddof=1) / denominator.mean() ** 2)
+def _empty(metric: Metric, role: Role, control_users: int, treatment_users: int) -> Comparison:
+    return Comparison(metric.name, "", "", role, control_users, treatment_users, label=metric.label, unit=metric.unit)
 
 
-def _measured(result: Comparison, moments: list[tuple[float, float]], effect: float, confidence: float) -> Comparison:
-    """Fill in the intervals and the p-value from mean and variance of both groups, of two users at least and with some spread."""
+def _test(confidence: float, denominator: str | None = None, covariate: str | None = None) -> "RatioOfMeans":
+    """Welch's test of the column ``value``, or of its ratio to another one, whatever tea-tasting's defaults are set to."""
     import tea_tasting as tt
-    from scipy import stats
+
+    return tt.RatioOfMeans("value", denominator, covariate, confidence_level=confidence, equal_var=False, use_t=True)
+
+
+def _aggregates(**columns: Floats) -> "Aggregates":
+    """What the test wants to know of an arm's users, float64 [users] a column.
+
+    By numpy: tea-tasting takes longer to read a table than to test.
+    """
     from tea_tasting.aggr import Aggregates
 
+    names, table = list(columns), np.stack(list(columns.values()))
+    with np.errstate(over="ignore", invalid="ignore"):
+        means = table.mean(axis=1)
+        table -= means[:, None]
+        covariances = (table @ table.T / (table.shape[1] - 1)).tolist()
+    pairs = {(a, b): covariances[i][j] for i, a in enumerate(names) for j, b in enumerate(names)}
+    variances = {name: pairs[name, name] for name in names}
+    return Aggregates(table.shape[1], dict(zip(names, means.tolist(), strict=True)), variances, pairs)
+
+
+def _measured(result: Comparison, test: "RatioOfMeans", arms: Sequence["Aggregates"], moments: Sequence[Moments]) -> Comparison:
+    """Fill in what the test finds in the control and the treatment, or the reason why there is no such number.
+
+    Args:
+        moments: mean and variance of each arm's users as the test sees them. The library tells no variances, but the refusals and
+            the detectable effect need them.
+    """
+    if not all(math.isfinite(number) for pair in moments for number in pair):
+        return replace(result, reason="the values are too large to average")
     (control_mean, control_var), (treatment_mean, treatment_var) = moments
-    n_control, n_treatment = result.control_users, result.treatment_users
-    part_control, part_treatment = control_var / n_control, treatment_var / n_treatment
-    error = math.sqrt(part_control + part_treatment)
-    freedom = (part_control + part_treatment) ** 2 / (part_control**2 / (n_control - 1) + part_treatment**2 / (n_treatment - 1))
-    quantile = float(stats.t.ppf((1 + confidence) / 2, freedom))
-    half = quantile * error
-    result = replace(
-        result,
-        ci_low=effect - half,
-        ci_high=effect + half,
-        p_value=float(2 * stats.t.sf(abs(effect) / error, freedom)),
-    )
+    result = replace(result, control_mean=control_mean, treatment_mean=treatment_mean, effect=treatment_mean - control_mean)
+    # What is left where terms cancel may lie below 0.
+    control_part, treatment_part = max(0.0, control_var) / arms[0].count(), max(0.0, treatment_var) / arms[1].count()
+    square = control_part + treatment_part
+    if square <= sum(_rounding(test, arm, mean) for arm, (mean, _) in zip(arms, moments, strict=True)):
+        return replace(result, reason="all users of each arm have the same value, so its spread is unknown")
+    if not 0 < square * square < math.inf:  # the degrees of freedom hold the square
+        return replace(result, reason="the values are too large or too small for a test")
+    measured = _analysed(test, arms, moments)
+    low, high = float(measured.effect_size_ci_lower), float(measured.effect_size_ci_upper)
+    result = replace(result, ci_low=low, ci_high=high, p_value=float(measured.pvalue))
     if control_mean <= 0 or treatment_mean <= 0:
         return replace(result, reason="a mean is not above 0, so there is no relative effect")
+    half, error = (high - low) / 2, math.sqrt(square)
     # A control mean that may as well be 0 leaves the ratio unbounded (Fieller 1954).
-    if quantile * math.sqrt(part_control) >= control_mean:
+    if half / error * math.sqrt(control_part) >= control_mean:
         return replace(result, reason="the control mean is too uncertain for a relative effect")
-    measured = tt.Mean("x", confidence_level=confidence, equal_var=False, use_t=True).analyze_aggregates(
-        Aggregates(n_control, {"x": control_mean}, {"x": control_var}, {}),
-        Aggregates(n_treatment, {"x": treatment_mean}, {"x": treatment_var}, {}),
-    )
-    detectable = (quantile + stats.norm.ppf(POWER)) * error / control_mean
+    detectable = (half + NormalDist().inv_cdf(POWER) * error) / control_mean
     numbers = (measured.rel_effect_size, measured.rel_effect_size_ci_lower, measured.rel_effect_size_ci_upper, detectable)
     if not all(math.isfinite(number) for number in numbers):
         return replace(result, reason="the relative effect is too large for a number")
@@ -156,6 +187,27 @@ def _measured(result: Comparison, moments: list[tuple[float, float]], effect: fl
     )
 
 
+def _rounding(test: "RatioOfMeans", arm: "Aggregates", mean: float) -> float:
+    """Variance of an arm's mean that may be no more than rounding: of equal values, or of terms that cancel."""
+    cancelled = arm.var("value") / arm.mean(test.denom) / arm.mean(test.denom)
+    return float(ROUNDING * (ROUNDING * mean * mean + cancelled) / arm.count())
+
+
+def _analysed(test: "RatioOfMeans", arms: Sequence["Aggregates"], moments: Sequence[Moments]) -> "MeanResult":
+    """The library's result; without a relative interval where that is too large for a number."""
+    from tea_tasting.aggr import Aggregates
+
+    try:
+        return test.analyze_aggregates(*arms)
+    except OverflowError:
+        # A mean lies too near 0. A difference does not depend on where 0 lies.
+        (control_mean, control_var), (treatment_mean, treatment_var) = moments
+        return _test(test.confidence_level).analyze_aggregates(
+            Aggregates(arms[0].count(), {"value": 0.0}, {"value": control_var}),
+            Aggregates(arms[1].count(), {"value": treatment_mean - control_mean}, {"value": treatment_var}),
+        )
+
+
 def adjust(metric: Metric, control: Columns, treatment: Columns, *, confidence: float = CONFIDENCE) -> Adjusted:
     """The comparison of :func:`welch` with CUPED (Deng, Xu, Kohavi and Walker 2013), for metrics of kind mean.
 
@@ -163,30 +215,37 @@ def adjust(metric: Metric, control: Columns, treatment: Columns, *, confidence: 
     user who was not there; such a user gets the mean of the others. theta = cov(x, y) / var(x) over both arms.
     """
     plain = replace(welch(metric, control, treatment, confidence=confidence), role="adjusted")
-    y = [metric.values(users) for users in (control, treatment)]
     x = [np.asarray(users["before"], dtype=np.float64)[_kept(metric, users)] for users in (control, treatment)]
     together = np.concatenate(x)
     known = np.isfinite(together)
     share = float(known.mean()) if len(known) else 0.0
     if plain.p_value is None:
-        return Adjusted(plain, None, None, share)
-    if known.sum() < 2 or together[known].std() == 0:
-        return Adjusted(replace(plain, reason="nothing tells the users apart from before the experiment"), None, None, share)
-    mean = float(together[known].mean())
-    x = [np.where(np.isfinite(values), values, mean) for values in x]
-    covariance = np.cov(np.concatenate(x), np.concatenate(y))
-    theta = float(covariance[0, 1] / covariance[0, 0])
-    moved = [values - theta * (earlier - mean) for values, earlier in zip(y, x, strict=True)]
-    (control_mean, control_var), (treatment_mean, treatment_var) = moments = [
-        (float(values.mean()), float(values.var(ddof=1))) for values in moved
+        return Adjusted(**asdict(plain), known=share)
+    middle = float(together[known].mean()) if known.any() else 0.0
+    arms = [
+        _aggregates(value=metric.values(users), before=np.where(np.isfinite(earlier), earlier, middle))
+        for users, earlier in zip((control, treatment), x, strict=True)
     ]
-    result = replace(plain, control_mean=control_mean, treatment_mean=treatment_mean, effect=treatment_mean - control_mean)
-    before = sum(float(values.var(ddof=1)) / len(values) for values in y)
-    after = control_var / len(moved[0]) + treatment_var / len(moved[1])
-    return Adjusted(
-        _measured(result, moments, treatment_mean - control_mean, confidence),
-        float(covariance[0, 1] / math.sqrt(covariance[0, 0] * covariance[1, 1])), after / before, share,
-    )  # fmt: skip
+    total = arms[0] + arms[1]
+    if known.sum() < 2 or total.var("before") <= ROUNDING * ROUNDING * middle * middle:
+        reason = "nothing tells the users apart from before the experiment"
+        return Adjusted(**asdict(replace(plain, reason=reason)), known=share)
+    theta = total.cov("value", "before") / total.var("before")
+    moments = [
+        (
+            arm.mean("value") - theta * (arm.mean("before") - total.mean("before")),
+            arm.var("value") + theta * theta * arm.var("before") - 2 * theta * arm.cov("value", "before"),
+        )
+        for arm in arms
+    ]
+    empty = _empty(metric, "adjusted", plain.control_users, plain.treatment_users)
+    result = _measured(empty, _test(confidence, covariate="before"), arms, moments)
+    if result.p_value is None:
+        return Adjusted(**asdict(result), known=share)
+    correlation = total.cov("value", "before") / math.sqrt(total.var("value") * total.var("before"))
+    before = sum(arm.var("value") / arm.count() for arm in arms)
+    after = sum(variance / arm.count() for arm, (_, variance) in zip(arms, moments, strict=True))
+    return Adjusted(**asdict(result), correlation=correlation, variance_ratio=after / before, known=share)
 
 
 def _kept(metric: Metric, users: Columns) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
@@ -202,13 +261,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
     """
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    adjusted = [0.0] * len(p_values)
-    highest = 0.0
-    for rank, i in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
-        adjusted[i] = highest
-    return adjusted
+    import tea_tasting as tt
+    from tea_tasting.experiment import ExperimentResult
+
+    family = ExperimentResult({str(i): {"pvalue": p_value} for i, p_value in enumerate(p_values)})
+    (adjusted,) = tt.adjust_fwer(family, arbitrary_dependence=True, method="bonferroni").values()
+    return [float(result["pvalue_adj"]) for result in adjusted.values()]
 
 
 def compare_arms(

@@ -119,10 +119,10 @@ def headline(report: Report) -> dict[str, str]:
     )
     sure = (
         f"The true effect lies between {signed_percent(low)} and {signed_percent(high)} (95 % interval). "
-        f"If the two were equal, a difference this large would come up in {_chance(primary['p_value'])} such tests."
+        f"If the two were equal, a difference this large would come up in {_chance(primary.p_value or 0.0)} such tests."
     )
     if low <= 0 <= high and primary.mde_percent is not None:
-        sure += f" An effect of {primary['mde_percent']:.1f} % or more would probably have been found."
+        sure += f" An effect of {primary.mde_percent:.1f} % or more would probably have been found."
     return {"title": title, "size": size, "sure": sure, "outcome": came_of_it(report)}
 
 

@@ -124,7 +124,7 @@ def _interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
 
     half = 0.0
     if len(values) > 1:
-        half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+        half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
     return float(values.mean()), half
 
 

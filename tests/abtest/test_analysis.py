@@ -11,22 +11,9 @@ from scipy import stats
 from recsys.abtest.analysis import adjust, against_live, compare_arms, holm, sample_ratio, welch
 from recsys.abtest.metrics import METRICS, PRIMARY, Metric
 from recsys.exceptions import InvalidInputError
+from tests.support.arms import heavy_tailed, users
 
 RATIO = next(m for m in METRICS if m.name == "time_per_session")
-
-
-def users(values: np.ndarray, sessions: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Columns of users whose mean session time is ``values``."""
-    count = np.ones(len(values)) if sessions is None else sessions
-    return {
-        "user": np.arange(len(values)), "sessions": count, "steps": 3 * count, "time": values * count, "finished": count,
-        "requests": 2 * count, "latency_ms": 2 * count,
-    }  # fmt: skip
-
-
-def heavy_tailed(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Session times as listeners leave them: positive, skewed, a standard deviation about as large as the mean."""
-    return rng.lognormal(1.0, 0.8, n)
 
 
 def inside(hits: int, n: int, probability: float, level: float = 0.999) -> bool:
@@ -115,9 +102,8 @@ def test_only_declared_metrics_of_treatments_are_adjusted() -> None:
     for arm in arms:
         arms[arm]["steps"] = np.rint(arms[arm]["time"] * 2 + 1)
     found = compare_arms(arms, "C", ["T1"], context=["L"])
-    assert {c.name for c in found if c.p_adjusted is not None} == {
-        "mean_session_time", "mean_session_length", "time_per_session", "time_per_play",
-    }  # fmt: skip
+    family = {"mean_session_time", "mean_session_length", "time_per_session", "time_per_play"}
+    assert {c.name for c in found if c.p_adjusted is not None} == family
     assert all(c.p_adjusted is None for c in found if c.arm == "L" or c.role in ("validity", "cost"))
     assert all(c.p_adjusted >= c.p_value for c in found if c.p_adjusted is not None and c.p_value is not None)
     versus = against_live(arms["T1"], arms["L"], "T1", "L")
@@ -155,6 +141,11 @@ def test_sample_ratio_has_reasons_where_it_has_no_number() -> None:
         ([1e308, 1.5e308], [1.0, 2.0], "too large"),
         ([0.0] * 99 + [1e-100], [1.0, 2.0] * 3, "too uncertain"),
         ([0.0] * 99 + [1.0], [1.0, 2.0] * 3, "too uncertain"),
+        ([1e-30, 2e-30], [0.1, 0.1], "same value"),  # 0.1 is a rounded number, the difference no more exact than it
+        ([1e80, 2e80], [1e80, 3e80], "too large or too small for a test"),
+        ([1e-90, 2e-90], [1e-90, 3e-90], "too large or too small for a test"),
+        ([-1.0, 1.0 + 1e-9], [1.0, 2.0], "too uncertain"),
+        ([1.0, 1.1], [-1.0, 1.0 + 1e-9], "too large for a number"),
     ],
 )
 def test_degenerate_data_give_a_reason_and_no_number(control: list[float], treatment: list[float], reason: str) -> None:
@@ -198,11 +189,11 @@ def test_cuped_equals_tea_tasting() -> None:
     frames = [pd.DataFrame({"variant": i, "y": arm["time"] / arm["sessions"], "x": arm["before"]}) for i, arm in enumerate(arms)]
     expected = tt.Experiment(m=tt.Mean("y", "x")).analyze(pd.concat(frames))["m"]
     found = adjust(PRIMARY, *arms)
-    assert found.result.p_value == pytest.approx(expected.pvalue, rel=1e-9)
+    assert found.p_value == pytest.approx(expected.pvalue, rel=1e-9)
     for ours, theirs in (
-        (found.result.effect_percent, expected.rel_effect_size),
-        (found.result.ci_low_percent, expected.rel_effect_size_ci_lower),
-        (found.result.ci_high_percent, expected.rel_effect_size_ci_upper),
+        (found.effect_percent, expected.rel_effect_size),
+        (found.ci_low_percent, expected.rel_effect_size_ci_lower),
+        (found.ci_high_percent, expected.rel_effect_size_ci_upper),
     ):
         assert ours == pytest.approx(100 * theirs, rel=1e-9)
 
@@ -215,9 +206,9 @@ def test_cuped_covers_and_shortens_the_interval() -> None:
         arms = [with_history(rng, 600, known=0.8), with_history(rng, 600, 1.05, known=0.8)]
         found = adjust(PRIMARY, *arms)
         assert found.variance_ratio is not None
-        assert found.result.ci_low_percent is not None
-        assert found.result.ci_high_percent is not None
-        covered += found.result.ci_low_percent <= 5 <= found.result.ci_high_percent
+        assert found.ci_low_percent is not None
+        assert found.ci_high_percent is not None
+        covered += found.ci_low_percent <= 5 <= found.ci_high_percent
         ratios.append(found.variance_ratio)
         assert found.known == pytest.approx(0.8, abs=0.06)
     assert inside(covered, repetitions, 0.95)
@@ -229,7 +220,34 @@ def test_cuped_without_a_history_has_a_reason() -> None:
     arms = [with_history(rng, 50, known=0.0), with_history(rng, 50, known=0.0)]
     found = adjust(PRIMARY, *arms)
     assert (found.correlation, found.variance_ratio, found.known) == (None, None, 0.0)
-    assert found.result.reason is not None
-    assert "before the experiment" in found.result.reason
+    assert found.reason is not None
+    assert "before the experiment" in found.reason
+    found = adjust(PRIMARY, *(arm | {"before": np.full(50, 0.1)} for arm in arms))
+    assert "before the experiment" in str(found.reason)
     nobody = {name: column[:0] for name, column in arms[0].items()}
-    assert "0 users" in str(adjust(PRIMARY, nobody, arms[1]).result.reason)
+    assert "0 users" in str(adjust(PRIMARY, nobody, arms[1]).reason)
+
+
+def test_cuped_tells_only_its_own_numbers_and_reasons() -> None:
+    def arm(values: list[float], before: list[float]) -> dict[str, np.ndarray]:
+        return users(np.array(values)) | {"before": np.array(before)}
+
+    arms = arm([6.0, 1.0, 4.0], [7.0, 4.0, 0.0]), arm([7.0, 6.0, 7.0, 2.0, 1.0], [34.0, 0.0, 21.0, 3.0, 11.0])
+    assert "too uncertain" in str(welch(PRIMARY, *arms).reason)
+    found = adjust(PRIMARY, *arms)
+    assert found.reason is None
+    assert found.effect_percent is not None
+    arms = arm([8.0, 2.0, 7.0], [3.0, 0.0, 8.0]), arm([8.0, 1.0, 5.0, 7.0, 7.0], [16.0, 34.0, 33.0, 4.0, 0.0])
+    assert welch(PRIMARY, *arms).effect_percent is not None
+    found = adjust(PRIMARY, *arms)
+    assert "too uncertain" in str(found.reason)
+    assert (found.effect_percent, found.ci_low_percent, found.mde_percent) == (None, None, None)
+    assert found.p_value is not None
+
+
+def test_cuped_refuses_a_spread_that_is_only_rounding() -> None:
+    rng = np.random.default_rng(3)
+    arms = [users(values) | {"before": 2 * values} for values in (heavy_tailed(rng, 50), heavy_tailed(rng, 40))]
+    found = adjust(PRIMARY, *arms)
+    assert "same value" in str(found.reason)
+    assert (found.p_value, found.effect_percent, found.variance_ratio) == (None, None, None)
