@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.documents import DOCS, DOCUMENTS, LINKED, PAGES, README, ROOT, anchors, links, text_of
+from tests.support.markdown import DOCS, DOCUMENTS, LINKED, PAGES, README, ROOT, anchors, links, text_of
 
 ARCHITECTURE = DOCS / "architecture.md"
 #: Folders whose files documents name.

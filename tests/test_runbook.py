@@ -20,7 +20,7 @@ from recsys.logs import sieve
 from recsys.platform.options import Options
 from recsys.service import app as service
 from recsys.settings import HdfsOptions, Settings
-from tests.support.documents import DOCUMENTS, ROOT, anchors
+from tests.support.markdown import DOCUMENTS, ROOT, anchors
 
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
 SOURCES = [
