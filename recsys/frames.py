@@ -32,7 +32,6 @@ not match their manifest; UnavailableError: HDFS does not answer; InvalidInputEr
 import io
 import tempfile
 from collections.abc import Sequence
-from dataclasses import fields
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -40,7 +39,6 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from recsys.abtest import history
-from recsys.abtest.analysis import Comparison
 from recsys.exceptions import InvalidInputError, MissingDataError
 from recsys.schemas import RunSpec, parse_date
 from recsys.settings import load_settings
@@ -67,6 +65,10 @@ _COLUMNS = {
     "Int64": "sessions",
     "str": "name label unit role control reason verdict live report",
 }
+_METRICS = (
+    "name label unit role arm control control_users treatment_users control_mean treatment_mean effect ci_low ci_high"
+    " effect_percent ci_low_percent ci_high_percent p_value p_adjusted mde_percent reason"
+)
 _DTYPES = {column: dtype for dtype, columns in _COLUMNS.items() for column in columns.split()}
 
 
@@ -170,10 +172,10 @@ def metrics(log_date: Day, *, storage: str = "") -> "pd.DataFrame":
     """What a night's report measured; no rows if the gate refused, for then nobody was served.
 
     Returns:
-        A row a metric and pair of arms, in the report's order: name; arm, control; role (primary, secondary, validity, cost,
-        context, non_inferiority or adjusted); control_users, treatment_users (int64); control_mean, treatment_mean, effect,
-        ci_low, ci_high in the metric's unit; effect_percent, ci_low_percent, ci_high_percent, mde_percent of the control's mean;
-        p_value, p_adjusted (all float64); reason, why a number is missing; label, unit.
+        A row a metric and pair of arms, in the report's order: name, label, unit; role (primary, secondary, validity, cost,
+        context, non_inferiority or adjusted); arm, control; control_users, treatment_users (int64); control_mean, treatment_mean,
+        effect, ci_low, ci_high in the metric's unit; effect_percent, ci_low_percent, ci_high_percent, mde_percent of the
+        control's mean; p_value, p_adjusted (all float64); reason, why a number is missing.
     """
     import pandas as pd
 
@@ -181,8 +183,7 @@ def metrics(log_date: Day, *, storage: str = "") -> "pd.DataFrame":
     _directory(store, "reports", day)
     document = store.read_json(f"reports/date={day}", "report.json")
     more = [document[name] for name in ("against_live", "adjusted") if document[name]]
-    columns = [*(field.name for field in fields(Comparison)), "label", "unit"]
-    return _typed(pd.DataFrame([*document["metrics"], *more], columns=columns))
+    return _typed(pd.DataFrame([*document["metrics"], *more], columns=_METRICS.split()))
 
 
 def lists(log_date: Day, *, storage: str = "") -> "pd.DataFrame":

@@ -131,7 +131,7 @@ def test_an_experiment_s_sessions_have_the_arm_of_their_user() -> None:
 
 def test_metrics_are_those_of_the_report() -> None:
     found = frames.metrics(NIGHT)
-    assert found.columns[:3].tolist() == ["name", "arm", "control"]
+    assert found.columns[:3].tolist() == ["name", "label", "unit"]
     primary = found[found.role == "primary"].iloc[0]
     users = frames.experiment(NIGHT).groupby(["arm", "user"]).time.mean().groupby("arm").agg(["size", "mean"])
     assert [primary.control_users, primary.treatment_users] == users["size"].tolist()
