@@ -69,7 +69,7 @@ format: setup ## Format the sources
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup ## Measure what the README claims
+bench: setup ## Measure what the documents claim
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 lock: $(BIN)/uv ## Resolve the dependencies again

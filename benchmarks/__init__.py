@@ -1,1 +1,1 @@
-"""What the README's figures come from: each measure runs both sides, Nightshift and a reference, in one go."""
+"""Where the figures of docs/benchmarks.md come from: each measure runs both sides, Nightshift and a reference, in one go."""

@@ -17,6 +17,7 @@ LAYERS = [
     ["models", "service", "simulate"],
     ["abtest"],
     ["night"],
+    ["frames"],
     ["inspection"],
     ["platform"],
     ["cli"],
@@ -91,6 +92,10 @@ def test_no_package_needs_another_that_needs_it() -> None:
         if part(wanted) and part(module) and part(wanted) != part(module):
             graph.setdefault(part(module), set()).add(part(wanted))
     TopologicalSorter(graph).prepare()
+
+
+def test_tables_for_people_are_nobody_else_s() -> None:
+    assert {part(module) for module, wanted in EDGES if part(wanted) == "frames"} <= {"cli"}
 
 
 def test_nobody_reads_the_simulator_s_truth_but_the_simulator() -> None:

@@ -116,7 +116,7 @@ def read_log(
 
     files = log_files(logs)
     with tempfile.TemporaryDirectory(prefix="abtest-") as scratch, duckdb.connect() as db:
-        db.execute(f"SET memory_limit='{MEMORY_LIMIT}'; SET temp_directory='{scratch}/spill'; SET enable_progress_bar=false")
+        db.execute(f"SET memory_limit='{MEMORY_LIMIT}'; SET temp_directory='{scratch}/spill'")
         readable, torn = _without_torn_lines(files, Path(scratch))
         counts = queries.load(db, readable, experiment)
         counts["malformed"] += torn
@@ -145,7 +145,7 @@ def read_before(logs: Path | Sequence[Path], first_ms: int) -> Before:
 
     files = log_files(logs)
     with tempfile.TemporaryDirectory(prefix="abtest-") as scratch, duckdb.connect() as db:
-        db.execute(f"SET memory_limit='{MEMORY_LIMIT}'; SET temp_directory='{scratch}/spill'; SET enable_progress_bar=false")
+        db.execute(f"SET memory_limit='{MEMORY_LIMIT}'; SET temp_directory='{scratch}/spill'")
         readable, _ = _without_torn_lines(files, Path(scratch))
         queries.load(db, readable, "")
         users, means, last = queries.earlier_means(db)
