@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 #: From the bottom up: a package imports from its own layer and from those before it.
 LAYERS = [
     ["exceptions"],
-    ["schemas", "settings", "yaml_file"],
+    ["schemas", "settings", "urls", "yaml_file"],
     ["catalog", "experiments", "storage"],
     ["logs", "versions", "learn"],
     ["models", "service", "simulate"],

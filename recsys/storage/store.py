@@ -21,10 +21,11 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote
 
 import fsspec
 
+from recsys import urls
 from recsys.exceptions import ConflictError, CorruptDataError, InvalidInputError, MissingDataError, UnavailableError
 from recsys.schemas import parse_date
 from recsys.storage.manifest import MANIFEST, SUCCESS, Manifest
@@ -49,9 +50,9 @@ class Storage:
     """
 
     def __init__(self, url: str) -> None:
-        # Two colons would let fsspec chain filesystems.
-        scheme = _split(url).scheme
-        if scheme not in ("file", "webhdfs") or "::" in url:
+        scheme = urls.split(url, "storage").scheme
+        # Two colons would let fsspec chain filesystems; a URL of HDFS is not read by it.
+        if scheme not in ("file", "webhdfs") or (scheme == "file" and "::" in url):
             raise InvalidInputError(
                 f"storage {url!r} is not a URL of a known kind; give file:///path or webhdfs://host:port/path"
             )
@@ -280,19 +281,10 @@ class _Entry:
         return cls(str(info["name"]).rstrip("/"), info["type"] == "directory", datetime.fromtimestamp(seconds, UTC))
 
 
-def _split(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018 - reading it is what checks it
-    except ValueError as error:
-        raise InvalidInputError(f"storage {url!r} is no URL: {error}") from None
-    return parts
-
-
 def _hdfs(url: str) -> tuple[Any, str]:
     from recsys.storage.webhdfs import StrictWebHdfs
 
-    parts = _split(url)
+    parts = urls.split(url, "storage")
     if not parts.hostname or ".." in parts.path.split("/"):
         raise InvalidInputError(f"storage {url!r} must be of the form webhdfs://[user@]host[:port]/path, without '..'")
     return StrictWebHdfs(parts.hostname, parts.port or 9870, unquote(parts.username or "")), parts.path.rstrip("/") or "/"
