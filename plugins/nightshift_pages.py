@@ -14,13 +14,14 @@ from airflow.models.dagrun import DagRun
 from airflow.plugins_manager import AirflowPlugin
 from fastapi import Depends, FastAPI, HTTPException, Path
 from fastapi.responses import HTMLResponse, Response
+from night_connections import storage_url
 from sqlalchemy import select
 
 from recsys.abtest.history import nights
 from recsys.exceptions import InvalidInputError, RecsysError
 from recsys.inspection import pages
 from recsys.night import log_date as log_dates
-from recsys.settings import load_settings
+from recsys.settings import Settings, load_settings
 from recsys.storage.store import Storage
 
 DAG = "nightly_recommender"
@@ -42,7 +43,7 @@ LogDate = Annotated[date, Path()]
 def list_nights() -> Response:
     """Every night: date, verdict, effect, live version, link."""
     try:
-        rows = nights(load_settings())
+        rows = nights(_settings())
     except RecsysError as error:
         return _notice("Nights", f"The nights cannot be read: {error}.", 503)
     return _html(pages.nights_page(rows, PREFIX + "/night/{}/report.html"))
@@ -75,13 +76,18 @@ def run_report(dag_id: str, run_id: str, session: SessionDep) -> Response:
 def _file(log_date: date, name: str) -> Response:
     if name not in pages.FILES:
         raise HTTPException(404, f"a report has the files {', '.join(pages.FILES)}")
-    store = Storage(load_settings().storage_url)
     try:
+        store = Storage(_settings().storage_url)
         if not store.is_complete(f"reports/date={log_date}"):
             return _notice("A/B report", f"The night of {log_date} has no report yet; it comes after the simulation.", 404)
         return Response(pages.report_file(store, log_date, name), media_type=pages.FILES[name], headers=HEADERS)
     except RecsysError as error:
         return _notice("A/B report", f"The report of {log_date} cannot be read: {error}.", 503)
+
+
+def _settings() -> Settings:
+    """Settings with the storage where tasks find it."""
+    return load_settings(storage=storage_url(load_settings().storage))
 
 
 def _notice(title: str, sentence: str, status: int) -> Response:
