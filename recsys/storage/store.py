@@ -98,10 +98,14 @@ class Storage:
             raise CorruptDataError(f"{name}/{MANIFEST} in {self.url} cannot be read ({error}); restore or rebuild it") from None
 
     def dates(self, prefix: str) -> list[date]:
-        """Dates D for which ``<prefix>/date=D`` has been published, ascending."""
-        names = [entry.name for entry in self._entries(self.path(prefix))]
-        found = [parse_date(n.removeprefix("date=")) for n in names if n.startswith("date=")]
-        return sorted(d for d in found if self.is_complete(f"{prefix}/date={d}"))
+        """Dates D for which ``<prefix>/date=D`` has been published, ascending; what else is named ``date=…`` is left out."""
+        dated = {entry: self._date(prefix, entry) for entry in self._entries(self.path(prefix)) if entry.name.startswith("date=")}
+        strays = sorted(entry.name for entry, day in dated.items() if day is None)
+        if strays:
+            log.warning(
+                "left out of %s in %s, for they are no dated directories: %s", prefix, self.url, ", ".join(map(repr, strays))
+            )
+        return sorted(day for day in dated.values() if day and self.is_complete(f"{prefix}/date={day}"))
 
     def read_json(self, name: str, file: str) -> Any:
         """One JSON file of a published directory, as it was published.
@@ -184,6 +188,14 @@ class Storage:
             self.fs.rm(path, recursive=True)
         return sorted([*old, *([] if self.is_local else _forget_copies(before))])
 
+    def _date(self, prefix: str, entry: "_Entry") -> date | None:
+        """The date of a dated directory, or None: a file, another name, a link that leaves the root or goes round in a circle."""
+        try:
+            self.path(f"{prefix}/{entry.name}")
+            return None if entry.kind == "file" else parse_date(entry.name.removeprefix("date="))
+        except (InvalidInputError, RuntimeError):
+            return None
+
     def _publish(self, local: Path, name: str, manifest: Manifest) -> None:
         if self._holds(name, manifest):
             log.info("%s is already there with the same content", name)
@@ -265,11 +277,15 @@ class Storage:
 
 @dataclass(frozen=True)
 class _Entry:
-    """What a directory lists."""
+    """What a directory lists; ``kind`` is directory, file or something else, such as a link."""
 
     path: str
-    is_directory: bool
+    kind: str
     modified: datetime
+
+    @property
+    def is_directory(self) -> bool:
+        return self.kind == "directory"
 
     @property
     def name(self) -> str:
@@ -278,7 +294,7 @@ class _Entry:
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> "_Entry":
         seconds = info["mtime"] if "mtime" in info else info["modificationTime"] / 1000
-        return cls(str(info["name"]).rstrip("/"), info["type"] == "directory", datetime.fromtimestamp(seconds, UTC))
+        return cls(str(info["name"]).rstrip("/"), str(info["type"]), datetime.fromtimestamp(seconds, UTC))
 
 
 def _hdfs(url: str) -> tuple[Any, str]:
