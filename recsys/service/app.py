@@ -32,7 +32,6 @@ from recsys.service.protocol import Request
 from recsys.service.requests import MAX_BODY, BadRequestError, Event, parse_batch, parse_event, parse_json, parse_user
 from recsys.service.state import Catalogue, Scope
 from recsys.settings import Settings, load_settings
-from recsys.versions import keyspace
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +80,7 @@ class App:
     async def _start(self) -> None:
         settings = self._settings
         self._loop = asyncio.get_running_loop()
-        library = ("FUNCTION", "LOAD", "REPLACE", keyspace.LIBRARY.read_text())
-        self._link = RedisLink(settings.redis_url.get_secret_value(), (library,))
+        self._link = RedisLink(settings.redis_url.get_secret_value())
         await self._link.start()
         self._catalogue = Catalogue(
             self._link, self._tracks.size, self._top, self._experiment, settings.live_exploration, settings.seed

@@ -14,6 +14,7 @@ import redis
 from recsys.exceptions import ConflictError, MissingDataError
 from recsys.versions import keyspace
 from recsys.versions.content import version_date
+from recsys.versions.functions import LIBRARY
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def move(
         raise MissingDataError(f"version {version} is not in Redis; publish it first")
     expected = "" if generation is None else str(generation)
     outcome, current, now = client.fcall(
-        "recsys_promote",
+        LIBRARY.function("promote"),
         *_KEYS,
         expected,
         version,
@@ -112,7 +113,7 @@ def rollback(client: redis.Redis, *, who: str, why: str) -> str:
     live = read(client)
     if live.previous and client.hget(keyspace.version_key(live.previous), "state") != b"complete":
         raise MissingDataError(f"the previous version {live.previous} is not in Redis; 'recsys restore-live' brings it back")
-    outcome, current, generation = client.fcall("recsys_rollback", *_KEYS, str(live.generation), who, why)
+    outcome, current, generation = client.fcall(LIBRARY.function("rollback"), *_KEYS, str(live.generation), who, why)
     if outcome == b"nowhere":
         raise ConflictError(f"there is no version before {current.decode() or 'the first'} to go back to; promote one by name")
     if outcome == b"moved":
@@ -133,7 +134,7 @@ def release(client: redis.Redis, version: str = EVERY, *, who: str, why: str) ->
 def _block(client: redis.Redis, action: str, version: str, who: str, why: str) -> str:
     if version != EVERY:
         version_date(version)
-    changed = client.fcall("recsys_block", *_KEYS, action, version, who, why)
+    changed = client.fcall(LIBRARY.function("block"), *_KEYS, action, version, who, why)
     name = "all promotions" if version == EVERY else version
     state = "held" if action == "hold" else "released"
     return f"{name}: {state}" if changed else f"{name}: {'held already' if action == 'hold' else 'not held'}"

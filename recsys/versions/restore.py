@@ -14,6 +14,7 @@ from recsys.exceptions import MissingDataError
 from recsys.storage.store import Storage
 from recsys.versions import keyspace, pointer, publish
 from recsys.versions.content import read_directory, version_date
+from recsys.versions.functions import LIBRARY
 from recsys.versions.pointer import Pointer
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ def restore(client: redis.Redis, store: Storage, *, who: str) -> str:
             log.warning("the previous version %s has no files any more; there is nothing to roll back to", version)
     previous = saved.previous if saved.previous in restored else ""
     outcome, current, generation = client.fcall(
-        "recsys_restore",
+        LIBRARY.function("restore"),
         *_KEYS,
         saved.version,
         saved.generation,
