@@ -178,7 +178,12 @@ class Catalogue:
 
     def known_scope(self, run: str | None) -> Scope | None:
         """The live scope (None), or that of a run if this worker has it in memory."""
-        return self.live if run is None else self._runs.get(run)
+        if run is None:
+            return self.live
+        scope = self._runs.get(run)
+        if scope is not None:
+            self._runs.move_to_end(run)
+        return scope
 
     async def scope(self, run: str) -> Scope:
         """The scope of a run id.
@@ -186,7 +191,7 @@ class Catalogue:
         Raises:
             InvalidInputError: malformed or not registered. UnavailableError: Redis is away.
         """
-        return self._runs.get(run) or await self._loading_runs.get(run)
+        return self.known_scope(run) or await self._loading_runs.get(run)
 
     async def _load_run(self, run: str) -> Scope:
         try:

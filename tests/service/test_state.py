@@ -11,7 +11,7 @@ import redis
 from recsys.exceptions import InvalidInputError
 from recsys.schemas import RunSpec
 from recsys.service.link import RedisLink
-from recsys.service.state import Catalogue
+from recsys.service.state import CACHED_RUNS, Catalogue
 from recsys.settings import load_settings
 from recsys.versions import keyspace, pointer, publish
 from recsys.versions.content import Content
@@ -125,5 +125,20 @@ def test_the_live_version_is_loaded_once_for_requests_and_for_what_follows_it(va
         await asyncio.gather(catalogue.start(), *[catalogue.scope("night.0.a") for _ in range(8)])
         assert catalogue.live.version.name == version
         assert gets(client) == 1 + PARTS
+
+    on_a_catalogue(valkey, ask)
+
+
+def test_the_run_that_nobody_has_asked_for_longest_is_forgotten(valkey: Valkey, client: redis.Redis) -> None:
+    open_run(client, RunSpec("night", "", 1.0, 7))
+
+    async def ask(catalogue: Catalogue) -> None:
+        await catalogue.scope("night.0.a")
+        for number in range(CACHED_RUNS):
+            assert catalogue.known_scope("night.0.a") is not None, number
+            await catalogue.scope(f"night.0.b{number}")
+        assert catalogue.known_scope("night.0.a") is not None
+        assert catalogue.known_scope("night.0.b0") is None
+        assert catalogue.known_scope("night.0.b1") is not None
 
     on_a_catalogue(valkey, ask)
