@@ -17,6 +17,7 @@ from recsys.experiments import EXPERIMENT, Arm, Experiment, RunSpec
 from recsys.schemas import LIST_LENGTH, NEIGHBOURS, TOP_LENGTH
 from recsys.versions import publish, runs
 from recsys.versions.content import read_directory
+from recsys.versions.functions import LIBRARY
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +67,7 @@ def _write(world: Path, directory: Path) -> None:
 def open_run(bench: Bench, files: Path, redis_url: str) -> str:
     """Publish the files for our service and open a run on them, half C and half T1; gives a run id of it."""
     client = redis.Redis.from_url(redis_url)
-    from recsys.versions.keyspace import LIBRARY
-
-    client.function_load(LIBRARY.read_text(), replace=True)
+    LIBRARY.load(client)
     version = publish.publish_version(client, read_directory(files), DAY)
     arms = (Arm("C", "contextual", version), Arm("T1", "dae", version))
     spec = RunSpec("bench", version, 0.0, SEED, Experiment(EXPERIMENT, arms), catalog.load_tracks(bench.world).size)

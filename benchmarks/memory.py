@@ -15,7 +15,7 @@ from recsys import catalog
 from recsys.schemas import LIST_LENGTH, NEIGHBOURS, TOP_LENGTH
 from recsys.versions import publish
 from recsys.versions.content import Content
-from recsys.versions.keyspace import LIBRARY
+from recsys.versions.functions import LIBRARY
 
 MIB, GIB = 2**20, 2**30
 TRACKS = 50_000
@@ -29,7 +29,7 @@ def measure_redis_memory(bench: Bench) -> Result:
     lists = rng.integers(0, TRACKS, (users, LIST_LENGTH), dtype=np.uint32)
     neighbours = rng.integers(0, TRACKS, (TRACKS, NEIGHBOURS), dtype=np.uint32)
     with valkey(bench.scratch) as url, redis.Redis.from_url(url) as client:
-        client.function_load(LIBRARY.read_text(), replace=True)
+        LIBRARY.load(client)
         content = Content(
             {user: lists[user].tobytes() for user in range(users)}, lists[:2].tobytes()[: 4 * TOP_LENGTH], neighbours.tobytes()
         )

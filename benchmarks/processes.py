@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import redis
 
@@ -57,7 +58,7 @@ def valkey(scratch: Path, *, port: int | None = None, durable: bool = False) -> 
     path = sockets / "valkey.sock"
     words = [str(get_binary_path()), "--port", str(port or 0), "--bind", HOST, "--dir", str(data), "--save", ""]
     words += ["--appendonly", "yes" if durable else "no", "--unixsocket", str(path), "--unixsocketperm", "700"]
-    url = f"redis://{HOST}:{port}/0" if port else f"unix://{path}"
+    url = f"redis://{HOST}:{port}/0" if port else f"unix://{quote(str(path))}"
     try:
         with running(words, {}, data / "valkey.log") as process:
             _wait(process, lambda: _answers_ping(url), 20, data / "valkey.log")

@@ -14,6 +14,7 @@ from airflow.sdk import (
     get_current_context,
     task,
 )  # fmt: skip
+from night_connections import WEBHDFS
 from night_notifier import tell
 from run_context import LIVE, LOGS, TRAINING_POOL, step
 from simulation import planned, results, simulate_shards
@@ -87,7 +88,7 @@ def wait_for_logs_on_hdfs() -> BaseOperator:
     from airflow.providers.apache.hdfs.sensors.web_hdfs import WebHdfsSensor
 
     file = "{{ success_file(dag_run, params) }}"
-    return WebHdfsSensor(task_id="wait_for_logs", filepath=file, webhdfs_conn_id=run_context.WEBHDFS, **WAITING)
+    return WebHdfsSensor(task_id="wait_for_logs", filepath=file, webhdfs_conn_id=WEBHDFS, **WAITING)
 
 
 @task(inlets=[LOGS])

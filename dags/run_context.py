@@ -5,12 +5,12 @@ import hashlib
 from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any, ParamSpec, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
-from airflow.sdk import Asset, AsyncCallback, BaseHook, DeadlineAlert, DeadlineReference, get_current_context
+from airflow.sdk import Asset, AsyncCallback, DeadlineAlert, DeadlineReference, get_current_context
 from airflow.sdk.exceptions import AirflowFailException
+from night_connections import redis_url, storage_url
 from night_notifier import NightNotifier
-from pydantic import SecretStr
 
 from recsys.exceptions import ConflictError, CorruptDataError, InvalidInputError, MissingDataError
 from recsys.night import log_date as log_dates
@@ -20,9 +20,6 @@ from recsys.storage.layout import Dated
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-REDIS = "redis_default"
-WEBHDFS = "webhdfs_default"
 
 #: What the DAGs hand to each other: the logs of dates, and the version that is live.
 LOGS = Asset("recommender_logs")
@@ -100,24 +97,12 @@ def settings() -> Settings:
     """Settings of the current run: the environment, connections of Redis and HDFS, and what the trigger form says."""
     params = get_current_context()["params"]
     given = {name: params.get(name) for name in ("episodes", "seed", "shards", "window")}
-    return load_settings(redis_url=_redis_url(), storage=storage_url(load_settings().storage), **given)
+    return load_settings(redis_url=redis_url(), storage=storage_url(load_settings().storage), **given)
 
 
 def on_hdfs(given: Settings) -> bool:
     """Whether the storage is HDFS."""
     return urlsplit(given.storage).scheme == "webhdfs"
-
-
-def storage_url(storage: str) -> str:
-    """The storage's URL; one without a host, ``webhdfs:///root``, gets the NameNode that answers from its connection."""
-    parts = urlsplit(storage)
-    if parts.scheme != "webhdfs" or parts.hostname:
-        return storage
-    from airflow.providers.apache.hdfs.hooks.webhdfs import WebHDFSHook
-
-    found = urlsplit(WebHDFSHook(WEBHDFS).get_conn().url)
-    login = BaseHook.get_connection(WEBHDFS).login
-    return f"webhdfs://{f'{quote(login)}@' if login else ''}{found.hostname}:{found.port}{parts.path}"
 
 
 def run_id() -> str:
@@ -150,13 +135,3 @@ def current_try() -> str:
 def _run_type() -> str:
     run_type = get_current_context()["dag_run"].run_type
     return str(getattr(run_type, "value", run_type))
-
-
-def _redis_url() -> SecretStr:
-    connection = BaseHook.get_connection(REDIS)
-    extra = connection.extra_dejson
-    login = ""
-    if connection.password:
-        login = f"{connection.login or ''}:{connection.password}@"
-    scheme = "rediss" if extra.get("ssl") else "redis"
-    return SecretStr(f"{scheme}://{login}{connection.host}:{connection.port or 6379}/{extra.get('db') or 0}")

@@ -45,3 +45,9 @@ derive() { # NAME VALUE
     derive AIRFLOW_BROKER_URL 'redis://:${VALKEY_PASSWORD}@valkey:6379/1'
     derive VALKEY_URL 'redis://:${VALKEY_PASSWORD}@valkey:6379/0'
 }
+# Compose puts them in as they are: one that a URL reads otherwise would lead elsewhere.
+for name in POSTGRES_PASSWORD VALKEY_PASSWORD; do
+    if grep -qF "\${$name}@" .env && ! grep -Eqx "$name=[A-Za-z0-9._~-]+" .env; then
+        echo "$0: $name in .env may hold letters, digits and ._~- only, or the …_URL with it must be your own" >&2 && exit 1
+    fi
+done

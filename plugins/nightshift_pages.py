@@ -14,6 +14,7 @@ from airflow.models.dagrun import DagRun
 from airflow.plugins_manager import AirflowPlugin
 from fastapi import Depends, FastAPI, HTTPException, Path
 from fastapi.responses import HTMLResponse, Response
+from night_connections import storage_url
 from sqlalchemy import select
 
 from recsys.abtest.history import nights
@@ -43,7 +44,7 @@ LogDate = Annotated[date, Path()]
 def list_nights() -> Response:
     """Every night: date, verdict, effect, live version, link."""
     try:
-        rows = nights(Storage(load_settings().storage_url))
+        rows = nights(_store())
     except RecsysError as error:
         return _notice("Nights", f"The nights cannot be read: {error}.", 503)
     return _html(pages.nights_page(rows, PREFIX + "/night/{}/report.html"))
@@ -76,13 +77,18 @@ def run_report(dag_id: str, run_id: str, session: SessionDep) -> Response:
 def _file(log_date: date, name: str) -> Response:
     if name not in pages.FILES:
         raise HTTPException(404, f"a report has the files {', '.join(pages.FILES)}")
-    store = Storage(load_settings().storage_url)
     try:
+        store = _store()
         if not store.is_complete(Dated.REPORTS.on(log_date)):
             return _notice("A/B report", f"The night of {log_date} has no report yet; it comes after the simulation.", 404)
         return Response(pages.report_file(store, log_date, name), media_type=pages.FILES[name], headers=HEADERS)
     except RecsysError as error:
         return _notice("A/B report", f"The report of {log_date} cannot be read: {error}.", 503)
+
+
+def _store() -> Storage:
+    """The storage where tasks find it."""
+    return Storage(load_settings(storage=storage_url(load_settings().storage)).storage_url)
 
 
 def _notice(title: str, sentence: str, status: int) -> Response:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import typer
-from recsys.platform.options import Options
 
 from benchmarks.__main__ import ALTERNATIVES, MEASURES
 from recsys import exceptions
@@ -19,7 +18,7 @@ from recsys.abtest.metrics import GUARDRAILS
 from recsys.cli import app
 from recsys.logs import record
 from recsys.service import app as service
-from recsys.settings import HdfsOptions, Settings
+from recsys.settings import variables
 from tests.support.markdown import DOCUMENTS, ROOT, anchors
 
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
@@ -161,11 +160,7 @@ def test_every_make_target_and_module_in_the_documents_exists() -> None:
 
 
 def test_every_setting_in_the_documents_exists() -> None:
-    fields = {
-        prefix + name.upper()
-        for prefix, model in (("RECSYS_", Settings), ("RECSYS_HDFS_", HdfsOptions), ("RECSYS_", Options))
-        for name in model.model_fields
-    }
+    fields = variables()
     for document in DOCUMENTS:
         for name in set(re.findall(r"RECSYS_[A-Z_]*[A-Z]", document.read_text())):
             assert name in fields or name in SOURCE + COMPOSE, (document.name, name)

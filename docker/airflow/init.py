@@ -13,7 +13,9 @@ import sys
 import tempfile
 import urllib.request
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
+
+from recsys import urls
 
 SECRETS = Path("/run/secrets")
 WORLD = Path(os.environ["RECSYS_WORLD"])
@@ -22,6 +24,8 @@ GIVEN = Path("/given")
 TOKEN = Path("/simulation-secrets/recsys_service_token")
 #: Who formatted HDFS, and may make directories for others.
 SUPERUSER = "hdfs"
+#: Of a NameNode whose URL names none.
+HDFS_PORT = 9870
 
 
 def secret(name: str) -> str:
@@ -51,7 +55,8 @@ def database() -> None:
             "conn_type": "redis", "host": "valkey", "port": 6379, "password": secret("valkey_password"), "extra": {"db": 0},
         },
         "webhdfs_default": {
-            "conn_type": "webhdfs", "host": storage.hostname, "port": storage.port, "login": storage.username,
+            "conn_type": "webhdfs", "host": storage.hostname, "port": storage.port or HDFS_PORT,
+            "login": unquote(storage.username or ""),
         },
     }  # fmt: skip
     pools = {
@@ -67,7 +72,8 @@ def database() -> None:
 def hdfs_root() -> None:
     """The storage's root directory, owned by the storage's user."""
     storage = urlsplit(os.environ["RECSYS_STORAGE"])
-    base = f"http://{storage.hostname}:{storage.port}/webhdfs/v1{quote(storage.path)}?user.name={SUPERUSER}"
+    namenode = urls.authority(storage.hostname or "", storage.port or HDFS_PORT)
+    base = f"http://{namenode}/webhdfs/v1{quote(storage.path)}?user.name={SUPERUSER}"
     for operation in ("MKDIRS&permission=755", f"SETOWNER&owner={storage.username}&group={storage.username}"):
         request = urllib.request.Request(f"{base}&op={operation}", method="PUT")  # noqa: S310 -- http only
         with urllib.request.urlopen(request, timeout=30):  # noqa: S310

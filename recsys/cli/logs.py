@@ -5,10 +5,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import urlsplit
 
 import typer
 
+from recsys import urls
 from recsys.exceptions import ConflictError, CorruptDataError, InvalidInputError
 from recsys.schemas import ShardResult
 from recsys.settings import Settings, load_hdfs_options, load_settings
@@ -90,11 +90,11 @@ def _place(settings: Settings, user: str | None, directory: str) -> "tuple[Stora
     from recsys.storage.store import Storage
 
     who = plain_user(user or load_hdfs_options().user or getpass.getuser())
-    parts = urlsplit(settings.storage_url)
-    if parts.scheme != "webhdfs":
-        store = Storage(settings.storage_url)
+    parts = urls.split(settings.storage_url, "storage")
+    if parts.scheme == "webhdfs" and parts.hostname:
+        store = Storage(f"webhdfs://{urls.authority(parts.hostname, parts.port or 9870, who)}/")
     else:
-        store = Storage(f"webhdfs://{who}@{parts.hostname}:{parts.port or 9870}/")
+        store = Storage(settings.storage_url)
     name = f"user/{who}/{directory}"
     store.path(name)
     return store, name

@@ -13,7 +13,7 @@ import urllib.request
 from base64 import urlsafe_b64encode
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import redis
 from pydantic import SecretStr
@@ -178,7 +178,7 @@ def _webhdfs(storage: str) -> dict[str, str]:
     parts = urlsplit(storage)
     if parts.scheme != "webhdfs" or not parts.hostname:
         return {}
-    login = parts.username or load_hdfs_options().user or getpass.getuser()
+    login = unquote(parts.username or "") or load_hdfs_options().user or getpass.getuser()
     connection = {"conn_type": "webhdfs", "host": parts.hostname, "port": parts.port or 9870, "login": login}
     return {"AIRFLOW_CONN_WEBHDFS_DEFAULT": json.dumps(connection)}
 

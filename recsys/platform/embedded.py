@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import redis
 from pydantic import SecretStr
@@ -45,7 +46,7 @@ def _with_valkey(processes: Processes, settings: Settings, path: Path) -> Settin
     processes.start(VALKEY, words, os.environ, Path.cwd())
     client = redis.Redis(unix_socket_path=str(path))
     processes.wait_until(VALKEY, lambda: components.valkey_answers(client), START_SECONDS)
-    return settings.model_copy(update={"redis_url": SecretStr(f"unix://{path}")})
+    return settings.model_copy(update={"redis_url": SecretStr(f"unix://{quote(str(path))}")})
 
 
 def _with_service(processes: Processes, settings: Settings) -> Settings:

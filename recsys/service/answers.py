@@ -16,7 +16,9 @@ from recsys.service.choose import Candidates, Choice, explore, request_hash, unp
 from recsys.service.requests import Event
 from recsys.service.state import Scope, Slot, Version, candidates
 from recsys.versions import keyspace
+from recsys.versions.functions import LIBRARY
 
+_RECORD = LIBRARY.function("events")
 _EVENT = struct.Struct("<BII16s").pack
 #: session, step, whether the session is open, key of its last event, length of the version's name
 _STATE = struct.Struct("<IIB16sB")
@@ -57,7 +59,7 @@ def calls(scope: Scope, events: Sequence[Event], ttl: int, first_session: int) -
         group[2].append(_EVENT(flags, event.track, round(event.time * 10_000), event.digest) + b"%d" % user)
         group[3].append((place, event, slot))
     return [
-        Call(("FCALL", "recsys_events", len(keys) + 1, lists, *keys, version, ttl, first_session, *packed), recorded)
+        Call(("FCALL", _RECORD, len(keys) + 1, lists, *keys, version, ttl, first_session, *packed), recorded)
         for lists, (version, keys, packed, recorded) in groups.items()
     ]
 

@@ -6,7 +6,6 @@ workers may run: they share nothing but Redis and the log directory.
 """
 
 import asyncio
-import contextlib
 import gc
 import hmac
 import logging
@@ -32,9 +31,11 @@ from recsys.service.protocol import Request
 from recsys.service.requests import MAX_BODY, BadRequestError, Event, parse_batch, parse_event, parse_json, parse_user
 from recsys.service.state import Catalogue, Scope
 from recsys.settings import Settings, load_settings
-from recsys.versions import keyspace
 
 log = logging.getLogger(__name__)
+
+#: Departures that are recorded at a time: Redis answers others in between.
+DEPARTURES = 128
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -63,6 +64,7 @@ class App:
         self._experiment = load_live_experiment(settings.experiments)
         self._token = settings.service_token.get_secret_value().encode() if settings.service_token else None
         self._degraded = Degraded(self._tracks.size)
+        self._recovering = asyncio.Lock()
         self._outbox: list[_Answered] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -81,8 +83,7 @@ class App:
     async def _start(self) -> None:
         settings = self._settings
         self._loop = asyncio.get_running_loop()
-        library = ("FUNCTION", "LOAD", "REPLACE", keyspace.LIBRARY.read_text())
-        self._link = RedisLink(settings.redis_url.get_secret_value(), (library,))
+        self._link = RedisLink(settings.redis_url.get_secret_value())
         await self._link.start()
         self._catalogue = Catalogue(
             self._link, self._tracks.size, self._top, self._experiment, settings.live_exploration, settings.seed
@@ -125,7 +126,7 @@ class App:
         scope = self._catalogue.known_scope(request.run)
         if not events:
             self._finish(call, 200, b'{"answers":[]}')
-        elif scope is not None and not (request.run is None and self._degraded.has_departed):
+        elif scope is not None and not (request.run is None and self._degraded.has_departed and self._link.ready):
             self._play(call, scope, events)
         else:
             task = self._loop.create_task(self._prepare(call, events))
@@ -139,7 +140,7 @@ class App:
                 scope = await self._catalogue.scope(call.request.run)
             else:
                 scope = self._catalogue.live
-                with contextlib.suppress(RedisDownError):
+                async with self._recovering:
                     await self._apply_departed()
             self._play(call, scope, events)
         except Exception as error:
@@ -189,6 +190,8 @@ class App:
         try:
             failed = next((reply for _, reply in recorded if isinstance(reply, RedisDownError)), None)
             if failed is None:
+                if call.request.run is None:
+                    self._degraded.end()
                 now, latency = time.time(), round(time.perf_counter() - call.started, 6)
                 self._answer(call, scope, self._answerer.answers(scope, recorded, now, latency))
             elif call.request.run is None:
@@ -248,14 +251,14 @@ class App:
         histogram.observe(time.perf_counter() - call.started)
 
     async def _apply_departed(self) -> None:
-        """Record the departures noted while Redis was away."""
-        departed = self._degraded.take_departed()
-        asked = calls(self._catalogue.live, departed, self._settings.history_ttl, int(time.time()))
-        try:
-            await asyncio.gather(*[self._link.call(*one.words) for one in asked])
-        except RedisDownError:
-            self._degraded.put_back(departed)
-            raise
+        """Record the departures noted while Redis was away, some at a time; what it refuses waits for another time."""
+        while departed := self._degraded.take_departed(DEPARTURES):
+            asked = calls(self._catalogue.live, departed, self._settings.history_ttl, int(time.time()))
+            replies = await asyncio.gather(*[self._link.call(*one.words) for one in asked], return_exceptions=True)
+            refused = [one for one, reply in zip(asked, replies, strict=True) if isinstance(reply, RedisDownError)]
+            if refused:
+                self._degraded.put_back([event for one in refused for _, event, _ in one.events])
+                return
 
 
 class _Call(NamedTuple):

@@ -1,7 +1,7 @@
 """A thin asyncio link to Redis: many commands in flight on one connection, written once an event-loop tick.
 
-The general client costs several times the CPU of a request here (benchmarks/service); this one knows pipelining, reconnecting
-and time-outs and nothing else. Everything outside the request path uses redis-py.
+The general client costs several times the CPU of a request here (benchmarks/service); this one knows pipelining, reconnecting,
+time-outs and the library of functions, and nothing else. Everything outside the request path uses redis-py.
 """
 
 import asyncio
@@ -9,11 +9,13 @@ import contextlib
 import logging
 import ssl
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import hiredis
 from redis.connection import SSLConnection, parse_url
+
+from recsys.versions.functions import LIBRARY, Library
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +33,14 @@ class RedisLink(asyncio.Protocol):
     Args:
         url: ``redis://[[user]:password@]host[:port][/db]``, ``rediss://…[?ssl_ca_certs=PATH]`` over TLS, or
             ``unix://[[user]:password@]/path.sock[?db=N]``; redis-py reads it, here as everywhere else.
-        prelude: commands sent after each connect, such as loading the function library.
+        library: functions that Redis has after each connect.
     """
 
-    def __init__(self, url: str, prelude: Sequence[tuple[str, ...]] = ()) -> None:
+    def __init__(self, url: str, library: Library = LIBRARY) -> None:
         self._where: dict[str, Any] = dict(parse_url(url))
         encrypted = self._where.get("connection_class") is SSLConnection
         self._encryption = ssl.create_default_context(cafile=self._where.get("ssl_ca_certs")) if encrypted else None
-        self._prelude = prelude
+        self._library = library
         self._reader = hiredis.Reader(replyError=RedisReplyError)
         self._waiting: deque[tuple[float, Callable[[Any], None]]] = deque()
         self._out: list[bytes] = []
@@ -138,13 +140,19 @@ class RedisLink(asyncio.Protocol):
             if where.get("password"):
                 await self._early(("AUTH", where.get("username") or "default", where["password"]))
             await self._early(("SELECT", str(where.get("db", 0))))
-            for words in self._prelude:
-                await self._early(words)
+            await self._load()
         except RedisDownError:
             if self._transport:
                 self._transport.close()
             raise
         self._ready = True
+
+    async def _load(self) -> None:
+        try:
+            await self._early(("FUNCTION", "LOAD", self._library.code))
+        except RedisReplyError as error:
+            if not self._library.is_there(str(error)):
+                raise
 
     async def _early(self, words: tuple[str, ...]) -> None:
         try:

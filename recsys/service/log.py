@@ -46,6 +46,7 @@ class RequestLog:
         day = int(time.time()) // 86_400
         if file is None or file.size > MAX_BYTES or file.day != day:
             file = self._rotate(scope, day)
+        self._files.move_to_end(scope)
         written = os.write(file.fd, lines)
         if written != len(lines):
             os.ftruncate(file.fd, file.size)

@@ -50,6 +50,7 @@ class HttpProtocol(asyncio.Protocol):
         self._busy = False
         self._closing = False
         self._hanging_up = False
+        self._refusal = b""
         self._head = False
         self._reset()
 
@@ -60,7 +61,6 @@ class HttpProtocol(asyncio.Protocol):
         self._body: list[bytes] = []
         self._size = 0
         self._header_size = 0
-        self._refused: int | None = None
 
     # asyncio.Protocol
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -104,21 +104,20 @@ class HttpProtocol(asyncio.Protocol):
             self._run = value.decode("latin-1")
         elif size == 13 and name.lower() == b"authorization":
             self._authorization = value
-        elif size == 6 and name.lower() == b"expect" and self._transport is not None:
+        elif size == 6 and name.lower() == b"expect" and self._transport is not None and not self._busy:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body; one that grows too long is refused at once."""
         self._size += len(body)
         if self._size > self._app.max_body:
-            self._refused = 413
             self._refuse(413, f"at most {self._app.max_body} bytes", "body")
             return
         self._body.append(body)
 
     def on_message_complete(self) -> None:
         """Answer the request, or queue it behind the one under way."""
-        if self._refused is not None:
+        if self._hanging_up:
             return
         if not self._parser.should_keep_alive():
             self._closing = True
@@ -134,8 +133,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _count_header(self, size: int) -> None:
         self._header_size += size
-        if self._header_size > MAX_HEADERS and self._refused is None:
-            self._refused = 431
+        if self._header_size > MAX_HEADERS:
             self._refuse(431, f"at most {MAX_HEADERS} bytes", "headers")
 
     def _start(self, request: Request) -> None:
@@ -151,25 +149,35 @@ class HttpProtocol(asyncio.Protocol):
             self._queue.clear()
             return
         kind = _JSON if body[:1] == b"{" else _TEXT
-        close = b"\r\nconnection: close" if self._closing and not self._queue else b""
+        close = b"\r\nconnection: close" if self._closing and not self._queue and not self._refusal else b""
         retry = b"\r\nretry-after: 1" if status == 503 else b""
         shown = b"" if self._head else body
         transport.write(b"%b%b%d%b%b\r\n\r\n%b" % (_HEADS[status], kind, len(body), close, retry, shown))
         if self._queue:
             self._start(self._queue.popleft())
+        elif self._refusal:
+            self._hang_up(transport)
         elif self._closing:
             transport.close()
 
     def _refuse(self, status: int, constraint: str, field: str = "request") -> None:
-        """Answer something that is no request, and hang up, but not before a client that is still sending can have read it."""
-        if self._transport is None or self._transport.is_closing() or self._hanging_up:
+        """Answer something that is no request, after the requests before it, and hang up; what follows is not read."""
+        if self._hanging_up:
+            return
+        self._hanging_up = True
+        if self._closing or self._transport is None or self._transport.is_closing():
             return
         body = orjson.dumps(
             {"error": {"field": field, "value": None, "constraint": constraint, "message": f"{field}: {constraint}"}}
         )
-        self._transport.write(b"%b%b%d\r\nconnection: close\r\n\r\n%b" % (_HEADS[status], _JSON, len(body), body))
-        self._hanging_up = True
-        asyncio.get_running_loop().call_later(LINGER, self._transport.close)
+        self._refusal = b"%b%b%d\r\nconnection: close\r\n\r\n%b" % (_HEADS[status], _JSON, len(body), body)
+        if not self._busy:
+            self._hang_up(self._transport)
+
+    def _hang_up(self, transport: asyncio.Transport) -> None:
+        """Write the refusal and close, but not before a client that is still sending can have read it."""
+        transport.write(self._refusal)
+        asyncio.get_running_loop().call_later(LINGER, transport.close)
 
     # uvicorn
     def shutdown(self) -> None:

@@ -22,6 +22,7 @@ from recsys.schemas import NEIGHBOURS
 from recsys.service.choose import Candidates, from_any, from_list
 from recsys.service.link import RedisDownError, RedisLink
 from recsys.service.session import SessionChooser
+from recsys.service.single_flight import SingleFlight
 from recsys.versions import keyspace
 from recsys.versions.session_lists import SessionLists
 
@@ -160,6 +161,8 @@ class Catalogue:
         self._seed = seed
         self._versions: dict[str, Version] = {"": Version("", top, lists=_lists(""))}
         self._runs: OrderedDict[str, Scope] = OrderedDict()
+        self._loading_versions = SingleFlight(self._load_version)
+        self._loading_runs = SingleFlight(self._load_run)
         self._live_history = keyspace.history_prefix("live")
         self.live = self._live_scope(self._versions[""])
         self._task: asyncio.Task[None] | None = None
@@ -176,7 +179,12 @@ class Catalogue:
 
     def known_scope(self, run: str | None) -> Scope | None:
         """The live scope (None), or that of a run if this worker has it in memory."""
-        return self.live if run is None else self._runs.get(run)
+        if run is None:
+            return self.live
+        scope = self._runs.get(run)
+        if scope is not None:
+            self._runs.move_to_end(run)
+        return scope
 
     async def scope(self, run: str) -> Scope:
         """The scope of a run id.
@@ -184,9 +192,9 @@ class Catalogue:
         Raises:
             InvalidInputError: malformed or not registered. UnavailableError: Redis is away.
         """
-        scope = self._runs.get(run)
-        if scope is not None:
-            return scope
+        return self.known_scope(run) or await self._loading_runs.get(run)
+
+    async def _load_run(self, run: str) -> Scope:
         try:
             data = await self.link.call("GET", keyspace.run_key(preview_base(run)))
             if data is None:
@@ -204,22 +212,23 @@ class Catalogue:
         return scope
 
     async def _version(self, name: str) -> Version:
-        version = self._versions.get(name)
-        if version is None:
-            top, neighbours, sessions = await asyncio.gather(
-                self.link.call("GET", keyspace.version_key(name, "top")),
-                self.link.call("GET", keyspace.version_key(name, "neighbours")),
-                self.link.call("GET", keyspace.version_key(name, "sessions")),
-            )
-            if top is None:
-                raise InvalidInputError(f"version {name!r} is not in Redis; publish it again or restore the live version")
-            try:
-                version = Version.named(name, tuple(keyspace.unpack(top)), keyspace.unpack(neighbours or b""), sessions or b"")
-            except (CorruptDataError, ValueError) as error:
-                raise InvalidInputError(f"version {name!r} cannot be served: {error}") from None
-            self._versions[name] = version
-            self._forget()
-            log.info("loaded version %s", name)
+        return self._versions.get(name) or await self._loading_versions.get(name)
+
+    async def _load_version(self, name: str) -> Version:
+        top, neighbours, sessions = await asyncio.gather(
+            self.link.call("GET", keyspace.version_key(name, "top")),
+            self.link.call("GET", keyspace.version_key(name, "neighbours")),
+            self.link.call("GET", keyspace.version_key(name, "sessions")),
+        )
+        if top is None:
+            raise InvalidInputError(f"version {name!r} is not in Redis; publish it again or restore the live version")
+        try:
+            version = Version.named(name, tuple(keyspace.unpack(top)), keyspace.unpack(neighbours or b""), sessions or b"")
+        except (CorruptDataError, ValueError) as error:
+            raise InvalidInputError(f"version {name!r} cannot be served: {error}") from None
+        self._versions[name] = version
+        self._forget()
+        log.info("loaded version %s", name)
         return version
 
     def _forget(self) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import orjson
 import uvloop
 
+from recsys import urls
 from recsys.exceptions import RecsysError, SimulationError, UnavailableError
 from recsys.simulate.connection import Channel, Endpoint, Patience
 from recsys.simulate.play import Play, Plays, unknown_track
@@ -97,8 +98,7 @@ class Headers:
     """The headers of every request; with a run id, events carry keys, so that a repeated one does nothing."""
 
     def __init__(self, endpoint: Endpoint, run: str | None, token: str | None) -> None:
-        host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-        lines = [f"Host: {host}:{endpoint.port}", "Content-Type: application/json"]
+        lines = [f"Host: {urls.authority(endpoint.host, endpoint.port)}", "Content-Type: application/json"]
         if run is not None:
             lines.append(f"X-Recsys-Run: {run}")
         if token is not None:
@@ -190,7 +190,7 @@ class Remote:
     def _fail(self, error: BaseException) -> None:
         if self._error is None:
             if isinstance(error, UnavailableError):
-                url = f"http://{self._endpoint.host}:{self._endpoint.port}{self._endpoint.prefix}"
+                url = f"http://{urls.authority(self._endpoint.host, self._endpoint.port)}{self._endpoint.prefix}"
                 ended = f"{self._play.totals.episodes} of {self._play.size} episodes had ended"
                 error = UnavailableError(f"{url}: {error}; {ended}; start the service, or give its URL")
             self._error = error

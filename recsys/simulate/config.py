@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from recsys import urls
 from recsys.exceptions import InvalidInputError, WorldError
 from recsys.yaml_file import read_yaml
 
@@ -105,4 +106,4 @@ def _url(path: Path, remote: dict[str, Any]) -> str | None:
     host, port = remote.get("host", "127.0.0.1"), remote.get("port", 5000)
     if not isinstance(host, str) or type(port) is not int or not 0 < port < 65536:
         raise InvalidInputError(f"{path}: remote_recommender_config needs a host name and a port, not {host!r} and {port!r}")
-    return f"http://{host}:{port}"
+    return f"http://{urls.authority(host, port)}"

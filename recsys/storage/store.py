@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote
 
 import fsspec
 
+from recsys import urls
 from recsys.exceptions import ConflictError, CorruptDataError, InvalidInputError, MissingDataError, UnavailableError
 from recsys.storage.document import Readable
 from recsys.storage.layout import parse_date
@@ -51,9 +52,9 @@ class Storage:
     """
 
     def __init__(self, url: str) -> None:
-        # Two colons would let fsspec chain filesystems.
-        scheme = _split(url).scheme
-        if scheme not in ("file", "webhdfs") or "::" in url:
+        scheme = urls.split(url, "storage").scheme
+        # Two colons would let fsspec chain filesystems; a URL of HDFS is not read by it.
+        if scheme not in ("file", "webhdfs") or (scheme == "file" and "::" in url):
             raise InvalidInputError(
                 f"storage {url!r} is not a URL of a known kind; give file:///path or webhdfs://host:port/path"
             )
@@ -96,10 +97,14 @@ class Storage:
         return Manifest.parse(self._content(name, Manifest.FILE), f"{name}/{Manifest.FILE} in {self.url}")
 
     def dates(self, prefix: str) -> list[date]:
-        """Dates D for which ``<prefix>/date=D`` has been published, ascending."""
-        names = [entry.name for entry in self._entries(self.path(prefix))]
-        found = [parse_date(n.removeprefix("date=")) for n in names if n.startswith("date=")]
-        return sorted(d for d in found if self.is_complete(f"{prefix}/date={d}"))
+        """Dates D for which ``<prefix>/date=D`` has been published, ascending; what else is named ``date=…`` is left out."""
+        dated = {entry: self._date(prefix, entry) for entry in self._entries(self.path(prefix)) if entry.name.startswith("date=")}
+        strays = sorted(entry.name for entry, day in dated.items() if day is None)
+        if strays:
+            log.warning(
+                "left out of %s in %s, for they are no dated directories: %s", prefix, self.url, ", ".join(map(repr, strays))
+            )
+        return sorted(day for day in dated.values() if day and self.is_complete(f"{prefix}/date={day}"))
 
     def read(self, kind: type[D], name: str) -> D:
         """The document of a kind that was published in a directory.
@@ -200,6 +205,14 @@ class Storage:
             self.fs.rm(path, recursive=True)
         return sorted([*old, *([] if self.is_local else _forget_copies(before))])
 
+    def _date(self, prefix: str, entry: "_Entry") -> date | None:
+        """The date of a dated directory, or None: a file, another name, a link that leaves the root or goes round in a circle."""
+        try:
+            self.path(f"{prefix}/{entry.name}")
+            return None if entry.kind == "file" else parse_date(entry.name.removeprefix("date="))
+        except (InvalidInputError, RuntimeError):
+            return None
+
     def _publish(self, local: Path, name: str, manifest: Manifest) -> None:
         if self._holds(name, manifest):
             log.info("%s is already there with the same content", name)
@@ -281,11 +294,15 @@ class Storage:
 
 @dataclass(frozen=True)
 class _Entry:
-    """What a directory lists."""
+    """What a directory lists; ``kind`` is directory, file or something else, such as a link."""
 
     path: str
-    is_directory: bool
+    kind: str
     modified: datetime
+
+    @property
+    def is_directory(self) -> bool:
+        return self.kind == "directory"
 
     @property
     def name(self) -> str:
@@ -294,22 +311,13 @@ class _Entry:
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> "_Entry":
         seconds = info["mtime"] if "mtime" in info else info["modificationTime"] / 1000
-        return cls(str(info["name"]).rstrip("/"), info["type"] == "directory", datetime.fromtimestamp(seconds, UTC))
-
-
-def _split(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018 - reading it is what checks it
-    except ValueError as error:
-        raise InvalidInputError(f"storage {url!r} is no URL: {error}") from None
-    return parts
+        return cls(str(info["name"]).rstrip("/"), str(info["type"]), datetime.fromtimestamp(seconds, UTC))
 
 
 def _hdfs(url: str) -> tuple[Any, str]:
     from recsys.storage.webhdfs import StrictWebHdfs
 
-    parts = _split(url)
+    parts = urls.split(url, "storage")
     if not parts.hostname or ".." in parts.path.split("/"):
         raise InvalidInputError(f"storage {url!r} must be of the form webhdfs://[user@]host[:port]/path, without '..'")
     return StrictWebHdfs(parts.hostname, parts.port or 9870, unquote(parts.username or "")), parts.path.rstrip("/") or "/"

@@ -21,6 +21,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import requests
 from fsspec.implementations.webhdfs import WebHDFile, WebHDFS
 
+from recsys import urls
 from recsys.exceptions import ConflictError, InvalidInputError, UnavailableError
 from recsys.settings import load_hdfs_options
 from recsys.storage.layout import plain_user
@@ -66,7 +67,7 @@ class StrictWebHdfs(WebHDFS):
         self.options = load_hdfs_options()
         user = plain_user(user or self.options.user or getpass.getuser())
         self._hosts = self.options.host_map
-        super().__init__(host, port=port, user=user, data_proxy=self._reachable)
+        super().__init__(urls.bracketed(host), port=port, user=user, data_proxy=self._reachable)
 
     def _connect(self) -> None:
         self.session = _Session(self.options.timeout)
@@ -77,7 +78,8 @@ class StrictWebHdfs(WebHDFS):
         wanted = self._hosts.get(parts.netloc) or self._hosts.get(parts.hostname or "")
         if not wanted:
             return location
-        netloc = wanted if ":" in wanted or parts.port is None else f"{wanted}:{parts.port}"
+        has_port = ":" in wanted.rpartition("]")[2]
+        netloc = wanted if has_port or parts.port is None else f"{wanted}:{parts.port}"
         return urlunsplit(parts._replace(netloc=netloc))
 
     def _call(

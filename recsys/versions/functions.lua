@@ -1,4 +1,4 @@
-#!lua name=recsys
+#!lua name=LIBRARY
 
 -- State of one user's session in one scope, a binary string:
 --   session u32 | step u32 | open u8 | event 16 bytes | version length u8 | version | plays (track u32, time u32 each)
@@ -123,8 +123,8 @@ local function restore(keys, args)
   return {'restored', args[1], tonumber(args[2])}
 end
 
-redis.register_function('recsys_events', events)
-redis.register_function('recsys_promote', promote)
-redis.register_function('recsys_rollback', rollback)
-redis.register_function('recsys_block', block)
-redis.register_function('recsys_restore', restore)
+redis.register_function('LIBRARY_events', events)
+redis.register_function('LIBRARY_promote', promote)
+redis.register_function('LIBRARY_rollback', rollback)
+redis.register_function('LIBRARY_block', block)
+redis.register_function('LIBRARY_restore', restore)

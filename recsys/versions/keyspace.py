@@ -6,12 +6,12 @@ Track lists are packed as little-endian uint32; nothing is pickled.
 
 from array import array
 from collections.abc import Iterable
-from pathlib import Path
 
 import redis
 
 from recsys.exceptions import InvalidInputError, UnavailableError
 from recsys.settings import Settings
+from recsys.versions.functions import LIBRARY
 
 PREFIX = "recsys:"
 #: A call to Redis records events of one bucket: few buckets make a batch cheap. A Redis Cluster spreads over at most as many.
@@ -23,7 +23,6 @@ LIVE = f"{PREFIX}{{pointer}}:live"
 BLOCKED = f"{PREFIX}{{pointer}}:blocked"
 AUDIT = f"{PREFIX}{{pointer}}:audit"
 VERSIONS = f"{PREFIX}versions"
-LIBRARY = Path(__file__).with_name("functions.lua")
 
 
 def bucket(user: int) -> int:
@@ -112,7 +111,7 @@ def connect(settings: Settings) -> redis.Redis:
         ) from None
     try:
         client.ping()
-        client.function_load(LIBRARY.read_text(), replace=True)
+        LIBRARY.load(client)
     except redis.RedisError as error:
         raise UnavailableError(f"Redis at {address(url)} does not answer: {error}; start it or set RECSYS_REDIS_URL") from None
     return client

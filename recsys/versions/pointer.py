@@ -15,6 +15,7 @@ import redis
 from recsys.exceptions import ConflictError, MissingDataError
 from recsys.versions import keyspace
 from recsys.versions.content import version_date
+from recsys.versions.functions import LIBRARY
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def move(
         raise MissingDataError(f"version {version} is not in Redis; publish it first")
     expected = "" if generation is None else str(generation)
     outcome, current, now = client.fcall(
-        "recsys_promote",
+        LIBRARY.function("promote"),
         *_KEYS,
         expected,
         version,
@@ -113,7 +114,7 @@ def rollback(client: redis.Redis, *, who: str, why: str) -> str:
     live = read(client)
     if live.previous and client.hget(keyspace.version_key(live.previous), "state") != b"complete":
         raise MissingDataError(f"the previous version {live.previous} is not in Redis; 'recsys restore-live' brings it back")
-    outcome, current, generation = client.fcall("recsys_rollback", *_KEYS, str(live.generation), who, why)
+    outcome, current, generation = client.fcall(LIBRARY.function("rollback"), *_KEYS, str(live.generation), who, why)
     if outcome == b"nowhere":
         raise ConflictError(f"there is no version before {current.decode() or 'the first'} to go back to; promote one by name")
     if outcome == b"moved":
@@ -134,7 +135,7 @@ def release(client: redis.Redis, version: str = EVERY, *, who: str, why: str) ->
 def restore(client: redis.Redis, saved: Pointer, held: Sequence[str], *, who: str) -> str:
     """Set a lost pointer, and the versions that are held, again, unless what is there is as new; returns a sentence."""
     where = saved.version, saved.generation, saved.log_date, saved.previous
-    outcome, current, generation = client.fcall("recsys_restore", *_KEYS, *where, who, "restored from files", *held)
+    outcome, current, generation = client.fcall(LIBRARY.function("restore"), *_KEYS, *where, who, "restored from files", *held)
     if outcome == b"newer":
         return f"{current.decode()} is live (generation {generation}), as new as the files or newer; its lists were checked"
     return f"{current.decode()} is live again (generation {generation})"
@@ -143,7 +144,7 @@ def restore(client: redis.Redis, saved: Pointer, held: Sequence[str], *, who: st
 def _block(client: redis.Redis, action: str, version: str, who: str, why: str) -> str:
     if version != EVERY:
         version_date(version)
-    changed = client.fcall("recsys_block", *_KEYS, action, version, who, why)
+    changed = client.fcall(LIBRARY.function("block"), *_KEYS, action, version, who, why)
     name = "all promotions" if version == EVERY else version
     state = "held" if action == "hold" else "released"
     return f"{name}: {state}" if changed else f"{name}: {'held already' if action == 'hold' else 'not held'}"

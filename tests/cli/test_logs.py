@@ -64,6 +64,12 @@ def test_upload_pull_and_again(storage: str, tmp_path: Path, capsys: pytest.Capt
         assert status["owner"] == "ann"
 
 
+def test_a_storage_without_a_host_is_refused_by_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECSYS_STORAGE", "webhdfs:///nightshift")
+    with pytest.raises(InvalidInputError, match="webhdfs:///nightshift"):
+        run("logs", "upload", "d", "--user", "ann")
+
+
 def test_other_logs_are_not_replaced(storage: str, tmp_path: Path) -> None:
     name = directory_of(tmp_path)
     run("logs", "upload", name, "--user", "ann")

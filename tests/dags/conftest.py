@@ -23,5 +23,5 @@ def dag_bag() -> Any:
     """All DAGs."""
     from airflow.dag_processing.dagbag import DagBag
 
-    sys.path.insert(0, str(DAGS))
+    sys.path[:0] = [str(DAGS), str(ROOT / "plugins")]
     return DagBag(str(DAGS))

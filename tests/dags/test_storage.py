@@ -20,15 +20,15 @@ sys.path.insert(0, sys.argv[1])
 from airflow.dag_processing.dagbag import DagBag
 bag = DagBag(sys.argv[1])
 assert bag.import_errors == {}, bag.import_errors
-import run_context
+import night_connections, run_context
 dag = bag.dags["nightly_recommender"]
 sensor = dag.get_task("wait_for_logs")
 run = SimpleNamespace(run_type="manual", data_interval_start=None, run_after=datetime(2026, 1, 6, tzinfo=timezone.utc))
 context = {"dag_run": run, "params": {"log_date": sys.argv[2]}, "success_file": run_context.success_file}
 sensor.render_template_fields(context)
 print(json.dumps([
-    type(sensor).__name__, sensor.filepath, sensor.poke(context), run_context.storage_url("webhdfs:///a/b"),
-    run_context.storage_url("webhdfs://given:1/a"), sensor.mode,
+    type(sensor).__name__, sensor.filepath, sensor.poke(context), night_connections.storage_url("webhdfs:///a/b"),
+    night_connections.storage_url("webhdfs://given:1/a"), sensor.mode,
 ]))
 """
 

@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from recsys.service.link import RedisLink
+from recsys.versions import keyspace
+from recsys.versions.functions import LIBRARY, Library
 from tests.support.components import Valkey, running
 
 
@@ -106,3 +108,32 @@ def test_an_encrypted_connection_asks_for_a_certificate(tmp_path: Path) -> None:
 
     with running(Valkey(tmp_path, ("--requirepass", "pw"))) as server:
         asyncio.run(ask(server.port))
+
+
+@pytest.mark.real
+def test_functions_are_there_after_each_connect(valkey: Valkey) -> None:
+    other = Library("#!lua name=LIBRARY\nredis.register_function('LIBRARY_one', function() return 1 end)\n")
+
+    async def ask() -> list[object]:
+        links = [RedisLink(valkey.url, library) for library in (LIBRARY, other, LIBRARY, other)]
+        await asyncio.gather(*[link.start() for link in links])
+        try:
+            assert [link.ready for link in links] == [True] * 4
+            key = keyspace.run_key("none")
+            called = links[0].call("FCALL", LIBRARY.function("block"), 3, key, key, key, "release", "", "", "")
+            return await asyncio.gather(called, links[1].call("FCALL", other.function("one"), 0))
+        finally:
+            await asyncio.gather(*[link.stop() for link in links])
+
+    assert asyncio.run(ask()) == [0, 1]
+
+
+@pytest.mark.real
+def test_without_its_functions_it_is_not_ready(valkey: Valkey) -> None:
+    async def connect() -> bool:
+        link = RedisLink(valkey.url, Library("#!lua name=LIBRARY\nno lua"))
+        await link.start()
+        await link.stop()
+        return link.ready
+
+    assert asyncio.run(connect()) is False

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -22,12 +22,12 @@ DAY = date(2026, 1, 2)
 EXPERIMENT = "DAE_VS_CONTEXTUAL"
 
 
-def write_world(directory: Path) -> Path:
+def write_world(directory: Path, users: Sequence[int] = range(USERS)) -> Path:
     directory.mkdir()
     rows = [{"artist": f"a{i % 30}", "title": f"t{i}", "track": i} for i in range(TRACKS)]
     (directory / "tracks.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    users = [{"user": u, "interests": [1, 2, 3], "consume_bias": 1.0, "consume_sharpness": 1.0} for u in range(USERS)]
-    (directory / "users.json").write_text("".join(json.dumps(row) + "\n" for row in users))
+    rows = [{"user": u, "interests": [1, 2, 3], "consume_bias": 1.0, "consume_sharpness": 1.0} for u in users]
+    (directory / "users.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (directory / "top_tracks.json").write_text(json.dumps(list(range(100))))
     np.save(directory / "tracks.npy", np.ones((TRACKS, 4), dtype=np.float32))
     return directory

@@ -117,6 +117,39 @@ def test_what_a_dead_writer_left_is_removed_by_the_next_one(store: Storage) -> N
     assert store.is_complete(NAME)
 
 
+def test_what_is_no_dated_directory_is_left_out_of_a_listing(
+    store: Storage, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(store, NAME, "x")
+    write(store, "logs/date=2026-01-04", "y")
+    (tmp_path / "stray").write_text("z")
+    directories = [
+        "date=2026-01-01.bak",
+        "date=x",
+        "date=",
+        "date=2026-02-30",
+        "date=20260105",
+        "date=2026-01-06 (copy)",
+        "date=%41é",
+    ]
+    for stray in (*directories, "other", "2026-01-07"):
+        store.fs.makedirs(f"{store.path('logs')}/{stray}")
+    for stray in ("date=2026-01-03", "notes.txt"):
+        store.fs.put_file(str(tmp_path / "stray"), f"{store.path('logs')}/{stray}")
+    if store.is_local:
+        (tmp_path / "outside").mkdir()
+        (tmp_path / "store" / "logs" / "date=2026-01-08").symlink_to(tmp_path / "outside")
+        (tmp_path / "store" / "logs" / "date=2026-01-09").symlink_to(tmp_path / "nowhere")
+        (tmp_path / "store" / "logs" / "date=2026-01-10").symlink_to("date=2026-01-10")
+        Path(os.fsdecode(os.fsencode(tmp_path / "store/logs/date=") + b"\xff")).mkdir()
+    with caplog.at_level("WARNING"):
+        assert store.dates("logs") == [date(2026, 1, 2), date(2026, 1, 4)]
+    (record,) = caplog.records
+    assert all(repr(stray) in record.message for stray in (*directories, "date=2026-01-03"))
+    assert "other" not in record.message
+    assert "date=2026-01-02" not in record.message
+
+
 def test_what_is_not_there_is_named(store: Storage) -> None:
     with pytest.raises(MissingDataError, match=NAME):
         store.manifest(NAME)

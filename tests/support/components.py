@@ -63,10 +63,11 @@ class Valkey:
 
 @dataclass
 class Service:
-    """The service as a user starts it: ``recsys serve``."""
+    """The service as a user starts it: ``recsys serve``; a program in ``directory`` comes before the installed one."""
 
     environment: dict[str, str]
     workers: int = 1
+    directory: Path | None = None
     port: int = field(default_factory=free_port)
     process: subprocess.Popen | None = None
 
@@ -76,7 +77,8 @@ class Service:
 
     def start(self, wait: bool = True) -> "Service":
         words = [sys.executable, "-m", "recsys.cli", "serve", "--port", str(self.port), "--workers", str(self.workers)]
-        self.process = subprocess.Popen(words, env={**os.environ, **self.environment}, start_new_session=True)
+        environment = {**os.environ, **self.environment}
+        self.process = subprocess.Popen(words, env=environment, cwd=self.directory, start_new_session=True)
         for _ in range(400 if wait else 0):
             if self.process.poll() is not None:
                 raise RuntimeError(f"the service ended with status {self.process.returncode}")

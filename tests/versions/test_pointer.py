@@ -13,6 +13,7 @@ from recsys.settings import load_settings
 from recsys.storage.store import Storage
 from recsys.versions import keyspace, pointer, publish, restore
 from recsys.versions.content import read_directory
+from recsys.versions.functions import LIBRARY
 from recsys.versions.pointer import Pointer
 from tests.support.components import Valkey
 from tests.support.documents import publish as document
@@ -112,7 +113,7 @@ def test_what_is_live_comes_back_from_files(client: redis.Redis, store: Storage,
     before = pointer.read(client)
     assert "as new as the files" in restore.restore(client, store, who="ann")
     client.flushall()
-    client.function_load(keyspace.LIBRARY.read_text(), replace=True)
+    LIBRARY.load(client)
     assert second in restore.restore(client, store, who="ann")
     assert pointer.read(client) == before
     assert pointer.blocked(client) == (["2026-01-01-0a0b0c0d"] if copied else [])
@@ -130,7 +131,7 @@ def test_nothing_to_restore_is_an_error(client: redis.Redis, store: Storage) -> 
     assert store.read(restore.LiveCopy, restore.COPY).pointer == pointer.read(client)
     store.remove(f"recommendations/date={DAYS[0]}")
     client.flushall()
-    client.function_load(keyspace.LIBRARY.read_text(), replace=True)
+    LIBRARY.load(client)
     with pytest.raises(MissingDataError, match="recommendations/date"):
         restore.restore(client, store, who="ann")
     assert first not in pointer.read(client).version

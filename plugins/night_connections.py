@@ -1,0 +1,53 @@
+"""Where Airflow's connections say that things are: the URL of Redis, and the NameNode of a storage that names none.
+
+It stands among the plugins because both the tasks and the pages need it, and the api-server does not see the folder of the DAGs.
+"""
+
+from urllib.parse import quote, urlsplit
+
+from airflow.sdk import BaseHook
+from pydantic import SecretStr
+
+from recsys import urls
+from recsys.exceptions import InvalidInputError, UnavailableError
+
+REDIS = "redis_default"
+WEBHDFS = "webhdfs_default"
+
+
+def redis_url() -> SecretStr:
+    """The URL of Redis.
+
+    Raises:
+        InvalidInputError: the connection names no host.
+    """
+    connection = BaseHook.get_connection(REDIS)
+    if not connection.host:
+        raise InvalidInputError(f"Airflow's connection {REDIS} names no host; give it one")
+    extra = connection.extra_dejson
+    login = connection.login or "" if connection.password else ""
+    where = urls.authority(connection.host, connection.port or 6379, login, connection.password or "")
+    scheme = "rediss" if extra.get("ssl") else "redis"
+    return SecretStr(f"{scheme}://{where}/{quote(str(extra.get('db') or 0), safe='')}")
+
+
+def storage_url(storage: str) -> str:
+    """The storage's URL; one without a host, ``webhdfs:///root``, gets the NameNode that answers from its connection.
+
+    Raises:
+        UnavailableError: there is no such connection, or no NameNode answers where it says.
+    """
+    parts = urls.split(storage, "storage")
+    if parts.scheme != "webhdfs" or parts.hostname:
+        return storage
+    from airflow.providers.apache.hdfs.hooks.webhdfs import WebHDFSHook
+
+    try:
+        found = urlsplit(WebHDFSHook(WEBHDFS).get_conn().url)
+        login = BaseHook.get_connection(WEBHDFS).login or ""
+    except Exception as error:  # what a wrong host, port or answer makes the hook's libraries raise
+        raise UnavailableError(
+            f"storage {storage!r} names no host, and Airflow's connection {WEBHDFS} leads to no NameNode "
+            f"({type(error).__name__}: {error}); mend the connection, or name a host"
+        ) from error
+    return f"webhdfs://{urls.authority(found.hostname or '', found.port or 9870, login)}{parts.path}"
