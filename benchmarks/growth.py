@@ -29,6 +29,7 @@ from recsys.night.night import Night
 from recsys.settings import load_settings
 from recsys.simulate import world
 from recsys.simulate.shards import shards_of, simulate_all
+from recsys.versions import keyspace, lease
 
 DAY = date(2026, 1, 5)
 RUN = "growth"
@@ -136,9 +137,10 @@ def run_step(step: str, size: Size) -> float:
         for back in range(5):
             traffic.collect(Night(DAY - timedelta(days=back), night.settings), max(1, size.sessions // 5), run=RUN)
     elif step == "collect":
-        steps.collect_interactions(night, run=RUN)
+        steps.collect_interactions(night)
     elif step == "publish":
-        (night.settings.var / "candidate.json").write_text(json.dumps(steps.publish_candidate(night)))
+        with lease.held(keyspace.connect(night.settings), DAY, RUN) as held:
+            (night.settings.var / "candidate.json").write_text(json.dumps(steps.publish_candidate(night, held)))
     elif step == "simulate":
         _simulate(night)
     else:

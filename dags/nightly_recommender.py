@@ -94,25 +94,28 @@ def wait_for_logs_on_hdfs() -> BaseOperator:
 @task(inlets=[LOGS])
 @step
 def collect() -> dict[str, Any]:
-    """Take the date's lease; logs become interactions and sessions."""
-    return steps.collect_interactions(run_context.night(), run=run_context.run_id(), backfill=run_context.is_backfill())
+    """Logs become interactions and sessions."""
+    with run_context.working() as (night, _):
+        return steps.collect_interactions(night, backfill=run_context.is_backfill())
 
 
 @task(pool=TRAINING_POOL, execution_timeout=timedelta(hours=2))
 @step
 def train() -> dict[str, Any]:
     """Train the models on interactions up to the day before."""
-    return steps.train(run_context.night())
+    with run_context.working() as (night, _):
+        return steps.train(night)
 
 
 @task.short_circuit(pool=TRAINING_POOL)
 @step
 def evaluate_gate() -> bool:
     """Compare the candidate on the held-out date; a refusal writes its report and skips the rest."""
-    night = run_context.night()
-    gate = steps.evaluate_gate(night)
+    with run_context.working() as (night, _):
+        gate = steps.evaluate_gate(night)
+        if not gate.passed:
+            steps.refuse(night)
     if not gate.passed:
-        steps.refuse(night, run=run_context.run_id())
         reasons = [*gate.reasons, "See docs/runbook.md#the-gate-refused-a-candidate."]
         tell(f"the gate refused the candidate of {night.log_date}", " ".join(reasons))
     return gate.passed
@@ -122,29 +125,32 @@ def evaluate_gate() -> bool:
 @step
 def recommend() -> dict[str, Any]:
     """Write every user's list."""
-    return steps.recommend(run_context.night())
+    with run_context.working() as (night, _):
+        return steps.recommend(night)
 
 
 @task
 @step
 def publish() -> list[dict[str, Any]]:
     """Put the lists into Redis as an immutable candidate, and register the run that previews it."""
-    night = run_context.night()
-    return planned(steps.publish_candidate(night), night.settings, night.settings.episodes, night.settings.batch)
+    with run_context.working() as (night, held):
+        return planned(steps.publish_candidate(night, held), night.settings, night.settings.episodes, night.settings.batch)
 
 
 @task
 @step
 def upload_logs(parts: list[dict[str, Any]], found: Any) -> dict[str, Any]:
     """Verify the simulation's logs and move them into the storage."""
-    return steps.upload_logs(run_context.night(), parts[0]["base"], results(found))
+    with run_context.working() as (night, _):
+        return steps.upload_logs(night, parts[0]["base"], results(found))
 
 
 @task
 @step
 def abtest_report() -> dict[str, Any]:
     """Analyse the experiment and write the report."""
-    report = steps.build_report(run_context.night())
+    with run_context.working() as (night, _):
+        report = steps.build_report(night)
     return {"decision": report.decision.model_dump(mode="json"), "sessions": report.sessions}
 
 
@@ -152,9 +158,9 @@ def abtest_report() -> dict[str, Any]:
 @step
 def promote_or_hold(parts: list[dict[str, Any]]) -> dict[str, Any]:
     """Move the live pointer, or record why not."""
-    night, backfill = run_context.night(), run_context.is_backfill()
-    version, wanted = parts[0]["version"], run_context.promotion()
-    verdict = steps.promote_or_hold(night, version, run=run_context.run_id(), wanted=wanted, backfill=backfill)
+    backfill, wanted = run_context.is_backfill(), run_context.promotion()
+    with run_context.working() as (night, held):
+        verdict = steps.promote_or_hold(night, parts[0]["version"], held, wanted=wanted, backfill=backfill)
     if verdict.verdict == "held" and not backfill:
         reasons = [*verdict.reasons, "See docs/runbook.md#a-candidate-is-held."]
         tell(f"the candidate of {night.log_date} is held", " ".join(reasons))
@@ -177,7 +183,7 @@ def release_date() -> None:
     start_date=datetime(2024, 1, 1),
     catchup=False,
     max_active_runs=3,
-    dagrun_timeout=timedelta(hours=12),
+    dagrun_timeout=run_context.RUN_TIMEOUT,
     deadline=run_context.deadline(DEFAULTS.deadline_hours),
     on_failure_callback=run_context.FAILED,
     default_args=run_context.DEFAULT_ARGS,

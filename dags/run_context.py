@@ -2,7 +2,8 @@
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
@@ -17,6 +18,8 @@ from recsys.night import log_date as log_dates
 from recsys.night.night import Night
 from recsys.settings import Settings, load_settings
 from recsys.storage.layout import Dated
+from recsys.versions import keyspace, lease
+from recsys.versions.lease import Lease
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,6 +30,8 @@ LIVE = Asset("recommender_live_version")
 
 #: One slot: tasks that hold a model and its matrices in memory. ``recsys platform`` and the stack's init create it.
 TRAINING_POOL = "training"
+#: A night may take so long; its log date is held as long for its next step.
+RUN_TIMEOUT = timedelta(hours=12)
 #: What a wrong program raises, again at every try.
 MISTAKES = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, TypeError, ValueError)
 
@@ -91,6 +96,14 @@ def _log_date_of(run: Any, params: Any) -> date:
 def night() -> Night:
     """The night of the current run."""
     return Night(log_date(), settings())
+
+
+@contextmanager
+def working() -> Iterator[tuple[Night, Lease]]:
+    """The night of the current run, its log date held while a step works and until the run's next one."""
+    current = night()
+    with lease.held(keyspace.connect(current.settings), current.log_date, run_id(), linger=RUN_TIMEOUT) as held:
+        yield current, held
 
 
 def settings() -> Settings:

@@ -19,8 +19,7 @@ from recsys.abtest.rule import load_rule
 from recsys.abtest.sessions import read_log
 from recsys.exceptions import CorruptDataError, InvalidInputError, RecsysError
 from recsys.experiments import Arm, Experiment, RunSpec, load_live_experiment
-from recsys.logs import sieve
-from recsys.logs.record import preview_base
+from recsys.logs.record import preview_base, reason
 from recsys.models.base import create
 from recsys.night import tune
 from recsys.night.log_date import resolve
@@ -183,15 +182,15 @@ LINE = b'{"message": "next", "timestamp": 1, "user": 2, "track": 3, "time": 0.5,
 @given(value=VALUES, seed=st.integers(0, 2**32))
 def test_log_lines(value: object, seed: int) -> None:
     for line in (spoil(LINE, seed), json.dumps(value).encode(), json.dumps({**json.loads(LINE), "time": value}).encode()):
-        assert sieve.reason(line) is None or sieve.reason(line)
+        assert reason(line) is None or reason(line)
 
 
 @settings(QUIET, max_examples=15)
 @given(seed=st.integers(0, 2**32))
 def test_logs_of_an_experiment(tmp_path: Path, seed: int) -> None:
-    record = {"timestamp": 5, "user": 2, "track": 3, "time": 0.5, "latency": 0.1, "experiments": {"X": "A"}}
-    record |= {"run": "r.0.a", "session": 0}
-    lines = [{"message": message, **record, "step": step} for step, message in enumerate(("next", "last"))]
+    fields = {"timestamp": 5, "user": 2, "track": 3, "time": 0.5, "latency": 0.1, "experiments": {"X": "A"}}
+    fields |= {"run": "r.0.a", "session": 0}
+    lines = [{"message": message, **fields, "step": step} for step, message in enumerate(("next", "last"))]
     path = tmp_path / "a.jsonl"
     path.write_bytes(spoil(b"\n".join(json.dumps(line).encode() for line in lines) + b"\n", seed))
     taken_or_refused(lambda path: read_log(path, "X"), path)

@@ -13,6 +13,7 @@ from recsys.night.night import Night
 from recsys.schemas import Inputs
 from recsys.versions import publish, restore
 from recsys.versions.content import read_directory
+from recsys.versions.lease import Lease
 from recsys.versions.runs import open_run
 
 
@@ -25,7 +26,7 @@ class Candidate(TypedDict):
     arms: list[str]
 
 
-def publish_candidate(night: Night, client: redis.Redis) -> Candidate:
+def publish_candidate(night: Night, client: redis.Redis, held: Lease) -> Candidate:
     """Publish the lists as a version and register the night's run.
 
     Raises:
@@ -33,13 +34,13 @@ def publish_candidate(night: Night, client: redis.Redis) -> Candidate:
     """
     store = night.store
     content = read_directory(store.local(night.recommendations))
-    version = publish.publish_version(client, content, night.log_date)
+    version = publish.publish_version(client, content, night.log_date, held=held)
     arms = [Arm("C", "contextual", version), Arm("T1", "dae", version)]
     if content.sessions:
         arms.append(Arm("T2", "session", version))
     baseline = Inputs.read(store, night.log_date).live
     if baseline and baseline != version:
-        restore.bring_back(client, store, baseline)
+        restore.bring_back(client, store, baseline, held=held)
         arms.append(Arm("L", "dae", baseline))
     spec = RunSpec(
         version, version, 0.0, night.seed, Experiment(EXPERIMENT, tuple(arms), str(night.log_date)),

@@ -4,6 +4,8 @@ In go the report's decision and what was asked for; out come ``promotions/date=D
 """
 
 import logging
+from collections.abc import Iterable
+from datetime import date
 
 import redis
 
@@ -11,13 +13,15 @@ from recsys.abtest.schema import Decision
 from recsys.night.night import Night
 from recsys.night.report import decision_of, finish_report
 from recsys.schemas import Gate, Inputs, Verdict
-from recsys.versions import pointer, publish, restore
+from recsys.storage.store import Storage
+from recsys.versions import lease, pointer, publish, restore
+from recsys.versions.lease import Lease
 
 log = logging.getLogger(__name__)
 
 
 def promote_or_hold(
-    night: Night, client: redis.Redis, version: str, *, run: str, wanted: bool | None = None, backfill: bool = False
+    night: Night, client: redis.Redis, version: str, held: Lease, *, wanted: bool | None = None, backfill: bool = False
 ) -> Verdict:
     """Move the live pointer if the report says so, and record the night's verdict.
 
@@ -25,7 +29,7 @@ def promote_or_hold(
     nothing; what is live stops it only by being of a later log date.
 
     Args:
-        run: who moves it, for the audit trail.
+        held: the lease of the run that decides.
         wanted: None follows the report (a backfill then holds); False holds; True lets a backfill promote too.
     """
     store = night.store
@@ -48,7 +52,9 @@ def promote_or_hold(
         reasons.append(f"The live version moved to {live.version} after this night began.")
     else:
         why = "; ".join(decision.reasons)
-        moved, sentence = pointer.move(client, version, night.log_date, who=run, why=why, generation=live.generation)
+        moved, sentence = pointer.move(
+            client, version, night.log_date, who=held.run, why=why, generation=live.generation, held=held
+        )
         if not moved:
             reasons.append(f"Not promoted: {sentence}.")
     serving = version if moved else live.version
@@ -57,8 +63,14 @@ def promote_or_hold(
     finish_report(night, verdict)
     if moved:
         restore.save(client, store)
-    publish.collect_garbage(client)
+    publish.collect_garbage(client, needed=_compared(night.store, lease.holders(client)))
     return verdict
+
+
+def _compared(store: Storage, log_dates: Iterable[date]) -> set[str]:
+    """The versions that nights under way compare their candidates with."""
+    found = (Inputs.find(store, day) for day in log_dates)
+    return {inputs.live for inputs in found if inputs}
 
 
 def of_live_requests(decision: Decision, *, serving: str) -> Decision:

@@ -1,7 +1,7 @@
 """The night without Airflow: one thin function a task, and :func:`run` which calls them in order.
 
 Every function takes the :class:`~recsys.night.night.Night`, reads and writes its directories, and returns what is small and
-JSON-ready, so that an Airflow task is one call. Steps that write hold the log date's lease for the run that they belong to.
+JSON-ready, so that an Airflow task is one call. Whoever calls them holds the log date (:func:`recsys.versions.lease.held`).
 """
 
 import logging
@@ -16,6 +16,7 @@ from recsys.schemas import Figures, Gate, Inputs, ShardResult, Verdict
 from recsys.simulate.shards import shards_of, simulate_all
 from recsys.versions import keyspace, lease, pointer, publish
 from recsys.versions.content import LISTS, directory_of, lists_in
+from recsys.versions.lease import Lease
 from recsys.versions.runs import registered
 
 if TYPE_CHECKING:
@@ -24,13 +25,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def collect_interactions(night: Night, *, run: str, backfill: bool = False) -> dict[str, int]:
+def collect_interactions(night: Night, *, backfill: bool = False) -> dict[str, int]:
     """Turn the window of logs into interactions.
 
     The version that is live at the first attempt is the night's baseline; a rerun of the same kind keeps it.
     """
     client = keyspace.connect(night.settings)
-    lease.take(client, night.log_date, run)
     earlier = Inputs.find(night.store, night.log_date)
     if earlier is not None and earlier.backfill == backfill:
         baseline = earlier.live
@@ -60,9 +60,9 @@ def recommend(night: Night) -> dict[str, int]:
     return write_lists(night)
 
 
-def publish_candidate(night: Night) -> candidate.Candidate:
+def publish_candidate(night: Night, held: Lease) -> candidate.Candidate:
     """Publish the lists as a version and register the night's run."""
-    return candidate.publish_candidate(night, keyspace.connect(night.settings))
+    return candidate.publish_candidate(night, keyspace.connect(night.settings), held)
 
 
 def upload_logs(night: Night, base: str, results: Sequence[ShardResult], *, cleanup: bool = True) -> dict[str, int]:
@@ -76,25 +76,19 @@ def build_report(night: Night) -> Report:
     return report.build_report(night)
 
 
-def refuse(night: Night, *, run: str) -> Verdict:
+def refuse(night: Night) -> Verdict:
     """Write the report and the verdict of a night that the gate refused."""
-    client = keyspace.connect(night.settings)
     report.build_refused_report(night)
-    verdict = promote.refuse(night, client)
-    lease.drop(client, night.log_date, run)
-    return verdict
+    return promote.refuse(night, keyspace.connect(night.settings))
 
 
-def promote_or_hold(night: Night, version: str, *, run: str, wanted: bool | None = None, backfill: bool = False) -> Verdict:
+def promote_or_hold(night: Night, version: str, held: Lease, *, wanted: bool | None = None, backfill: bool = False) -> Verdict:
     """Move the live pointer if the report says so, and record the night's verdict.
 
     Args:
         wanted: None follows the report (a backfill then holds); False holds; True lets a backfill promote too.
     """
-    client = keyspace.connect(night.settings)
-    verdict = promote.promote_or_hold(night, client, version, run=run, wanted=wanted, backfill=backfill)
-    lease.drop(client, night.log_date, run)
-    return verdict
+    return promote.promote_or_hold(night, keyspace.connect(night.settings), version, held, wanted=wanted, backfill=backfill)
 
 
 def run(night: Night, *, run_id: str, wanted: bool | None = None, backfill: bool = False) -> Verdict:
@@ -105,13 +99,13 @@ def run(night: Night, *, run_id: str, wanted: bool | None = None, backfill: bool
     """
     collect.require_logs(night)
     settings, client = night.settings, keyspace.connect(night.settings)
-    with lease.held(client, night.log_date, run_id):
-        collect_interactions(night, run=run_id, backfill=backfill)
+    with lease.held(client, night.log_date, run_id) as held:
+        collect_interactions(night, backfill=backfill)
         train(night)
         if not evaluate_gate(night).passed:
-            return refuse(night, run=run_id)
+            return refuse(night)
         recommend(night)
-        found = publish_candidate(night)
+        found = publish_candidate(night, held)
         if settings.experiment_source == "simulate":
             parts = shards_of(
                 found["base"], found["version"], seed=found["seed"], episodes=settings.episodes, shards=settings.shards,
@@ -119,7 +113,7 @@ def run(night: Night, *, run_id: str, wanted: bool | None = None, backfill: bool
             )  # fmt: skip
             upload_logs(night, found["base"], simulate_all(settings, parts, run_id))
         build_report(night)
-        return promote_or_hold(night, found["version"], run=run_id, wanted=wanted, backfill=backfill)
+        return promote_or_hold(night, found["version"], held, wanted=wanted, backfill=backfill)
 
 
 def _live_lists(night: Night) -> "ListsOf | None":

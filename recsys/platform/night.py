@@ -34,13 +34,8 @@ def forget_interrupted(client: AirflowClient, settings: Settings, console: Conso
             name = run["dag_run_id"]
             console.say(f"{dag} {name} was interrupted; it is marked failed")
             client.fail_run(dag, name)
-            _drop_leases(redis, name)
-
-
-def _drop_leases(redis: Any, run: str) -> None:
-    for key in redis.scan_iter(keyspace.lease_key("*")):
-        text = key.decode().removeprefix(keyspace.lease_key(""))
-        lease.drop(redis, date.fromisoformat(text), run)
+            for log_date in lease.holders(redis):
+                lease.drop(redis, log_date, name)
 
 
 def collect_missing_traffic(

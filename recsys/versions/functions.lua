@@ -66,12 +66,91 @@ local function audit(key, action, from, to, who, why)
   redis.call('XADD', key, 'MAXLEN', '~', AUDIT_LENGTH, '*', 'action', action, 'from', from, 'to', to, 'who', who, 'why', why)
 end
 
--- keys: live pointer, blocked set, audit trail. args: expected generation, version, log date, who, why, forced (1: an older date
--- may follow). A member '*' of the blocked set holds every version back.
--- returns: {"promoted"|"already"|"moved"|"older"|"blocked"|"held", live version, generation}
+-- Leases: a hash of log date to {"run", "token", "till"}, till in milliseconds since 1970.
+
+local function now()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- The lease of a log date; nil if nobody holds it.
+local function lease_of(key, date)
+  local text = redis.call('HGET', key, date)
+  local lease = text and cjson.decode(text)
+  return lease and lease.till > now() and lease or nil
+end
+
+local function keep(key, date, run, token, till)
+  redis.call('HSET', key, date, cjson.encode({run = run, token = token, till = till}))
+end
+
+-- Take a log date, or prolong the run's lease.
+-- keys: leases, the last token. args: log date, run, milliseconds
+-- returns: {"taken"|"renewed", token}, or {"held", run that holds it, till}
+local function take(keys, args)
+  local lease, till = lease_of(keys[1], args[1]), now() + args[3]
+  if not lease then
+    local token = redis.call('INCR', keys[2])
+    keep(keys[1], args[1], args[2], token, till)
+    return {'taken', token}
+  end
+  if lease.run ~= args[2] then return {'held', lease.run, lease.till} end
+  keep(keys[1], args[1], args[2], lease.token, math.max(lease.till, till))
+  return {'renewed', lease.token}
+end
+
+-- Prolong a lease, even one that has ended if no other was given since.
+-- keys: leases. args: log date, run, token, milliseconds
+-- returns: 1, or 0 if the date has had another lease since or was let go
+local function renew(keys, args)
+  local text = redis.call('HGET', keys[1], args[1])
+  local lease = text and cjson.decode(text)
+  if not lease or lease.token ~= tonumber(args[3]) or lease.run ~= args[2] then return 0 end
+  keep(keys[1], args[1], args[2], lease.token, math.max(lease.till, now() + args[4]))
+  return 1
+end
+
+-- keys: leases. args: log date, run
+local function drop(keys, args)
+  local text = redis.call('HGET', keys[1], args[1])
+  if text and cjson.decode(text).run == args[2] then return redis.call('HDEL', keys[1], args[1]) end
+  return 0
+end
+
+-- Whether a log date is still held under a token.
+local function holds(key, date, token)
+  local lease = lease_of(key, date)
+  return lease ~= nil and lease.token == tonumber(token)
+end
+
+-- Say how far a version has been written, if its date is still held.
+-- keys: leases, the version. args: log date, token, field, value, field, value, ...
+-- returns: 1, or 0 if the lease is lost
+local function describe(keys, args)
+  if not holds(keys[1], args[1], args[2]) then return 0 end
+  redis.call('HSET', keys[2], unpack(args, 3))
+  return 1
+end
+
+-- Forget a version whose date the collector holds, unless it is live or was live before.
+-- keys: live pointer, leases, the version. args: version, log date, token
+-- returns: 1 if it is forgotten, else 0
+local function forget(keys, args)
+  local live = redis.call('HMGET', keys[1], 'version', 'previous')
+  if live[1] == args[1] or live[2] == args[1] or not holds(keys[2], args[2], args[3]) then return 0 end
+  redis.call('DEL', keys[3])
+  return 1
+end
+
+-- keys: live pointer, blocked set, audit trail, leases, the version. args: expected generation, version, log date, who, why,
+-- forced (1: an older date may follow), token of the date's lease (empty: a person's word, which needs none). A member '*' of the
+-- blocked set holds every version back.
+-- returns: {"promoted"|"already"|"lost"|"missing"|"moved"|"older"|"blocked"|"held", live version, generation}
 local function promote(keys, args)
   local live = redis.call('HMGET', keys[1], 'version', 'generation', 'log_date')
   local version, generation = live[1] or '', tonumber(live[2] or '0')
+  if args[7] ~= '' and not holds(keys[4], args[3], args[7]) then return {'lost', version, generation} end
+  if redis.call('HGET', keys[5], 'state') ~= 'complete' then return {'missing', version, generation} end
   if version == args[2] then return {'already', version, generation} end
   if redis.call('SISMEMBER', keys[2], args[2]) == 1 then return {'blocked', version, generation} end
   if redis.call('SISMEMBER', keys[2], '*') == 1 then return {'held', version, generation} end
@@ -124,6 +203,11 @@ local function restore(keys, args)
 end
 
 redis.register_function('LIBRARY_events', events)
+redis.register_function('LIBRARY_take', take)
+redis.register_function('LIBRARY_renew', renew)
+redis.register_function('LIBRARY_drop', drop)
+redis.register_function('LIBRARY_describe', describe)
+redis.register_function('LIBRARY_forget', forget)
 redis.register_function('LIBRARY_promote', promote)
 redis.register_function('LIBRARY_rollback', rollback)
 redis.register_function('LIBRARY_block', block)

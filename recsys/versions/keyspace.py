@@ -22,6 +22,8 @@ TASTE = 2**31
 LIVE = f"{PREFIX}{{pointer}}:live"
 BLOCKED = f"{PREFIX}{{pointer}}:blocked"
 AUDIT = f"{PREFIX}{{pointer}}:audit"
+LEASES = f"{PREFIX}{{pointer}}:leases"
+FENCE = f"{PREFIX}{{pointer}}:fence"
 VERSIONS = f"{PREFIX}versions"
 
 
@@ -52,11 +54,6 @@ def version_key(version: str, part: str = "") -> str:
 def run_key(base: str) -> str:
     """The registered specification of a run."""
     return f"{PREFIX}run:{base}"
-
-
-def lease_key(log_date: str) -> str:
-    """Who works on a log date."""
-    return f"{PREFIX}lease:{log_date}"
 
 
 def pack(tracks: Iterable[int]) -> bytes:

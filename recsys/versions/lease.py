@@ -1,44 +1,138 @@
-"""Who works on a log date: one run at a time."""
+"""Who works on a log date: one run at a time, for as long as it renews its lease.
 
+Taking, renewing and dropping are one call inside Redis each. A lease has a token that no earlier lease had: publishing and moving
+the live pointer are refused where it is no longer the date's, so that a run that stalled cannot undo what its successor did.
+"""
+
+import json
+import logging
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 
 import redis
 
 from recsys.exceptions import ConflictError
 from recsys.versions import keyspace
+from recsys.versions.functions import LIBRARY
 
-LEASE_TTL = 3600
+log = logging.getLogger(__name__)
+
+#: How long a lease outlives the last word of its holder.
+TTL = timedelta(minutes=5)
+#: Begins the name of whoever drops old versions of a date; it is done in a moment, and others wait for it.
+COLLECTOR = "collector-"
+PATIENCE = timedelta(minutes=1)
 
 
-def take(client: redis.Redis, log_date: date, run: str) -> None:
-    """Hold a log date for a run; again for the same run renews it.
+@dataclass(frozen=True)
+class Lease:
+    """A log date in a run's hands; ``token`` grows from lease to lease."""
+
+    log_date: date
+    run: str
+    token: int
+
+
+def take(client: redis.Redis, log_date: date, run: str, *, ttl: timedelta = TTL) -> Lease:
+    """Hold a log date for a run; again for the same run prolongs its lease.
 
     Raises:
         ConflictError: another run holds it; the message names that run.
     """
-    key = keyspace.lease_key(str(log_date))
-    if client.set(key, run, nx=True, ex=LEASE_TTL):
-        return
-    holder = client.get(key)
-    if holder is not None and holder != run.encode():
-        raise ConflictError(f"log date {log_date} is held by run {keyspace.text(holder)}; wait for it or end it")
-    client.set(key, run, ex=LEASE_TTL)
+    return _take(client, log_date, run, ttl)[0]
+
+
+def renew(client: redis.Redis, lease: Lease, *, ttl: timedelta = TTL) -> None:
+    """Prolong a lease, or take it again if nobody has held the date since it ended.
+
+    Raises:
+        ConflictError: the date has had another holder.
+    """
+    call = (LIBRARY.function("renew"), 1, keyspace.LEASES)
+    if not client.fcall(*call, str(lease.log_date), lease.run, lease.token, _milliseconds(ttl)):
+        raise lost(client, lease)
 
 
 def drop(client: redis.Redis, log_date: date, run: str) -> None:
     """Let go of a log date if this run holds it."""
-    key = keyspace.lease_key(str(log_date))
-    if client.get(key) == run.encode():
-        client.delete(key)
+    client.fcall(LIBRARY.function("drop"), 1, keyspace.LEASES, str(log_date), run)
+
+
+def holders(client: redis.Redis) -> dict[date, str]:
+    """The runs that hold log dates."""
+    leases = {field: json.loads(lease) for field, lease in client.hgetall(keyspace.LEASES).items()}
+    now = time.time() * 1000
+    return {date.fromisoformat(keyspace.text(day)): lease["run"] for day, lease in leases.items() if lease["till"] > now}
+
+
+def lost(client: redis.Redis, lease: Lease) -> ConflictError:
+    """The error of a run whose lease is another's, or nobody's, by now."""
+    holder = holders(client).get(lease.log_date)
+    now = f"run {holder} holds it" if holder else "nobody holds it any more"
+    return ConflictError(f"run {lease.run} has lost log date {lease.log_date}: {now}; clear or repeat what it was to do")
 
 
 @contextmanager
-def held(client: redis.Redis, log_date: date, run: str) -> Iterator[None]:
-    """Hold a log date while the block runs."""
-    take(client, log_date, run)
+def held(
+    client: redis.Redis, log_date: date, run: str, *, linger: timedelta | None = None, ttl: timedelta = TTL
+) -> Iterator[Lease]:
+    """Hold a log date while the block runs, renewing the lease meanwhile.
+
+    A run that holds the date already goes on holding it afterwards.
+
+    Args:
+        linger: how long the date stays held after the block, for the run's next step; without it, it is let go.
+
+    Raises:
+        ConflictError: another run holds it, or got hold of it while the block ran.
+    """
+    ttl = max(ttl, linger or ttl)
+    lease, fresh = _take(client, log_date, run, ttl)
+    done = threading.Event()
+    heartbeat = threading.Thread(target=_renew_until, args=(client, lease, ttl, done), name=f"lease of {log_date}", daemon=True)
+    heartbeat.start()
     try:
-        yield
+        yield lease
+        renew(client, lease, ttl=ttl)
     finally:
-        drop(client, log_date, run)
+        done.set()
+        heartbeat.join()
+        if fresh and linger is None:
+            drop(client, log_date, run)
+
+
+def _take(client: redis.Redis, log_date: date, run: str, ttl: timedelta) -> tuple[Lease, bool]:
+    """The lease, and whether this run did not hold it before."""
+    call = (LIBRARY.function("take"), 2, keyspace.LEASES, keyspace.FENCE, str(log_date), run, _milliseconds(ttl))
+    deadline = time.monotonic() + PATIENCE.total_seconds()
+    while True:
+        outcome, *found = client.fcall(*call)
+        if outcome != b"held":
+            return Lease(log_date, run, int(found[0])), outcome == b"taken"
+        holder, till = keyspace.text(found[0]), datetime.fromtimestamp(int(found[1]) / 1000, UTC)
+        if not holder.startswith(COLLECTOR) or time.monotonic() > deadline:
+            raise ConflictError(
+                f"log date {log_date} is held by run {holder}, until {till:%Y-%m-%d %H:%M:%S} UTC unless it renews that; "
+                "wait for it or end it"
+            )
+        time.sleep(0.1)
+
+
+def _renew_until(client: redis.Redis, lease: Lease, ttl: timedelta, done: threading.Event) -> None:
+    """Renew a lease five times in its life, once a minute at least, until it is done or lost."""
+    while not done.wait(min(60.0, ttl.total_seconds() / 5)):
+        try:
+            renew(client, lease, ttl=ttl)
+        except ConflictError as error:
+            log.warning("%s", error)
+            return
+        except redis.RedisError as error:
+            log.warning("the lease of log date %s could not be renewed: %s", lease.log_date, error)
+
+
+def _milliseconds(duration: timedelta) -> int:
+    return int(duration.total_seconds() * 1000)

@@ -13,9 +13,10 @@ from typing import Any, cast
 import redis
 
 from recsys.exceptions import ConflictError, MissingDataError
-from recsys.versions import keyspace
+from recsys.versions import keyspace, lease
 from recsys.versions.content import version_date
 from recsys.versions.functions import LIBRARY
+from recsys.versions.lease import Lease
 
 log = logging.getLogger(__name__)
 
@@ -53,32 +54,36 @@ def read(client: redis.Redis) -> Pointer:
 
 
 def move(
-    client: redis.Redis, version: str, log_date: date, *, who: str, why: str, generation: int | None = None, forced: bool = False
+    client: redis.Redis,
+    version: str,
+    log_date: date,
+    *,
+    who: str,
+    why: str,
+    generation: int | None = None,
+    forced: bool = False,
+    held: Lease | None = None,
 ) -> tuple[bool, str]:
     """Make a version live, if the pointer is still at ``generation`` and not at a later log date.
 
     Args:
         forced: let a version of an older log date follow, as a person may want.
+        held: the lease of the run that moves it; a person needs none.
 
     Returns:
         Whether the version is live now, and a sentence that says why or why not.
 
     Raises:
-        MissingDataError: the version is not in Redis.
+        MissingDataError: the version is not in Redis. ConflictError: the run has lost its lease.
     """
-    if client.hget(keyspace.version_key(version), "state") != b"complete":
+    expected, token = "" if generation is None else generation, held.token if held else ""
+    keys = (5, keyspace.LIVE, keyspace.BLOCKED, keyspace.AUDIT, keyspace.LEASES, keyspace.version_key(version))
+    args = (expected, version, str(log_date), who, why, int(forced), token)
+    outcome, current, now = client.fcall(LIBRARY.function("promote"), *keys, *args)
+    if outcome == b"missing":
         raise MissingDataError(f"version {version} is not in Redis; publish it first")
-    expected = "" if generation is None else str(generation)
-    outcome, current, now = client.fcall(
-        LIBRARY.function("promote"),
-        *_KEYS,
-        expected,
-        version,
-        str(log_date),
-        who,
-        why,
-        "1" if forced else "0",
-    )
+    if outcome == b"lost" and held:
+        raise lease.lost(client, held)
     current = keyspace.text(current)
     sentences = {
         "promoted": f"{version} is live now (generation {now})",

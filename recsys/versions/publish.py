@@ -4,33 +4,45 @@ A version was read back and compared before it counts. Those that nobody needs a
 """
 
 import logging
-from collections.abc import Iterable
-from datetime import date
+import uuid
+from collections.abc import Container, Iterable
+from contextlib import suppress
+from datetime import date, timedelta
 
 import redis
 
-from recsys.exceptions import CorruptDataError
-from recsys.versions import keyspace, pointer
-from recsys.versions.content import Content, version_name
+from recsys.exceptions import ConflictError, CorruptDataError
+from recsys.versions import keyspace, lease
+from recsys.versions.content import Content, version_date, version_name
+from recsys.versions.functions import LIBRARY
+from recsys.versions.lease import Lease
 
 log = logging.getLogger(__name__)
 
 _CHUNK = 200
+#: How long who publishes by hand, or collects, keeps others from a date after it was killed.
+BRIEFLY = timedelta(seconds=30)
 
 
-def publish_version(client: redis.Redis, content: Content, log_date: date) -> str:
+def publish_version(client: redis.Redis, content: Content, log_date: date, *, held: Lease | None = None) -> str:
     """Write a version and read it back; the live pointer stays where it is. Publishing the same content again changes nothing.
 
+    Args:
+        held: the lease of the run that publishes; without one, the date is held for as long as this lasts.
+
     Raises:
-        CorruptDataError: Redis gave back something else than was written.
+        ConflictError: another run holds the date. CorruptDataError: Redis gave back something else than was written.
     """
+    if held is None:
+        with lease.held(client, log_date, f"publish-{uuid.uuid4().hex[:8]}", ttl=BRIEFLY) as held:
+            return publish_version(client, content, log_date, held=held)
     checksum = content.checksum
     version = version_name(log_date, checksum)
     key = keyspace.version_key(version)
     if client.hget(key, "state") == b"complete" and _read_back(client, version, content):
         log.info("version %s is already in Redis", version)
         return version
-    client.hset(key, mapping={"state": "loading", "log_date": str(log_date), "checksum": checksum})
+    _describe(client, version, held, state="loading", log_date=str(log_date), checksum=checksum)
     client.sadd(keyspace.VERSIONS, version)
     by_bucket: dict[int, dict[int, bytes]] = {}
     for user, packed in content.lists.items():
@@ -48,9 +60,15 @@ def publish_version(client: redis.Redis, content: Content, log_date: date) -> st
         pipe.execute()
     if not _read_back(client, version, content):
         raise CorruptDataError(f"version {version} reads back from Redis differently from what was written; publish again")
-    client.hset(key, mapping={"state": "complete", "users": len(content.lists)})
+    _describe(client, version, held, state="complete", users=len(content.lists))
     log.info("published version %s: %d users", version, len(content.lists))
     return version
+
+
+def _describe(client: redis.Redis, version: str, held: Lease, **fields: str | int) -> None:
+    call = (LIBRARY.function("describe"), 2, keyspace.LEASES, keyspace.version_key(version))
+    if not client.fcall(*call, str(held.log_date), held.token, *(word for field in fields.items() for word in field)):
+        raise lease.lost(client, held)
 
 
 def _read_back(client: redis.Redis, version: str, content: Content) -> bool:
@@ -94,18 +112,30 @@ def matches(client: redis.Redis, version: str, content: Content) -> bool:
     return _read_back(client, version, content)
 
 
-def collect_garbage(client: redis.Redis, keep: int = 4) -> None:
-    """Drop versions that are neither live nor previous, nor among the newest few, nor of a night that is under way."""
-    live = pointer.read(client)
+def collect_garbage(client: redis.Redis, keep: int = 4, needed: Container[str] = ()) -> None:
+    """Drop versions that are neither live nor previous, nor among the newest few, nor of a night that is under way.
+
+    Args:
+        needed: further versions that stay.
+    """
     versions = sorted(keyspace.text(v) for v in client.smembers(keyspace.VERSIONS))
     for version in versions[:-keep]:
-        if version in (live.version, live.previous) or client.exists(keyspace.lease_key(version[:10])):
-            continue
+        if version not in needed:
+            with suppress(ConflictError):  # a night of that date is under way
+                _collect(client, version)
+
+
+def _collect(client: redis.Redis, version: str) -> None:
+    log_date = version_date(version)
+    with lease.held(client, log_date, f"{lease.COLLECTOR}{uuid.uuid4().hex[:8]}", ttl=BRIEFLY) as held:
+        call = (LIBRARY.function("forget"), 3, keyspace.LIVE, keyspace.LEASES, keyspace.version_key(version))
+        if not client.fcall(*call, version, str(log_date), held.token):
+            return
         with client.pipeline(transaction=False) as pipe:
             for b in range(keyspace.BUCKETS):
                 pipe.unlink(keyspace.lists_key(version, b))
-            for part in ("", "top", "neighbours", "sessions"):
+            for part in ("top", "neighbours", "sessions"):
                 pipe.unlink(keyspace.version_key(version, part))
             pipe.srem(keyspace.VERSIONS, version)
             pipe.execute()
-        log.info("collected version %s", version)
+    log.info("collected version %s", version)

@@ -13,8 +13,9 @@ from recsys.exceptions import MissingDataError
 from recsys.schemas import Verdict
 from recsys.storage.document import Document
 from recsys.storage.store import Storage
-from recsys.versions import keyspace, pointer, publish
+from recsys.versions import pointer, publish
 from recsys.versions.content import directory_of, read_directory, version_date
+from recsys.versions.lease import Lease
 from recsys.versions.pointer import Entry, Pointer
 
 log = logging.getLogger(__name__)
@@ -56,14 +57,19 @@ def restore(client: redis.Redis, store: Storage, *, who: str) -> str:
     return pointer.restore(client, saved, held, who=who)
 
 
-def bring_back(client: redis.Redis, store: Storage, version: str) -> None:
+def bring_back(client: redis.Redis, store: Storage, version: str, *, held: Lease | None = None) -> None:
     """Put a version that Redis has lost or collected back from its files.
 
+    Args:
+        held: the lease that serves if the version is of its date.
+
     Raises:
-        MissingDataError: its files are gone, or others stand in their place.
+        MissingDataError: its files are gone, or others stand in their place. ConflictError: another run holds the version's date.
     """
-    if client.hget(keyspace.version_key(version), "state") != b"complete":
-        publish.publish_version(client, read_directory(directory_of(store, version)), version_date(version))
+    if not publish.is_complete(client, version):
+        log_date = version_date(version)
+        ours = held if held and held.log_date == log_date else None
+        publish.publish_version(client, read_directory(directory_of(store, version)), log_date, held=ours)
 
 
 def _saved(store: Storage) -> tuple[Pointer, list[str]]:

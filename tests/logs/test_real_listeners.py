@@ -102,14 +102,14 @@ def test_a_night_reads_what_real_listeners_did(settings: Settings) -> None:
     for day in (BEFORE, DAY):
         traffic.collect(Night(day, settings), 5, run="x")
     client = keyspace.connect(settings)
-    with lease.held(client, DAY, "n"):
+    with lease.held(client, DAY, "n") as held:
         write_interactions(night.store, tastes())
         steps.train(night)
         assert steps.evaluate_gate(night).passed
         steps.recommend(night)
-        candidate = steps.publish_candidate(night)
+        candidate = steps.publish_candidate(night, held)
         assert steps.build_report(night).sessions == 1800
-        verdict = steps.promote_or_hold(night, candidate["version"], run="n")
+        verdict = steps.promote_or_hold(night, candidate["version"], held)
     assert verdict.verdict == "promoted"
     assert "Nothing was live yet, and the candidate has passed the gate." in verdict.reasons
     report = Report.read(night.store, DAY)

@@ -65,7 +65,7 @@ def test_a_publisher_killed_at_any_command_leaves_nothing_that_can_be_promoted(v
         client.flushall()
         try:
             with killed_at(moment, sent):
-                publish.publish_version(client, content(), DAY)
+                publish.publish_version(client, content(), DAY, held=lease.take(client, DAY, "night"))
         except Killed:
             client = keyspace.connect(settings)
         else:
@@ -76,7 +76,7 @@ def test_a_publisher_killed_at_any_command_leaves_nothing_that_can_be_promoted(v
             with pytest.raises(MissingDataError, match="is not in Redis"):
                 pointer.move(client, version, DAY, who="t", why="w")
         assert pointer.read(client) == Pointer()
-        assert publish.publish_version(client, content(), DAY) == version
+        assert publish.publish_version(client, content(), DAY, held=lease.take(client, DAY, "night")) == version
         assert publish.matches(client, version, content())
     assert moment > 8
 
@@ -98,7 +98,7 @@ def ready(night: Night) -> str:
 
 
 #: What a promotion calls, in this order, after the pointer has been read.
-STEPS = [(pointer, "move"), (promote, "record"), (promote, "finish_report"), (restore, "save"), (lease, "drop")]
+STEPS = [(pointer, "move"), (promote, "record"), (promote, "finish_report"), (restore, "save")]
 
 
 def dying_before(_: Callable[..., Any]) -> Callable[..., Any]:
@@ -121,8 +121,8 @@ def test_a_promotion_killed_between_its_steps_is_completed_by_a_rerun(night: Nig
     store = night.store
 
     def once() -> Verdict:
-        lease.take(keyspace.connect(night.settings), DAY, "night")
-        return steps.promote_or_hold(night, ready, run="night")
+        with lease.held(keyspace.connect(night.settings), DAY, "night") as held:
+            return steps.promote_or_hold(night, ready, held)
 
     for (module, name), dying in itertools.product(STEPS, (dying_before, dying_after)):
         client: redis.Redis = keyspace.connect(night.settings)
@@ -141,12 +141,13 @@ def test_a_promotion_killed_between_its_steps_is_completed_by_a_rerun(night: Nig
         assert pointer.read(client) == Pointer(ready, 1, str(DAY), "")
         assert [(entry.action, entry.to) for entry in pointer.audit(client)] == [("promote", ready)]
         assert store.read(restore.LiveCopy, restore.COPY).pointer.version == ready
-        assert client.get(keyspace.lease_key(str(DAY))) is None
+        assert lease.holders(client) == {}
 
 
 def test_nights_that_hold_do_not_fill_redis(night: Night, ready: str) -> None:
     client = keyspace.connect(night.settings)
     older = [publish.publish_version(client, content(shift), DAY - timedelta(days=shift)) for shift in range(1, 7)]
-    assert steps.promote_or_hold(night, ready, run="night", wanted=False).verdict == "held"
+    with lease.held(client, DAY, "night") as held:
+        assert steps.promote_or_hold(night, ready, held, wanted=False).verdict == "held"
     left = sorted(version.decode() for version in client.smembers(keyspace.VERSIONS))
     assert left == sorted([*older[:3], ready])

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from recsys.exceptions import InvalidInputError
-from recsys.schemas import RunSpec
+from recsys.experiments import RunSpec
 from recsys.service.link import RedisLink
 from recsys.service.state import CACHED_RUNS, Catalogue
 from recsys.settings import load_settings
