@@ -18,7 +18,9 @@ import numpy as np
 import pytest
 
 from recsys.models.identity import code_of
+from recsys.night.night import Night
 from recsys.night.train import train
+from recsys.schemas import Card
 from recsys.settings import load_settings
 from recsys.simulate.world import generate
 from recsys.storage.store import Storage
@@ -34,21 +36,20 @@ sys.addaudithook(lambda event, arguments: opened.append(str(arguments[0])) if ev
 from recsys.night.gate import decide
 from recsys.models.dae import Dae
 from recsys.models.response import Response
+from recsys.night.night import Night
 from recsys.night.recommend import recommend
-from recsys.settings import load_settings
-from recsys.storage.store import Storage
 from recsys.night.train import train
+from recsys.settings import load_settings
 var, world, pause = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 for kind in (Dae, Response):
     def slow(self, *arguments, epoch=kind._epoch):
         time.sleep(pause)
         return epoch(self, *arguments)
     kind._epoch = slow
-settings = load_settings(var=var, world=world, session_arm=True)
-store, day = Storage(settings.storage_url), date(2026, 1, 5)
-train(store, day, world, settings)
-decide(store, day, world, settings)
-recommend(store, day, world, settings)
+night = Night(date(2026, 1, 5), load_settings(var=var, world=world, session_arm=True))
+train(night)
+decide(night)
+recommend(night)
 strange = [name for name in sys.modules if name.startswith(("recsys.simulate", "recsys.simulate.world", "benchmarks"))]
 known = [path for path in opened if Path(path).name in ("tracks.npy", "env.yml") or "first-tracks" in path]
 print([strange, known])
@@ -94,7 +95,7 @@ def test_killed_training_goes_on_to_the_same_model(tmp_path: Path, world: Path, 
     whole, killed = inputs(tmp_path / "whole"), inputs(tmp_path / "killed")
     run(tmp_path / "whole", world)
     code = code_of(["recsys.models.dae", "recsys.models.response", "recsys.models.neighbours"])
-    assert whole.read_json(f"models/date={DAY}", "card.json")["code"] == code
+    assert Card.read(whole, DAY).code == code
     process = start(tmp_path / "killed", world, 0.2)
     for _ in range(3000):
         if any((tmp_path / "killed").glob(f"work/train-*/{checkpoint}")) or process.poll() is not None:
@@ -160,26 +161,24 @@ def test_what_other_code_trained_is_trained_again(
     (package / "unused.py").write_text("")
     monkeypatch.syspath_prepend(package.parent)
     world = write_world(tmp_path / "world")
-    settings = load_settings(var=tmp_path / "var", world=world, model="zoo.models:Weighted")
-    store = Storage(settings.storage_url)
-    write_interactions(store, tastes())
+    night = Night(DAY, load_settings(var=tmp_path / "var", world=world, model="zoo.models:Weighted"))
+    write_interactions(night.store, tastes())
 
     def trained() -> tuple[str, float]:
         """The card's fingerprint, and the highest score, after training in what is like a new process."""
         for name in [name for name in sys.modules if name.partition(".")[0] == "zoo"]:
             monkeypatch.delitem(sys.modules, name)
         importlib.invalidate_caches()
-        train(store, DAY, world, settings)
-        card = store.read_json(f"models/date={DAY}", "card.json")
-        return card["fingerprint"], float(np.load(store.local(f"models/date={DAY}") / "weighted.npy").max())
+        train(night)
+        scores = np.load(night.store.local(night.models) / "weighted.npy")
+        return Card.read(night.store, DAY).fingerprint, float(scores.max())
 
     def skipped() -> int:
         return sum("is there already" in record.getMessage() for record in caplog.records)
 
     caplog.set_level(logging.INFO, "recsys.night.train")
     first, score = trained()
-    card = store.read_json(f"models/date={DAY}", "card.json")
-    assert card["code"] == code_of(["zoo.models", "recsys.models.neighbours"])
+    assert Card.read(night.store, DAY).code == code_of(["zoo.models", "recsys.models.neighbours"])
     assert trained() == (first, score)
     (package / "unused.py").write_text("# what no model imports\n")
     assert trained() == (first, score)
