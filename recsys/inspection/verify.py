@@ -24,14 +24,12 @@ from recsys.versions.content import read_directory
 
 #: Fields of a log record that differ between equal nights.
 VOLATILE_FIELDS = ("timestamp", "latency", "run", "version")
-#: Keys of JSON documents that hold times, wherever they stand.
-VOLATILE_KEYS = frozenset({"timing", "mean_request_time", "latency_p50", "latency_p99", "seconds", "degraded_share"}) | {
-    "outcome",
-    "calibration",
-    "paired",
-    "history",
-    "pictures",  # what else stood in the storage when the report was written
-}
+#: Keys of JSON documents that differ between equal nights, wherever they stand.
+VOLATILE_KEYS = (
+    frozenset({"timing", "mean_request_time", "latency_p50", "latency_p99", "seconds", "degraded_share"})
+    | {"outcome", "calibration", "paired", "history", "pictures"}  # what else stood in the storage when the report was written
+    | {"code", "fingerprint"}  # of the models' sources: another commit may well give an equal night
+)
 
 
 @dataclass

@@ -89,6 +89,11 @@ def best(model: Recommender, history: "csr_matrix", k: int) -> tuple[npt.NDArray
     return tracks, np.take_along_axis(scores, tracks, axis=1)
 
 
+def module_of(name: str) -> str:
+    """The module that a model's name names."""
+    return MODELS.get(name, name).partition(":")[0]
+
+
 def label(name: str) -> str:
     """How a model is called in reports: its name, or the name of a class of one's own."""
     return name if name in MODELS else name.rpartition(":")[2]

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-import recsys
 from recsys.exceptions import MissingDataError
 from recsys.learn.interactions import load_interactions
 from recsys.learn.plays import load_plays
-from recsys.models.base import Recommender, config_of, create, label, uses_plays
+from recsys.models.base import Recommender, config_of, create, label, module_of, uses_plays
+from recsys.models.identity import code_of
 from recsys.models.neighbours import Neighbours
 from recsys.night.night import Night
 from recsys.night.recommend import top_tracks
@@ -44,18 +44,20 @@ def train(night: Night) -> Figures:
     models = {label(settings.model): create(settings.model, **arguments)}
     if settings.session_arm:
         models.setdefault("response", create("response"))
+    neighbours = Neighbours()
+    modules = [module_of(settings.model), *(type(model).__module__ for model in (*models.values(), neighbours))]
     identity: Figures = {
         "data": data.checksum,
         "plays": data.plays_checksum,
         "seed": night.seed,
-        "code": recsys.__version__,
+        "code": code_of(modules),
         "model": settings.model,
         "configurations": {name: config_of(model) for name, model in models.items()},
     }
     fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     earlier = Card.find(store, night.log_date)
     if earlier is not None and earlier.fingerprint == fingerprint:
-        log.info("%s is there already, trained on the same data", night.models)
+        log.info("%s is there already, trained on the same data by the same code", night.models)
         return _summary(earlier)
     before = data.before(night.log_date)
     if not before.any():
@@ -69,7 +71,6 @@ def train(night: Night) -> Figures:
         figures[key] = _fit(model, history, night, work / key)
         seconds[f"{key}_seconds"] = time.monotonic() - started
     started = time.monotonic()
-    neighbours = Neighbours()
     near = neighbours.fit(history, seed=night.seed)
     seconds["neighbours_seconds"] = time.monotonic() - started
     card = Card.model_validate(

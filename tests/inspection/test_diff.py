@@ -11,7 +11,7 @@ from recsys.exceptions import MissingDataError
 from recsys.inspection.diff import Row, compare
 from recsys.schemas import Learning
 from recsys.storage.store import Storage
-from tests.support.documents import inputs
+from tests.support.documents import card, inputs, publish
 
 DAYS = (date(2026, 1, 2), date(2026, 1, 3))
 
@@ -51,3 +51,12 @@ def test_a_night_that_stopped_early_has_gaps(tmp_path: Path) -> None:
     assert next(row.text() for row in rows if row.name == "settings.window") == "7  ->  -"
     with pytest.raises(MissingDataError, match="2026-01-09 has no night"):
         compare(store, DAYS[0], date(2026, 1, 9))
+
+
+def test_the_code_of_models_is_shown_shortened(tmp_path: Path) -> None:
+    store = Storage(f"file://{tmp_path}")
+    for day, code in zip(DAYS, ("0a" * 32, "1b" * 32), strict=True):
+        night(store, day, 1, 1)
+        publish(store, day, card(day).model_copy(update={"code": code}))
+    rows = {row.name: row.text() for row in compare(store, *DAYS)}
+    assert rows["code"] == "0a0a0a0a0a0a  ->  1b1b1b1b1b1b"
