@@ -1,7 +1,7 @@
 """The HTTP service: an application that records what listeners play and answers what comes next.
 
 One event costs one server-side call in Redis; the answer is chosen here, written to the log, then sent. Nothing waits on the way:
-requests come from :mod:`recsys.service.protocol`, replies come from :mod:`recsys.service.link`, both as plain calls. Several
+requests come from :mod:`recsys.service.edge`, replies come from :mod:`recsys.service.link`, both as plain calls. Several
 workers may run: they share nothing but Redis and the log directory.
 """
 
@@ -11,7 +11,6 @@ import hmac
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -25,20 +24,17 @@ from recsys.experiments import load_live_experiment
 from recsys.schemas import TOP_LENGTH
 from recsys.service.answers import Answerer, Answers, Call, calls
 from recsys.service.degraded import Degraded
+from recsys.service.edge import Request
 from recsys.service.link import RedisDownError, RedisLink
 from recsys.service.log import RequestLog
-from recsys.service.protocol import Request
-from recsys.service.requests import MAX_BODY, BadRequestError, Event, parse_batch, parse_event, parse_json, parse_user
+from recsys.service.requests import BadRequestError, Event, parse_batch, parse_event, parse_json, parse_user
 from recsys.service.state import Catalogue, Scope
-from recsys.settings import Settings, load_settings
+from recsys.settings import Settings
 
 log = logging.getLogger(__name__)
 
 #: Departures that are recorded at a time: Redis answers others in between.
 DEPARTURES = 128
-
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 REQUESTS = prom.Counter("recsys_requests", "Requests answered, by route and status", ["route", "status"])
 ANSWERS = prom.Counter("recsys_answers", "Tracks answered, by source", ["source"])
@@ -54,8 +50,6 @@ LATENCY = prom.Histogram(
 class App:
     """The application of one worker process."""
 
-    max_body = MAX_BODY
-
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._tracks = catalog.load_tracks(settings.world)
@@ -68,21 +62,10 @@ class App:
         self._outbox: list[_Answered] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        """Start and stop, as ASGI says it; requests come through :meth:`handle`."""
-        while scope["type"] == "lifespan":
-            message = await receive()
-            if message["type"] == "lifespan.startup":
-                await self._start()
-                await send({"type": "lifespan.startup.complete"})
-            else:
-                await self._stop()
-                await send({"type": "lifespan.shutdown.complete"})
-                return
-
-    async def _start(self) -> None:
+    async def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Connect to Redis and load what is live, as far as that goes; requests may come then."""
         settings = self._settings
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._link = RedisLink(settings.redis_url.get_secret_value())
         await self._link.start()
         self._catalogue = Catalogue(
@@ -94,62 +77,71 @@ class App:
         # The catalogue stays for good: the garbage collector need not walk it again and again.
         gc.freeze()
 
-    async def _stop(self) -> None:
+    async def stop(self) -> None:
+        """Close what :meth:`start` opened."""
         await self._catalogue.stop()
         await self._link.stop()
         self._log.close()
 
     def handle(self, request: Request) -> None:
-        """Answer a request, now or when Redis has answered; ``request.respond`` is called exactly once."""
-        call = _Call(request, request.path.split("/", 2)[1] if request.path[:1] == "/" else "?", time.perf_counter())
+        """Answer a request, now or when Redis has answered."""
+        request.started = time.perf_counter()
+        path = request.path
+        request.route = path.split("/", 2)[1] if path[:1] == "/" else "?"
         try:
-            self._route(call)
+            self._route(request)
         except Exception as error:
-            self._fail(call, error)
+            self._fail(request, error)
 
-    def _route(self, call: "_Call") -> None:
-        request, route = call.request, call.route
+    def refuse(self, request: Request, error: BadRequestError) -> None:
+        """Answer a request whose body did not come, or is too large."""
+        request.started = time.perf_counter()
+        self._fail(request, error)
+
+    def _route(self, request: Request) -> None:
+        route = request.route
         expected = _ROUTES.get(route)
         if expected is None:
             raise BadRequestError("path", request.path, "one of /, /track/<id>, /next/<user>, /last/<user>, /batch", 404)
-        if request.method != expected and not (expected == b"GET" and request.method == b"HEAD"):
-            raise BadRequestError("method", request.method.decode("latin-1"), f"{expected.decode()} for /{route}", 405)
-        if expected == b"GET":
-            self._finish(call, *self._get(route, request.path))
+        if request.method != expected and not (expected == "GET" and request.method == "HEAD"):
+            raise BadRequestError("method", request.method, f"{expected} for /{route}", 405)
+        if expected == "GET":
+            self._finish(request, *self._get(route, request.path))
             return
-        self._authorize(request, route)
+        headers = request.headers
+        run = headers.get("x-recsys-run")
+        if run is None and "x-recsys-run" in headers:
+            run = ""  # it cannot be read, and must not pass for a live request
+        request.run = run
+        if self._token is not None and (run is not None or route == "batch"):
+            _authorize(headers.get("authorization") or "", self._token)
         if route == "batch":
             events = parse_batch(request.body, self._users, self._tracks.size)
         else:
             user = parse_user(request.path[6:], self._users)
             events = [parse_event(parse_json(request.body), route == "last", user, self._tracks.size)]
-        scope = self._catalogue.known_scope(request.run)
+        scope = self._catalogue.known_scope(run)
         if not events:
-            self._finish(call, 200, b'{"answers":[]}')
-        elif scope is not None and not (request.run is None and self._degraded.has_departed and self._link.ready):
-            self._play(call, scope, events)
+            self._finish(request, 200, b'{"answers":[]}')
+        elif scope is not None and not (run is None and self._degraded.has_departed and self._link.ready):
+            self._play(request, scope, events)
         else:
-            task = self._loop.create_task(self._prepare(call, events))
+            task = self._loop.create_task(self._prepare(request, events))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _prepare(self, call: "_Call", events: list[Event]) -> None:
+    async def _prepare(self, request: Request, events: list[Event]) -> None:
         """What a request seldom needs first: its run's specification, or the departures noted while Redis was away."""
         try:
-            if call.request.run is not None:
-                scope = await self._catalogue.scope(call.request.run)
+            if request.run is not None:
+                scope = await self._catalogue.scope(request.run)
             else:
                 scope = self._catalogue.live
                 async with self._recovering:
                     await self._apply_departed()
-            self._play(call, scope, events)
+            self._play(request, scope, events)
         except Exception as error:
-            self._fail(call, error)
-
-    def _authorize(self, request: Request, route: str) -> None:
-        guarded = request.run is not None or route == "batch"
-        if guarded and self._token is not None and not hmac.compare_digest(request.authorization, b"Bearer " + self._token):
-            raise BadRequestError("authorization", "(hidden)", "the service's token as a Bearer token", 401)
+            self._fail(request, error)
 
     def _get(self, route: str, path: str) -> tuple[int, bytes]:
         if route == "":
@@ -167,13 +159,13 @@ class App:
             raise BadRequestError("track", text, f"an integer from 0 to {self._tracks.size - 1}", 404)
         return 200, orjson.dumps(self._tracks.track_json(int(text)))
 
-    def _play(self, call: "_Call", scope: Scope, events: list[Event]) -> None:
+    def _play(self, request: Request, scope: Scope, events: list[Event]) -> None:
         """Record the events in Redis, all calls in one write; the last reply starts the answer."""
-        live = call.request.run is None
+        live = request.run is None
         if not self._link.ready:
             if not live:
                 raise RedisDownError("not connected")
-            self._answer_degraded(call, scope, events)
+            self._answer_degraded(request, scope, events)
             return
         recorded: list[tuple[Call, Any]] = []
         asked = calls(scope, events, self._settings.history_ttl, int(time.time()) if live else 0)
@@ -181,39 +173,39 @@ class App:
         def settle(one: Call, reply: Any) -> None:
             recorded.append((one, reply))
             if len(recorded) == len(asked):
-                self._settled(call, scope, events, recorded)
+                self._settled(request, scope, events, recorded)
 
         for one in asked:
             self._link.send(one.words, partial(settle, one))
 
-    def _settled(self, call: "_Call", scope: Scope, events: list[Event], recorded: list[tuple[Call, Any]]) -> None:
+    def _settled(self, request: Request, scope: Scope, events: list[Event], recorded: list[tuple[Call, Any]]) -> None:
         try:
             failed = next((reply for _, reply in recorded if isinstance(reply, RedisDownError)), None)
             if failed is None:
-                if call.request.run is None:
+                if request.run is None:
                     self._degraded.end()
-                now, latency = time.time(), round(time.perf_counter() - call.started, 6)
-                self._answer(call, scope, self._answerer.answers(scope, recorded, now, latency))
-            elif call.request.run is None:
-                self._answer_degraded(call, scope, events)
+                now, latency = time.time(), round(time.perf_counter() - request.started, 6)
+                self._answer(request, scope, self._answerer.answers(scope, recorded, now, latency))
+            elif request.run is None:
+                self._answer_degraded(request, scope, events)
             else:
                 raise failed
         except Exception as error:
-            self._fail(call, error)
+            self._fail(request, error)
 
-    def _answer_degraded(self, call: "_Call", scope: Scope, events: list[Event]) -> None:
+    def _answer_degraded(self, request: Request, scope: Scope, events: list[Event]) -> None:
         DEGRADED.inc(len(events))
-        latency = round(time.perf_counter() - call.started, 6)
-        self._answer(call, scope, self._degraded.answers(scope, events, time.time(), latency))
+        latency = round(time.perf_counter() - request.started, 6)
+        self._answer(request, scope, self._degraded.answers(scope, events, time.time(), latency))
 
-    def _answer(self, call: "_Call", scope: Scope, answers: Answers) -> None:
+    def _answer(self, request: Request, scope: Scope, answers: Answers) -> None:
         """Put answers out; they leave together with all others of this turn of the event loop, after their log lines."""
         for source, count in answers.sources.items():
             _answered(source).inc(count)
-        body = answers.bodies[0] if call.route != "batch" else b'{"answers":[' + b",".join(answers.bodies) + b"]}"
+        body = answers.bodies[0] if request.route != "batch" else b'{"answers":[' + b",".join(answers.bodies) + b"]}"
         if not self._outbox:
             self._loop.call_soon(self._send_out)
-        self._outbox.append(_Answered(call, scope.name, body, answers.lines))
+        self._outbox.append(_Answered(request, scope.name, body, answers.lines))
 
     def _send_out(self) -> None:
         outbox, self._outbox = self._outbox, []
@@ -225,30 +217,30 @@ class App:
                 self._log.write(scope, b"".join([line for answered in group for line in answered.lines]))
             except OSError as error:
                 for answered in group:
-                    self._fail(answered.call, error)
+                    self._fail(answered.request, error)
                 continue
             for answered in group:
-                self._finish(answered.call, 200, answered.body)
+                self._finish(answered.request, 200, answered.body)
 
-    def _fail(self, call: "_Call", error: Exception) -> None:
+    def _fail(self, request: Request, error: Exception) -> None:
         if isinstance(error, BadRequestError):
-            self._finish(call, error.status, orjson.dumps(error.body()))
+            self._finish(request, error.status, orjson.dumps(error.body()))
         elif isinstance(error, InvalidInputError):
-            self._finish(call, 404, _error(str(error)))
+            self._finish(request, 404, _error(str(error)))
         elif isinstance(error, UnavailableError | RedisDownError):
-            self._finish(call, 503, _error(f"Redis is away ({error}); try again"))
+            self._finish(request, 503, _error(f"Redis is away ({error}); try again"))
         elif isinstance(error, OSError):
             log.error("the request log cannot be written: %s", error)
-            self._finish(call, 503, _error("the request log cannot be written; try again"))
+            self._finish(request, 503, _error("the request log cannot be written; try again"))
         else:
-            log.error("%s %s", call.request.method.decode("latin-1"), call.request.path, exc_info=error)
-            self._finish(call, 500, _error("an error in the service; its log tells more"))
+            log.error("%s %s", request.method, request.path, exc_info=error)
+            self._finish(request, 500, _error("an error in the service; its log tells more"))
 
-    def _finish(self, call: "_Call", status: int, body: bytes) -> None:
-        call.request.respond(status, body)
-        counter, histogram = _meters(call.route if call.route in _ROUTES else "other", status)
+    def _finish(self, request: Request, status: int, body: bytes) -> None:
+        request.respond(status, body)
+        counter, histogram = _meters(request.route if request.route in _ROUTES else "other", status)
         counter.inc()
-        histogram.observe(time.perf_counter() - call.started)
+        histogram.observe(time.perf_counter() - request.started)
 
     async def _apply_departed(self) -> None:
         """Record the departures noted while Redis was away, some at a time; what it refuses waits for another time."""
@@ -261,27 +253,24 @@ class App:
                 return
 
 
-class _Call(NamedTuple):
-    """A request under way."""
-
-    request: Request
-    route: str
-    started: float
-
-
 class _Answered(NamedTuple):
     """An answer that leaves once its lines are in the log."""
 
-    call: _Call
+    request: Request
     scope: str
     body: bytes
     lines: list[bytes]
 
 
 _ROUTES = {
-    "": b"GET", "track": b"GET", "healthz": b"GET", "readyz": b"GET", "metrics": b"GET",
-    "next": b"POST", "last": b"POST", "batch": b"POST",
+    "": "GET", "track": "GET", "healthz": "GET", "readyz": "GET", "metrics": "GET",
+    "next": "POST", "last": "POST", "batch": "POST",
 }  # fmt: skip
+
+
+def _authorize(given: str, token: bytes) -> None:
+    if not hmac.compare_digest(given.encode(), b"Bearer " + token):
+        raise BadRequestError("authorization", "(hidden)", "the service's token as a Bearer token", 401)
 
 
 @cache
@@ -304,8 +293,3 @@ def _metrics() -> bytes:
 
 def _error(message: str) -> bytes:
     return orjson.dumps({"error": {"field": None, "value": None, "constraint": None, "message": message}})
-
-
-def create() -> App:
-    """The factory that each worker process calls."""
-    return App(load_settings())
