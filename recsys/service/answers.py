@@ -6,7 +6,6 @@ user's list. What follows is a pure function of scope, event and reply.
 
 import struct
 from array import array
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -32,11 +31,11 @@ class Call(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """What a request is answered: JSON bodies and log lines in the order of the events, and how often which source answered."""
+    """What a request is answered: JSON bodies and log lines in the order of the events, and what chose each track."""
 
     bodies: list[bytes]
     lines: list[bytes]
-    sources: Counter[str]
+    sources: list[str]
 
 
 def calls(scope: Scope, events: Sequence[Event], ttl: int, first_session: int) -> list[Call]:
@@ -80,7 +79,7 @@ class Answerer:
         """
         count = sum(len(call.events) for call, _ in recorded)
         bodies, lines = [b""] * count, [b""] * count
-        sources: Counter[str] = Counter()
+        sources: list[str] = Counter()
         moment = Moment(now, latency)
         for call, reply in recorded:
             for (place, event, slot), state, packed in zip(call.events, reply[::2], reply[1::2], strict=True):
@@ -93,7 +92,7 @@ class Answerer:
                 choice: Choice | None = None
                 if not event.last:
                     choice = self._choose(scope, slot, event, session, step, packed, keyspace.unpack(state[plays:]))
-                    sources[choice.source] += 1
+                    sources.append(choice.source)
                 bodies[place] = body_of(event, choice)
                 lines[place] = line_of(moment, slot, event, session, step, choice)
         return Answers(bodies, lines, sources)

@@ -9,14 +9,11 @@ import asyncio
 import gc
 import hmac
 import logging
-import os
 import time
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
-import prometheus_client as prom
-from prometheus_client import multiprocess
 
 from recsys import catalog
 from recsys.exceptions import InvalidInputError, UnavailableError
@@ -27,6 +24,8 @@ from recsys.service.degraded import Degraded
 from recsys.service.edge import Request
 from recsys.service.link import RedisDownError, RedisLink
 from recsys.service.log import RequestLog
+from recsys.service.meters import DEGRADED, count_answers, count_requests
+from recsys.service.meters import text as metrics_text
 from recsys.service.requests import BadRequestError, Event, parse_batch, parse_event, parse_json, parse_user
 from recsys.service.state import Catalogue, Scope
 from recsys.settings import Settings
@@ -35,16 +34,6 @@ log = logging.getLogger(__name__)
 
 #: Departures that are recorded at a time: Redis answers others in between.
 DEPARTURES = 128
-
-REQUESTS = prom.Counter("recsys_requests", "Requests answered, by route and status", ["route", "status"])
-ANSWERS = prom.Counter("recsys_answers", "Tracks answered, by source", ["source"])
-DEGRADED = prom.Counter("recsys_degraded", "Answers given without Redis")
-LATENCY = prom.Histogram(
-    "recsys_latency_seconds",
-    "Time to answer a request",
-    ["route"],
-    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2),
-)
 
 
 class App:
@@ -60,6 +49,7 @@ class App:
         self._degraded = Degraded(self._tracks.size)
         self._recovering = asyncio.Lock()
         self._outbox: list[_Answered] = []
+        self._asked: list[Request] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -105,6 +95,11 @@ class App:
             raise BadRequestError("path", request.path, "one of /, /track/<id>, /next/<user>, /last/<user>, /batch", 404)
         if request.method != expected and not (expected == "GET" and request.method == "HEAD"):
             raise BadRequestError("method", request.method, f"{expected} for /{route}", 405)
+        if route == "metrics":
+            if not self._asked:
+                self._loop.call_soon(self._send_metrics)
+            self._asked.append(request)
+            return
         if expected == "GET":
             self._finish(request, *self._get(route, request.path))
             return
@@ -152,8 +147,6 @@ class App:
             ready = self._link.ready
             live = self._catalogue.live.version.name
             return (200 if ready else 503), orjson.dumps({"ready": ready, "redis": ready, "live": live or None})
-        if route == "metrics":
-            return 200, _metrics()
         text = path[7:]
         if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) < self._tracks.size):
             raise BadRequestError("track", text, f"an integer from 0 to {self._tracks.size - 1}", 404)
@@ -200,27 +193,40 @@ class App:
 
     def _answer(self, request: Request, scope: Scope, answers: Answers) -> None:
         """Put answers out; they leave together with all others of this turn of the event loop, after their log lines."""
-        for source, count in answers.sources.items():
-            _answered(source).inc(count)
         body = answers.bodies[0] if request.route != "batch" else b'{"answers":[' + b",".join(answers.bodies) + b"]}"
         if not self._outbox:
             self._loop.call_soon(self._send_out)
-        self._outbox.append(_Answered(request, scope.name, body, answers.lines))
+        self._outbox.append(_Answered(request, scope.name, body, answers))
 
     def _send_out(self) -> None:
         outbox, self._outbox = self._outbox, []
         by_scope: dict[str, list[_Answered]] = {}
+        begun: dict[str, list[float]] = {}
+        sources: list[str] = []
         for answered in outbox:
             by_scope.setdefault(answered.scope, []).append(answered)
         for scope, group in by_scope.items():
             try:
-                self._log.write(scope, b"".join([line for answered in group for line in answered.lines]))
+                self._log.write(scope, b"".join([line for answered in group for line in answered.answers.lines]))
             except OSError as error:
                 for answered in group:
                     self._fail(answered.request, error)
                 continue
-            for answered in group:
-                self._finish(answered.request, 200, answered.body)
+            for request, _, body, answers in group:
+                request.respond(200, body)
+                sources += answers.sources
+                begun.setdefault(request.route, []).append(request.started)
+        now = time.perf_counter()
+        for route, moments in begun.items():
+            count_requests(route, 200, [now - moment for moment in moments])
+        count_answers(sources)
+
+    def _send_metrics(self) -> None:
+        """One text for all who have asked: it takes longer than an answer."""
+        asked, self._asked = self._asked, []
+        text = metrics_text()
+        for request in asked:
+            self._finish(request, 200, text)
 
     def _fail(self, request: Request, error: Exception) -> None:
         if isinstance(error, BadRequestError):
@@ -238,9 +244,8 @@ class App:
 
     def _finish(self, request: Request, status: int, body: bytes) -> None:
         request.respond(status, body)
-        counter, histogram = _meters(request.route if request.route in _ROUTES else "other", status)
-        counter.inc()
-        histogram.observe(time.perf_counter() - request.started)
+        route = request.route if request.route in _ROUTES else "other"
+        count_requests(route, status, [time.perf_counter() - request.started])
 
     async def _apply_departed(self) -> None:
         """Record the departures noted while Redis was away, some at a time; what it refuses waits for another time."""
@@ -259,7 +264,7 @@ class _Answered(NamedTuple):
     request: Request
     scope: str
     body: bytes
-    lines: list[bytes]
+    answers: Answers
 
 
 _ROUTES = {
@@ -271,24 +276,6 @@ _ROUTES = {
 def _authorize(given: str, token: bytes) -> None:
     if not hmac.compare_digest(given.encode(), b"Bearer " + token):
         raise BadRequestError("authorization", "(hidden)", "the service's token as a Bearer token", 401)
-
-
-@cache
-def _meters(route: str, status: int) -> tuple[prom.Counter, prom.Histogram]:
-    return REQUESTS.labels(route, status), LATENCY.labels(route)
-
-
-@cache
-def _answered(source: str) -> prom.Counter:
-    return ANSWERS.labels(source)
-
-
-def _metrics() -> bytes:
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return prom.generate_latest()
-    registry = prom.CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry)
-    return prom.generate_latest(registry)
 
 
 def _error(message: str) -> bytes:

@@ -5,7 +5,7 @@ bounded: the oldest is forgotten first.
 """
 
 import logging
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import prometheus_client as prom
@@ -60,7 +60,7 @@ class Degraded:
 
     def answers(self, scope: Scope, events: Sequence[Event], now: float, latency: float) -> Answers:
         """Answers from the TOP 100; ``now`` and ``latency`` as in :meth:`recsys.service.answers.Answerer.answers`."""
-        answers = Answers([], [], Counter())
+        answers = Answers([], [], [])
         moment = Moment(now, latency, degraded=True)
         for event in events:
             played = self._plays.pop(event.user, set())
@@ -74,7 +74,7 @@ class Degraded:
                 choice = self._choose(scope, event, played)
                 self._plays[event.user] = played
                 self._size += len(played)
-                answers.sources[choice.source] += 1
+                answers.sources.append(choice.source)
             answers.bodies.append(body_of(event, choice))
             answers.lines.append(line_of(moment, scope.slot_of(event.user), event, NO_SESSION, step, choice))
         self._forget()
