@@ -8,7 +8,7 @@ uvicorn's.
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 
 import httptools
 import orjson
@@ -38,10 +38,27 @@ class Request(NamedTuple):
     respond: Callable[[int, bytes], None]
 
 
+class Application(Protocol):
+    """What answers requests; ``max_body`` is the greatest size of a body in bytes."""
+
+    max_body: int
+
+    def handle(self, request: Request) -> None:
+        """Answer a request: call its ``respond`` once, now or later."""
+
+
+class _Config(Protocol):
+    loaded_app: Application
+
+
+class _ServerState(Protocol):
+    connections: set["HttpProtocol"]
+
+
 class HttpProtocol(asyncio.Protocol):
     """One connection; its requests are answered in order."""
 
-    def __init__(self, config: Any, server_state: Any, **_: Any) -> None:
+    def __init__(self, config: _Config, server_state: _ServerState, **_: object) -> None:
         self._app = config.loaded_app
         self._connections = server_state.connections
         self._parser = httptools.HttpRequestParser(self)
