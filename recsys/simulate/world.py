@@ -258,8 +258,8 @@ def _embeddings(size: WorldSize, artist_of: npt.NDArray[np.int64], rng: np.rando
 def _fame(artist_of: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """Popularity of each track, a probability [tracks]."""
     artist = rng.normal(0, FAME, int(artist_of.max()) + 1)
-    weight = np.exp(artist[artist_of] + rng.normal(0, OWN_FAME, len(artist_of)))
-    return weight / weight.sum()
+    weight: npt.NDArray[np.float64] = np.exp(artist[artist_of] + rng.normal(0, OWN_FAME, len(artist_of)))
+    return weight / float(weight.sum())
 
 
 def _write_users(
