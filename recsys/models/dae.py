@@ -9,7 +9,7 @@ import logging
 import time
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,12 @@ from recsys.exceptions import CorruptDataError, InvalidInputError, MissingDataEr
 from recsys.learn.offline_metrics import hits, ndcg_at_k, top_k
 from recsys.learn.ranking import LinearRanking
 from recsys.models import dae_net
+from recsys.schemas import Figures
 
 if TYPE_CHECKING:
     import torch
     from scipy.sparse import csr_matrix
+    from torch.optim.optimizer import StateDict
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,16 @@ RANGES = {
     "layers": (1, 100_000), "dropout": (0.0, 0.99), "learning_rate": (1e-8, 10.0), "batch": (1, 2**20), "epochs": (1, 10_000),
     "patience": (1, 10_000),
 }  # fmt: skip
+
+
+class _Config(TypedDict):
+    layers: list[int]
+    dropout: float
+    learning_rate: float
+    batch: int
+    epochs: int
+    patience: int
+    precision: str
 
 
 class Dae:
@@ -50,22 +62,22 @@ class Dae:
         self, layers: tuple[int, ...] = (128,), *, dropout: float = 0.5, learning_rate: float = 4e-3, batch: int = 128,
         epochs: int = 12, patience: int = 4, precision: str = "bfloat16",
     ) -> None:  # fmt: skip
-        self._config: dict[str, Any] = {
+        self._config: _Config = {
             "layers": list(layers), "dropout": dropout, "learning_rate": learning_rate, "batch": batch, "epochs": epochs,
             "patience": patience, "precision": precision,
         }  # fmt: skip
         _check(self._config)
         self._items = np.zeros(0, dtype=np.int64)
         self._tracks = 0
-        self._net: Any = None
+        self._net: dae_net.Net
         self._ranking: LinearRanking | None = None
 
     @property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, object]:
         """The hyperparameters."""
         return dict(self._config)
 
-    def fit(self, history: "csr_matrix", *, seed: int, work: Path) -> dict[str, Any]:
+    def fit(self, history: "csr_matrix", *, seed: int, work: Path) -> Figures:
         """Train with early stopping; resumes from a checkpoint in ``work`` of the same seed and data.
 
         Raises:
@@ -166,7 +178,9 @@ class Dae:
         except RuntimeError as error:
             raise CorruptDataError(f"{directory / WEIGHTS} has the weights of another model; train again ({error})") from None
 
-    def _epoch(self, train: "csr_matrix", users: npt.NDArray[np.int64], optimizer: Any, rng: np.random.Generator) -> float:
+    def _epoch(
+        self, train: "csr_matrix", users: npt.NDArray[np.int64], optimizer: "_Optimizer", rng: np.random.Generator
+    ) -> float:
         self._net.train()
         total = 0.0
         batches = np.array_split(rng.permutation(users), max(1, round(len(users) / self._config["batch"])))
@@ -197,24 +211,25 @@ class Dae:
         return float(ndcg_at_k(found, np.diff(held_out.indptr), 100).mean())
 
 
-def _check(config: dict[str, Any]) -> None:
+def _check(config: _Config) -> None:
     """Raise InvalidInputError if a hyperparameter is out of its range."""
     if config["precision"] not in ("bfloat16", "float32"):
         raise InvalidInputError(f"precision {config['precision']!r} is neither bfloat16 nor float32")
     if not 1 <= len(config["layers"]) <= 10:
         raise InvalidInputError(f"layers {config['layers']!r} must be the sizes of one to ten layers")
+    values: dict[str, object] = dict(config)
     for name, (low, high) in RANGES.items():
-        for value in config["layers"] if name == "layers" else [config[name]]:
-            kinds = (int,) if type(low) is int else (int, float)
-            if type(value) not in kinds or not low <= value <= high:
-                what = "an integer" if type(low) is int else "a number"
+        for value in config["layers"] if name == "layers" else [values[name]]:
+            whole = type(low) is int
+            if not (type(value) is int or (type(value) is float and not whole)) or not low <= value <= high:
+                what = "an integer" if whole else "a number"
                 raise InvalidInputError(f"{name} of the autoencoder is {value!r}; it must be {what} from {low} to {high}")
 
 
 class _Optimizer:
     """Adam; the embeddings' gradient is sparse, and only the rows that a batch touches move."""
 
-    def __init__(self, net: Any, rate: float) -> None:
+    def __init__(self, net: dae_net.Net, rate: float) -> None:
         import torch
 
         dense = [parameter for name, parameter in net.named_parameters() if name != "embedding.weight"]
@@ -230,10 +245,10 @@ class _Optimizer:
         for part in self._parts:
             part.step()
 
-    def state_dict(self) -> list[Any]:
+    def state_dict(self) -> list["StateDict"]:
         return [part.state_dict() for part in self._parts]
 
-    def load_state_dict(self, saved: list[Any]) -> None:
+    def load_state_dict(self, saved: list["StateDict"]) -> None:
         for part, state in zip(self._parts, saved, strict=True):
             part.load_state_dict(state)
 
@@ -245,9 +260,9 @@ class _Progress:
         self._path, self._identity = path, identity
         self.epoch, self.stale, self.best_epoch = 0, 0, 0
         self.best_ndcg = -1.0
-        self.best: dict[str, Any] = {}
+        self.best: dict[str, torch.Tensor] = {}
 
-    def resume(self, net: Any, optimizer: Any) -> None:
+    def resume(self, net: dae_net.Net, optimizer: _Optimizer) -> None:
         import torch
 
         if not self._path.exists():
@@ -262,7 +277,7 @@ class _Progress:
         self.best_ndcg, self.best = saved["best_ndcg"], saved["best"]
         log.info("resuming after epoch %d", self.epoch)
 
-    def finish_epoch(self, net: Any, optimizer: Any, ndcg: float | None) -> None:
+    def finish_epoch(self, net: dae_net.Net, optimizer: _Optimizer, ndcg: float | None) -> None:
         """Note an epoch; without users to validate on (None) the last epoch is the best."""
         import torch
 
@@ -292,7 +307,8 @@ def _device() -> str:
 
 def _unit(rows: "csr_matrix") -> npt.NDArray[np.float32]:
     """What scales each row to unit length."""
-    return (1.0 / np.sqrt(np.maximum(np.diff(rows.indptr), 1))).astype(np.float32)
+    scale: npt.NDArray[np.float32] = (1.0 / np.sqrt(np.maximum(np.diff(rows.indptr), 1))).astype(np.float32)
+    return scale
 
 
 def _split(data: "csr_matrix", seed: int) -> tuple["csr_matrix", "csr_matrix", "csr_matrix"]:

@@ -46,7 +46,7 @@ def train(night: Night) -> Figures:
         models.setdefault("response", create("response"))
     neighbours = Neighbours()
     modules = [module_of(settings.model), *(type(model).__module__ for model in (*models.values(), neighbours))]
-    identity: Figures = {
+    identity: dict[str, object] = {
         "data": data.checksum,
         "plays": data.plays_checksum,
         "seed": night.seed,
