@@ -5,7 +5,7 @@ a date alone; the date comes from the run that Airflow has stored, never from th
 """
 
 from datetime import date
-from typing import Annotated, Any
+from typing import Annotated
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.common.db.common import SessionDep
@@ -103,8 +103,8 @@ class NightshiftPages(AirflowPlugin):
     """Registers the application and its two views."""
 
     name = "nightshift_pages"
-    fastapi_apps: list[dict[str, Any]] = [{"app": app, "url_prefix": PREFIX, "name": "Nightshift"}]  # noqa: RUF012
-    external_views: list[dict[str, Any]] = [  # noqa: RUF012
+    fastapi_apps: list[dict[str, FastAPI | str]] = [{"app": app, "url_prefix": PREFIX, "name": "Nightshift"}]  # noqa: RUF012
+    external_views: list[dict[str, str | bool]] = [  # noqa: RUF012
         {
             "name": "A/B report", "href": PREFIX + "/run/{DAG_ID}/{RUN_ID}", "destination": "dag_run",
             "url_route": "ab_report",
