@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from recsys import __version__
-from recsys.cli import abtest, live, logs, night, online, platform, storage, world
+from recsys.cli import abtest, live, logs, night, online, platform, settings, storage, world
 from recsys.exceptions import RecsysError, Stopped
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Nightshift: retrain, ship and A/B-test a recommender.")
@@ -18,6 +18,7 @@ app.add_typer(night.app)
 app.add_typer(online.app)
 app.add_typer(live.app)
 app.command()(platform.doctor)
+app.command()(settings.settings)
 app.add_typer(world.app, name="world")
 app.add_typer(abtest.app, name="abtest")
 app.add_typer(logs.app, name="logs")

@@ -154,13 +154,12 @@ def whole_sql(*, original: bool = False) -> str:
     Args:
         original: take the original server's records too, which have no run, session and step.
     """
-    parts = [f"message IN {MESSAGES!r}", "time BETWEEN 0 AND 1"]
-    for name, end in NATURALS.items():
-        # Columns may be wider than integers, so that 1.5 is not rounded.
-        natural = f'"{name}" BETWEEN 0 AND {end - 1} AND "{name}" = floor("{name}")'
-        parts.append(f'("{name}" IS NULL OR {natural})' if original and name in ("session", "step") else natural)
-    named = f"regexp_full_match(run, '{RUN}')"
-    parts.append(f"(run IS NULL OR {named})" if original else named)
+    # Columns may be wider than integers, so that 1.5 is not rounded.
+    naturals = {name: f'"{name}" BETWEEN 0 AND {end - 1} AND "{name}" = floor("{name}")' for name, end in NATURALS.items()}
+    ours = " AND ".join([naturals.pop("session"), naturals.pop("step"), f"regexp_full_match(run, '{RUN}')"])
+    if original:
+        ours = f"(({ours}) OR (run IS NULL AND session IS NULL AND step IS NULL))"
+    parts = [f"message IN {MESSAGES!r}", "time BETWEEN 0 AND 1", *naturals.values(), ours]
     return f"coalesce({' AND '.join(parts)}, false)"
 
 

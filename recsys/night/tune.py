@@ -19,7 +19,8 @@ from pydantic import JsonValue
 
 from recsys.exceptions import InvalidInputError, MissingDataError
 from recsys.learn.interactions import load_interactions
-from recsys.models.base import create
+from recsys.models.base import create, module_of
+from recsys.models.identity import code_of
 from recsys.night.night import Night
 from recsys.schemas import Figures
 from recsys.storage.document import Document
@@ -74,7 +75,10 @@ def trial(night: Night, configuration: Figures) -> Trial:
     """
     store = night.store
     data = load_interactions(store, night.log_date, night.world)
-    identity = json.dumps({"configuration": configuration, "data": data.checksum, "seed": night.seed}, sort_keys=True)
+    identity = json.dumps(
+        {"configuration": configuration, "data": data.checksum, "seed": night.seed, "code": code_of([module_of("dae")])},
+        sort_keys=True,
+    )
     key = hashlib.sha256(identity.encode()).hexdigest()[:12]
     name = f"{Dated.TUNING.on(night.log_date)}/{key}"
     if store.is_complete(name):

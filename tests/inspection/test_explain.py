@@ -52,3 +52,12 @@ def test_an_absent_request_is_named(store: Storage, logs: Path) -> None:
         explain(store, logs, 1, 0, 5)
     with pytest.raises(MissingDataError, match="user 2"):
         explain(store, logs, 2, 0, 0)
+
+
+def test_lists_that_another_version_of_the_date_has_are_not_told_as_its_own(store: Storage, logs: Path) -> None:
+    with store.stage("recommendations/date=2026-01-02", labels={"version": "2026-01-02-ffffffff"}) as staging:
+        (staging / "recommendations.json").write_text('{"user": 1, "tracks": [9, 6, 7, 8]}\n')
+        (staging / "top_tracks.json").write_text("[1, 2, 3]")
+    found = explain(store, logs, 1, 0, 0)
+    assert (found.position, found.skipped) == (None, ())
+    assert any(f"The lists of {VERSION} are not in the storage any more" in line for line in found.lines())

@@ -151,3 +151,35 @@ def test_nights_that_hold_do_not_fill_redis(night: Night, ready: str) -> None:
         assert steps.promote_or_hold(night, ready, held, wanted=False).verdict == "held"
     left = sorted(version.decode() for version in client.smembers(keyspace.VERSIONS))
     assert left == sorted([*older[:3], ready])
+
+
+@pytest.mark.parametrize(("back", "verdict"), [(1, "promoted"), (-1, "held")])
+def test_a_backfill_that_may_promote_does_unless_a_later_date_is_live(night: Night, ready: str, back: int, verdict: str) -> None:
+    client = keyspace.connect(night.settings)
+    other = publish.publish_version(client, content(1), DAY - timedelta(days=back))
+    pointer.make_live(client, other, who="ann", why="the nights of these days")
+    document(night.store, DAY, inputs(DAY, backfill=True))
+    with lease.held(client, DAY, "backfill") as held:
+        found = steps.promote_or_hold(night, ready, held, wanted=True, backfill=True)
+    assert found.verdict == verdict, found.reasons
+    assert pointer.read(client).version == (ready if verdict == "promoted" else other)
+    if verdict == "held":
+        assert f"the live version {other} is of a later log date" in found.reasons[-1]
+
+
+def test_a_backfill_holds_unless_it_may_promote(night: Night, ready: str) -> None:
+    client = keyspace.connect(night.settings)
+    document(night.store, DAY, inputs(DAY, backfill=True))
+    with lease.held(client, DAY, "backfill") as held:
+        found = steps.promote_or_hold(night, ready, held, backfill=True)
+    assert (found.verdict, found.reasons[-1]) == ("held", "Promotion was not asked for.")
+
+
+def test_a_candidate_that_was_compared_with_what_is_no_longer_live_is_held(night: Night, ready: str) -> None:
+    client = keyspace.connect(night.settings)
+    other = publish.publish_version(client, content(1), DAY - timedelta(days=1))
+    pointer.make_live(client, other, who="ann", why="meanwhile")
+    with lease.held(client, DAY, "night") as held:
+        found = steps.promote_or_hold(night, ready, held)
+    assert (found.verdict, found.live) == ("held", other)
+    assert f"moved to {other} after this night began" in found.reasons[-1]

@@ -34,6 +34,9 @@ def test_trials_are_ranked_kept_and_adopted(tmp_path: Path, monkeypatch: pytest.
     with monkeypatch.context() as patch:
         patch.setattr(Dae, "fit", fail)
         assert [trial(night, configuration) for configuration in configurations(SMALL)] == results
+    with monkeypatch.context() as patch:
+        patch.setattr("recsys.night.tune.code_of", lambda modules: f"edited {modules}")
+        assert trial(night, results[0].configuration).trial != results[0].trial
     tuned = Night(DAY, load_settings(var=night.settings.var, world=night.world, dae=Path(path)))
     train(tuned)
     adopted_by = Card.read(night.store, DAY).configurations["dae"]
