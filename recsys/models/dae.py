@@ -18,12 +18,11 @@ from recsys.exceptions import CorruptDataError, InvalidInputError, MissingDataEr
 from recsys.learn.offline_metrics import hits, ndcg_at_k, top_k
 from recsys.learn.ranking import LinearRanking
 from recsys.models import dae_net
+from recsys.models.dae_training import Optimizer, Progress
 from recsys.schemas import Figures
 
 if TYPE_CHECKING:
-    import torch
     from scipy.sparse import csr_matrix
-    from torch.optim.optimizer import StateDict
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +31,13 @@ HELD_OUT_USERS = 1000
 SCORED_ROWS = 256
 #: Least and greatest value of each number among the hyperparameters, and of each of the layers; the type is the least one's.
 RANGES = {
-    "layers": (1, 100_000), "dropout": (0.0, 0.99), "learning_rate": (1e-8, 10.0), "batch": (1, 2**20), "epochs": (1, 10_000),
+    "layers": (1, 100_000),
+    "dropout": (0.0, 0.99),
+    "learning_rate": (1e-8, 10.0),
+    "batch": (1, 2**20),
+    "epochs": (1, 10_000),
     "patience": (1, 10_000),
-}  # fmt: skip
+}
 
 
 class _Config(TypedDict):
@@ -59,13 +62,25 @@ class Dae:
     """
 
     def __init__(
-        self, layers: tuple[int, ...] = (128,), *, dropout: float = 0.5, learning_rate: float = 4e-3, batch: int = 128,
-        epochs: int = 12, patience: int = 4, precision: str = "bfloat16",
-    ) -> None:  # fmt: skip
+        self,
+        layers: tuple[int, ...] = (128,),
+        *,
+        dropout: float = 0.5,
+        learning_rate: float = 4e-3,
+        batch: int = 128,
+        epochs: int = 12,
+        patience: int = 4,
+        precision: str = "bfloat16",
+    ) -> None:
         self._config: _Config = {
-            "layers": list(layers), "dropout": dropout, "learning_rate": learning_rate, "batch": batch, "epochs": epochs,
-            "patience": patience, "precision": precision,
-        }  # fmt: skip
+            "layers": list(layers),
+            "dropout": dropout,
+            "learning_rate": learning_rate,
+            "batch": batch,
+            "epochs": epochs,
+            "patience": patience,
+            "precision": precision,
+        }
         _check(self._config)
         self._items = np.zeros(0, dtype=np.int64)
         self._tracks = 0
@@ -97,8 +112,8 @@ class Dae:
         data.sort_indices()
         fold_in, held_out, train = _split(data, seed)
         self._net = dae_net.build(len(self._items), self._config["layers"]).to(_device())
-        optimizer = _Optimizer(self._net, self._config["learning_rate"])
-        state = _Progress(work / CHECKPOINT, f"{seed} {data.shape} {data.nnz} {json.dumps(self._config)}")
+        optimizer = Optimizer(self._net, self._config["learning_rate"])
+        state = Progress(work / CHECKPOINT, f"{seed} {data.shape} {data.nnz} {json.dumps(self._config)}")
         state.resume(self._net, optimizer)
         users = np.flatnonzero(np.diff(train.indptr))
         while state.epoch < self._config["epochs"] and state.stale < self._config["patience"]:
@@ -106,10 +121,9 @@ class Dae:
             loss = self._epoch(train, users, optimizer, np.random.default_rng([seed, state.epoch]))
             ndcg = self._validate(fold_in, held_out)
             state.finish_epoch(self._net, optimizer, ndcg)
-            log.info(
-                "epoch %d of %d: loss %.2f, held-out NDCG@100 %s, %.1f s",
-                state.epoch, self._config["epochs"], loss, f"{ndcg:.4f}" if ndcg is not None else "-", time.monotonic() - started,
-            )  # fmt: skip
+            shown, seconds = "-" if ndcg is None else f"{ndcg:.4f}", time.monotonic() - started
+            text = "epoch %d of %d: loss %.2f, held-out NDCG@100 %s, %.1f s"
+            log.info(text, state.epoch, self._config["epochs"], loss, shown, seconds)
         self._net.load_state_dict(state.best)
         return {"trained_epochs": state.epoch, "best_epoch": state.best_epoch, "ndcg_100": round(state.best_ndcg, 6)}
 
@@ -178,9 +192,7 @@ class Dae:
         except RuntimeError as error:
             raise CorruptDataError(f"{directory / WEIGHTS} has the weights of another model; train again ({error})") from None
 
-    def _epoch(
-        self, train: "csr_matrix", users: npt.NDArray[np.int64], optimizer: "_Optimizer", rng: np.random.Generator
-    ) -> float:
+    def _epoch(self, train: "csr_matrix", users: npt.NDArray[np.int64], optimizer: Optimizer, rng: np.random.Generator) -> float:
         self._net.train()
         total = 0.0
         batches = np.array_split(rng.permutation(users), max(1, round(len(users) / self._config["batch"])))
@@ -224,79 +236,6 @@ def _check(config: _Config) -> None:
             if not (type(value) is int or (type(value) is float and not whole)) or not low <= value <= high:
                 what = "an integer" if whole else "a number"
                 raise InvalidInputError(f"{name} of the autoencoder is {value!r}; it must be {what} from {low} to {high}")
-
-
-class _Optimizer:
-    """Adam; the embeddings' gradient is sparse, and only the rows that a batch touches move."""
-
-    def __init__(self, net: dae_net.Net, rate: float) -> None:
-        import torch
-
-        dense = [parameter for name, parameter in net.named_parameters() if name != "embedding.weight"]
-        self._parts = (
-            torch.optim.Adam(dense, lr=rate, fused=True), torch.optim.SparseAdam([net.embedding.weight], lr=rate),
-        )  # fmt: skip
-
-    def descend(self, loss: "torch.Tensor") -> None:
-        """One step."""
-        for part in self._parts:
-            part.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        for part in self._parts:
-            part.step()
-
-    def state_dict(self) -> list["StateDict"]:
-        return [part.state_dict() for part in self._parts]
-
-    def load_state_dict(self, saved: list["StateDict"]) -> None:
-        for part, state in zip(self._parts, saved, strict=True):
-            part.load_state_dict(state)
-
-
-class _Progress:
-    """Where training stands, written after every epoch so that a killed training goes on from there."""
-
-    def __init__(self, path: Path, identity: str) -> None:
-        self._path, self._identity = path, identity
-        self.epoch, self.stale, self.best_epoch = 0, 0, 0
-        self.best_ndcg = -1.0
-        self.best: dict[str, torch.Tensor] = {}
-
-    def resume(self, net: dae_net.Net, optimizer: _Optimizer) -> None:
-        import torch
-
-        if not self._path.exists():
-            return
-        saved = torch.load(self._path, weights_only=True)
-        if saved["identity"] != self._identity:
-            return
-        net.load_state_dict(saved["net"])
-        optimizer.load_state_dict(saved["optimizer"])
-        torch.set_rng_state(saved["rng"])
-        self.epoch, self.stale, self.best_epoch = saved["epoch"], saved["stale"], saved["best_epoch"]
-        self.best_ndcg, self.best = saved["best_ndcg"], saved["best"]
-        log.info("resuming after epoch %d", self.epoch)
-
-    def finish_epoch(self, net: dae_net.Net, optimizer: _Optimizer, ndcg: float | None) -> None:
-        """Note an epoch; without users to validate on (None) the last epoch is the best."""
-        import torch
-
-        self.epoch += 1
-        self.stale += 1
-        if ndcg is None or ndcg > self.best_ndcg:
-            self.best_ndcg, self.best_epoch, self.stale = ndcg or 0.0, self.epoch, 0
-            self.best = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_suffix(".partial")
-        torch.save(
-            {
-                "identity": self._identity, "net": net.state_dict(), "optimizer": optimizer.state_dict(),
-                "rng": torch.get_rng_state(), "epoch": self.epoch, "stale": self.stale, "best_epoch": self.best_epoch,
-                "best_ndcg": self.best_ndcg, "best": self.best,
-            },
-            partial,
-        )  # fmt: skip
-        partial.rename(self._path)
 
 
 def _device() -> str:

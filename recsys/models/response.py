@@ -96,10 +96,8 @@ class Response:
             started = time.monotonic()
             losses.append(self._epoch(state, taught, firsts, np.random.default_rng([seed, state.epoch])))
             state.finish_epoch(work / CHECKPOINT, identity)
-            log.info(
-                "epoch %d of %d: loss %.5f, artist discount %.3f, %.1f s",
-                state.epoch, self._config["epochs"], losses[-1], state.gamma, time.monotonic() - started,
-            )  # fmt: skip
+            text, seconds = "epoch %d of %d: loss %.5f, artist discount %.3f, %.1f s", time.monotonic() - started
+            log.info(text, state.epoch, self._config["epochs"], losses[-1], state.gamma, seconds)
         self.gamma = state.gamma
         tastes = firsts.tastes(state.vectors, state.vectors + state.shifts)
         tastes, vectors = self._refined(state, tastes, plays, seed)
@@ -229,9 +227,14 @@ class _State:
         self.gamma, self.epoch = 1.0, 0
 
     def respond(
-        self, row: "torch.Tensor", track: "torch.Tensor", first: "torch.Tensor", heard: "torch.Tensor", earlier: "torch.Tensor",
+        self,
+        row: "torch.Tensor",
+        track: "torch.Tensor",
+        first: "torch.Tensor",
+        heard: "torch.Tensor",
+        earlier: "torch.Tensor",
         rate: float,
-    ) -> tuple[float, npt.NDArray[np.float64]]:  # fmt: skip
+    ) -> tuple[float, npt.NDArray[np.float64]]:
         """One step on answered plays; returns the summed loss and, by bins of expected time without discount, float64 [4, bins]:
         time heard and expected of first plays of an artist, and the same of second plays.
         """
