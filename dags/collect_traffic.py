@@ -78,27 +78,44 @@ def upload_logs(parts: list[Part], found: Iterable[Played]) -> Mapping[str, Json
     user_defined_macros={"try_id": run_context.try_id},
     params={
         "log_date": Param(
-            None, type=["null", "string"], format="date", title="Log date",
+            None,
+            type=["null", "string"],
+            format="date",
+            title="Log date",
             description="The date to collect; empty: the data interval's, or yesterday. Manual runs only.",
         ),
         "sessions": Param(
-            None, type=["null", "integer"], minimum=1, maximum=10_000_000, title="Sessions",
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            maximum=10_000_000,
+            title="Sessions",
             description="Sessions of all shards together; empty: 20,000, or 1,000,000 for a data set.",
         ),
         "dataset": Param(
-            False, type="boolean", title="Data set",
+            False,
+            type="boolean",
+            title="Data set",
             description="Play over two log dates, the one before and the log date, and export both to datasets/date=D.",
         ),
         "shards": Param(
-            DEFAULTS.shards, type="integer", minimum=1, maximum=64, title="Shards",
+            DEFAULTS.shards,
+            type="integer",
+            minimum=1,
+            maximum=64,
+            title="Shards",
             description="Simulation tasks; the result does not depend on it.",
         ),
         "seed": Param(
-            DEFAULTS.seed, type="integer", minimum=0, maximum=2**32 - 1, title="Base seed",
+            DEFAULTS.seed,
+            type="integer",
+            minimum=0,
+            maximum=2**32 - 1,
+            title="Base seed",
             description="The date's own seed is a hash of it and the log date.",
         ),
     },
-)  # fmt: skip
+)
 def collect_traffic() -> None:
     """Wire the three tasks; their outputs stand for what they will give, which types cannot say."""
     parts = plan_traffic()

@@ -204,35 +204,58 @@ def release_date() -> None:
     user_defined_macros={"try_id": run_context.try_id, "success_file": run_context.success_file},
     params={
         "log_date": Param(
-            None, type=["null", "string"], format="date", title="Log date",
+            None,
+            type=["null", "string"],
+            format="date",
+            title="Log date",
             description="The date whose logs are learned from; empty: the data interval's, or yesterday. Manual runs only.",
         ),
         "episodes": Param(
-            DEFAULTS.episodes, type="integer", minimum=1, maximum=10_000_000, title="Sessions",
+            DEFAULTS.episodes,
+            type="integer",
+            minimum=1,
+            maximum=10_000_000,
+            title="Sessions",
             description="Simulated sessions of the experiment, all shards together.",
         ),
         "shards": Param(
-            DEFAULTS.shards, type="integer", minimum=1, maximum=64, title="Shards",
+            DEFAULTS.shards,
+            type="integer",
+            minimum=1,
+            maximum=64,
+            title="Shards",
             description="Simulation tasks; the result does not depend on it.",
         ),
         "seed": Param(
-            DEFAULTS.seed, type="integer", minimum=0, maximum=2**32 - 1, title="Base seed",
+            DEFAULTS.seed,
+            type="integer",
+            minimum=0,
+            maximum=2**32 - 1,
+            title="Base seed",
             description="The night's own seed is a hash of it and the log date.",
         ),
         "window": Param(
-            DEFAULTS.window, type="integer", minimum=2, maximum=365, title="Window",
+            DEFAULTS.window,
+            type="integer",
+            minimum=2,
+            maximum=365,
+            title="Window",
             description="Log dates that are read, ending with the log date.",
         ),
         "promote": Param(
-            None, type=["null", "boolean"], title="Promote",
+            None,
+            type=["null", "boolean"],
+            title="Promote",
             description="Empty: as the report decides (a backfill holds). True: a backfill may promote too. False: hold.",
         ),
         "dry_run": Param(
-            False, type="boolean", title="Dry run",
+            False,
+            type="boolean",
+            title="Dry run",
             description="Only check the trigger and say what the night would do.",
         ),
     },
-)  # fmt: skip
+)
 def nightly_recommender() -> None:
     """Wire the tasks; their outputs stand for what they will give, which types cannot say."""
     with TaskGroup("learn", prefix_group_id=False, tooltip="From logs to a candidate version"):

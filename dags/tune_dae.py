@@ -68,15 +68,20 @@ def leaderboard(results: Iterable[Told | None]) -> Told:
     tags=["recommender", "tuning"],
     params={
         "log_date": Param(
-            None, type=["null", "string"], format="date", title="Log date",
+            None,
+            type=["null", "string"],
+            format="date",
+            title="Log date",
             description="The date whose interactions are learned from; empty: yesterday.",
         ),
         "grid": Param(
-            None, type=["null", "object"], title="Grid",
+            None,
+            type=["null", "object"],
+            title="Grid",
             description='Values by hyperparameter, such as {"layers": [[128], [256]], "dropout": [0.5]}; empty: a small grid.',
         ),
     },
-)  # fmt: skip
+)
 def tune_dae() -> None:
     """Wire the three tasks; their outputs stand for what they will give, which types cannot say."""
     leaderboard(trial.expand(configuration=configurations()))  # type: ignore[arg-type]

@@ -179,10 +179,15 @@ def _spark(scratch: Path, master: str) -> Iterator[Engine]:
     from pyspark.sql import SparkSession
 
     settings = {
-        "spark.app.name": "nightshift-collect", "spark.sql.session.timeZone": "UTC", "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false", "spark.local.dir": str(scratch), "spark.sql.shuffle.partitions": "16",
-        "spark.sql.warehouse.dir": str(scratch / "warehouse"), "spark.sql.ansi.enabled": "false",
-    }  # fmt: skip
+        "spark.app.name": "nightshift-collect",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.local.dir": str(scratch),
+        "spark.sql.shuffle.partitions": "16",
+        "spark.sql.warehouse.dir": str(scratch / "warehouse"),
+        "spark.sql.ansi.enabled": "false",
+    }
     builder = SparkSession.builder.master(master)
     for name, value in settings.items():
         builder = builder.config(name, value)

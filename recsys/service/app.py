@@ -289,9 +289,15 @@ class _Answered(NamedTuple):
 
 
 _ROUTES = {
-    "": b"GET", "track": b"GET", "healthz": b"GET", "readyz": b"GET", "metrics": b"GET",
-    "next": b"POST", "last": b"POST", "batch": b"POST",
-}  # fmt: skip
+    "": b"GET",
+    "track": b"GET",
+    "healthz": b"GET",
+    "readyz": b"GET",
+    "metrics": b"GET",
+    "next": b"POST",
+    "last": b"POST",
+    "batch": b"POST",
+}
 
 
 @cache

@@ -78,9 +78,12 @@ class WorldSize:
     def check(self) -> None:
         """Raise InvalidInputError if a number is out of range."""
         ranges = {
-            "tracks": (INTERESTS, 2**31 - 1), "artists": (1, self.tracks), "users": (1, catalog.MAX_USER),
-            "dims": (2, 4096), "seed": (0, 2**64 - 1),
-        }  # fmt: skip
+            "tracks": (INTERESTS, 2**31 - 1),
+            "artists": (1, self.tracks),
+            "users": (1, catalog.MAX_USER),
+            "dims": (2, 4096),
+            "seed": (0, 2**64 - 1),
+        }
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
             if not low <= value <= high:
