@@ -169,9 +169,10 @@ def test_plain_sql_collects_what_collection_does(bench: Bench, tmp_path: Path) -
     collect(Night(DAY, load_settings(storage=store.url)))
     ours = store.local(f"interactions/date={DAY}")
     for name, columns in {
-        "interactions": ["user", "track"], "sessions": ["user", "run", "session", "steps", "time", "first_track"],
+        "interactions": ["user", "track"],
+        "sessions": ["user", "run", "session", "steps", "time", "first_track"],
         "plays": ["user", "run", "session", "step", "track", "recommendation", "propensity"],
-    }.items():  # fmt: skip
+    }.items():
         theirs = pq.read_table(tmp_path / "out" / f"{name}.parquet", columns=columns).to_pylist()
         assert theirs == pq.read_table(ours / f"{name}.parquet", columns=columns).to_pylist(), name
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from recsys.experiments import Arm, Experiment, RunSpec
+from recsys.logs.record import FIELDS
 from recsys.settings import load_settings
 from recsys.versions import keyspace, pointer, publish
 from recsys.versions.content import Content
@@ -94,6 +95,7 @@ def test_the_original_api(stage: Stage) -> None:
     assert 0 <= answer["track"] < 100
     assert service.post("/last/3", {"track": answer["track"], "time": 0.4}) == (200, {"user": 3})
     first, last = stage.records("live")[-2:]
+    assert tuple(first) == tuple(last) == FIELDS
     assert (first["message"], first["track"], first["recommendation"]) == ("next", 5, answer["track"])
     assert (last["message"], last["recommendation"], last["step"]) == ("last", None, 1)
 
