@@ -5,7 +5,7 @@ In goes a name (``dae``, ``ease``, ``popularity``, ``response``, or ``package.mo
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, TypeGuard, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from recsys.exceptions import InvalidInputError
 from recsys.learn.offline_metrics import top_k
+from recsys.learn.plays import Plays
 from recsys.schemas import Figures
 
 if TYPE_CHECKING:
@@ -55,6 +56,13 @@ class Recommender(Protocol):
 
     def load(self, directory: Path) -> None:
         """Become the model that was saved."""
+
+
+class LearnsFromPlays(Protocol):
+    """A recommender that learns from the answered plays, too."""
+
+    def fit(self, history: "csr_matrix", *, seed: int, work: Path, plays: Plays) -> Figures:
+        """Learn, as :meth:`Recommender.fit`."""
 
 
 def create(name: str, /, **arguments: JsonValue) -> Recommender:
@@ -101,7 +109,7 @@ def label(name: str) -> str:
     return name if name in MODELS else name.rpartition(":")[2]
 
 
-def uses_plays(model: Recommender) -> bool:
+def uses_plays(model: Recommender) -> TypeGuard[LearnsFromPlays]:
     """Whether the model wants the answered plays."""
     return bool(getattr(model, "uses_plays", False))
 
