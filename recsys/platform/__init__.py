@@ -21,6 +21,7 @@ from recsys.night.log_date import yesterday
 from recsys.platform import components, engine, night
 from recsys.platform.client import AirflowClient
 from recsys.platform.console import Console
+from recsys.platform.ports import check_ports
 from recsys.platform.processes import Processes, end, is_running, read_state, sole_owner
 from recsys.settings import Settings
 from recsys.simulate.world import validate
@@ -186,7 +187,7 @@ def down(settings: Settings) -> int:
 def _running(settings: Settings, console: Console, *, scheduled: bool) -> Iterator[Platform]:
     """A started platform while the block runs; on every way out everything is ended."""
     with sole_owner(settings.var.resolve(), console.say) as ignore_signals:
-        components.check_ports(settings)
+        check_ports(settings)
         platform = Platform(settings, console, scheduled)
         try:
             platform.start()

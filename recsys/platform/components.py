@@ -7,7 +7,6 @@ import getpass
 import json
 import os
 import secrets
-import socket
 import sys
 import urllib.request
 from base64 import urlsafe_b64encode
@@ -19,10 +18,9 @@ import redis
 from pydantic import SecretStr
 
 import recsys
-from recsys.exceptions import UnavailableError
+from recsys.platform.ports import HOST
 from recsys.settings import Settings, environment_of, load_hdfs_options
 
-HOST = "127.0.0.1"
 USER = "admin"
 ROOT = Path(recsys.__file__).resolve().parents[1]
 #: Of Airflow's own variables only these are handed on: where its metrics go, and connections.
@@ -37,24 +35,6 @@ class Secrets(NamedTuple):
     fernet_key: str
     jwt_secret: str
     api_secret: str
-
-
-def check_ports(settings: Settings) -> None:
-    """See that every port is free.
-
-    Raises:
-        UnavailableError: one is in use; the message names it and the setting that changes it.
-    """
-    for variable, port in settings.platform_ports().items():
-        with socket.socket() as probe:
-            # A connection that ended a moment ago must not count as use.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError as error:
-                raise UnavailableError(
-                    f"port {port} on {HOST} cannot be used ({error.strerror}); end what listens there or set {variable}"
-                ) from None
 
 
 def load_secrets(var: Path) -> Secrets:
@@ -107,9 +87,11 @@ def valkey_words(var: Path, *listening: str) -> list[str]:
 
 
 def valkey_answers(client: redis.Redis) -> bool:
-    """Whether Valkey is ready."""
+    """Whether Valkey is ready, be it to ask for a password."""
     try:
         return bool(client.ping())
+    except redis.AuthenticationError:
+        return True
     except redis.RedisError:
         return False
 

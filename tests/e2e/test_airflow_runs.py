@@ -28,8 +28,7 @@ def alone(platform: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[dat
     digests = {}
     shutil.copytree(platform.var / "storage" / "logs", directory / "storage" / "logs")
     with ExitStack() as parts:
-        (directory / "valkey").mkdir()
-        valkey = parts.enter_context(running(Valkey(directory / "valkey")))
+        valkey = parts.enter_context(running(Valkey(directory)))
         environment = {"RECSYS_VAR": str(directory), "RECSYS_REDIS_URL": valkey.url}
         service = parts.enter_context(running(Service(platform.own | environment)))
         environment |= {"RECSYS_SERVICE_URL": service.url}
