@@ -7,7 +7,7 @@ import pytest
 from tests.support.components import valkey
 from tests.support.hdfs import hdfs, hdfs_root, scratch
 
-pytest_plugins = ["tests.support.drill"]
+pytest_plugins = ["tests.support.drill", "tests.support.groups", "tests.support.leftovers"]
 __all__ = ["hdfs", "hdfs_root", "scratch", "valkey"]
 
 
