@@ -1,7 +1,8 @@
 """Nothing outlives the tests: what a killed test process could not end itself is ended by a watcher that it started.
 
-Every process of a test inherits a variable that names the test process. The watcher sees its parent go, and ends whatever still
-carries the name: first by SIGTERM, so that platforms and engines end their own parts, then by SIGKILL.
+The watcher notes the test process's descendants while it lives. Those that leave their parents it knows by a variable that all
+inherit; some programs overwrite their environment, so one way alone would not do. When the test process is gone it ends them:
+first by SIGTERM, so that platforms and engines end their own parts, then by SIGKILL.
 """
 
 import os
@@ -15,7 +16,7 @@ import psutil
 
 ROOT = Path(__file__).parents[2]
 VARIABLE = "NIGHTSHIFT_TEST_PROCESS"
-POLL, GRACE = 0.5, 30.0
+POLL, GRACE = 1.0, 30.0
 _WATCHERS: list[subprocess.Popen[bytes]] = []
 
 
@@ -28,40 +29,59 @@ def pytest_configure() -> None:
     _WATCHERS.append(subprocess.Popen(words, env=plain, cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True))
 
 
-def carrying(name: str) -> list[psutil.Process]:
-    """Processes that a test process of this name has started, and theirs."""
-    found = []
+def descendants(process: psutil.Process) -> set[psutil.Process]:
+    """What a process has started, and they in turn; without this process."""
+    try:
+        return set(process.children(recursive=True)) - {psutil.Process()}
+    except psutil.NoSuchProcess:
+        return set()
+
+
+def carrying(name: str) -> set[psutil.Process]:
+    """Processes in whose environment the name stands."""
+    found = set()
     for process in psutil.process_iter():
         try:
-            if process.environ().get(VARIABLE) == name and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
+            if process.environ().get(VARIABLE) == name:
+                found.add(process)
         except psutil.Error:
             continue
     return found
 
 
-def end(name: str) -> None:
-    """End whatever carries the name."""
-    told: set[int] = set()
-    deadline = time.monotonic() + GRACE
-    while left := carrying(name):
-        late = time.monotonic() > deadline
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it is still that process, and runs."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def end(name: str, known: set[psutil.Process]) -> None:
+    """End processes, and whatever carries the name."""
+    deadline, told = time.monotonic() + GRACE, set[psutil.Process]()
+    while left := {process for process in known | carrying(name) if is_alive(process)}:
+        known |= left | {child for process in left for child in descendants(process)}
         for process in left:
-            if late or process.pid not in told:
-                told.add(process.pid)
-                try:
-                    process.kill() if late else process.terminate()
-                except psutil.Error:
-                    continue
-        time.sleep(POLL)
+            try:
+                if time.monotonic() > deadline:
+                    process.kill()
+                elif process not in told:
+                    process.terminate()
+            except psutil.NoSuchProcess:
+                continue
+        told |= left
+        time.sleep(0.2)
 
 
 def main(name: str) -> None:
-    """Wait for the parent's end, then end what is left."""
-    parent = os.getppid()
-    while os.getppid() == parent:
+    """Watch until the parent is gone, then end what it has left."""
+    parent = psutil.Process(os.getppid())
+    known: set[psutil.Process] = set()
+    while os.getppid() == parent.pid:
+        known = {process for process in known if is_alive(process)} | descendants(parent)
         time.sleep(POLL)
-    end(name)
+    end(name, known)
 
 
 if __name__ == "__main__":
