@@ -72,7 +72,8 @@ class Platform:
             self._migration_stamp().write_text(self._migrated_to())
             self.console.say("Airflow's database is ready")
         for part in components.AIRFLOW_PARTS:
-            self._start(part, components.airflow_words(part))
+            words = components.scheduler_words() if part == "scheduler" else components.airflow_words(part)
+            self._start(part, words)
         self._wait("service", self._service_answers, self.settings.service_url)
         self._wait("api-server", self.airflow.is_healthy, self.url)
         self.airflow.ensure_pool(*TRAINING_POOL)

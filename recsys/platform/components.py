@@ -25,6 +25,11 @@ USER = "admin"
 ROOT = Path(recsys.__file__).resolve().parents[1]
 #: Of Airflow's own variables only these are handed on: where its metrics go, and connections.
 HANDED_ON = ("AIRFLOW__METRICS__", "AIRFLOW_CONN_")
+#: What tasks load for seconds, and what stays as it is while a platform runs: nothing of ``recsys``, which may be edited.
+LIBRARIES = (
+    "ibis.backends.duckdb", "matplotlib.backends.backend_agg", "matplotlib.figure", "pandas", "pyarrow.dataset",
+    "pyarrow.parquet", "pydantic_settings", "scipy.sparse.linalg", "scipy.stats", "tea_tasting", "torch",
+)  # fmt: skip
 AIRFLOW_PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 
 
@@ -113,6 +118,12 @@ def service_answers(url: str) -> bool:
 def airflow_words(*arguments: str) -> list[str]:
     """Command of Airflow in this interpreter's environment."""
     return [sys.executable, "-m", "airflow", *arguments]
+
+
+def scheduler_words() -> list[str]:
+    """Command of Airflow's scheduler with the libraries of a night loaded, so that the tasks that it forks need not load them."""
+    loaded = f"import runpy, {', '.join(LIBRARIES)}; runpy.run_module('airflow', run_name='__main__', alter_sys=True)"
+    return [sys.executable, "-c", loaded, "scheduler"]
 
 
 def _airflow(settings: Settings, scheduled: bool) -> dict[str, str]:

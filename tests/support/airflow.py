@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys.inspection.verify import verify
-from recsys.night import traffic
+from recsys.night import steps, traffic
 from recsys.night.log_date import yesterday
 from recsys.night.night import Night
 from recsys.platform import components, night
@@ -120,7 +120,14 @@ class Stack:
 
     def verified(self, day: date) -> str:
         """Digest of a finished night that is in order."""
-        return verified(day, self.settings)
+        found = verify(Night(day, self.settings))
+        assert found.failures == []
+        return found.digest
+
+    def without_airflow(self, day: date, *, backfill: bool = False) -> str:
+        """Digest of a date's night that this process runs, and which promotes nothing."""
+        steps.run(Night(day, self.settings), run_id="alone", wanted=False, backfill=backfill)
+        return self.verified(day)
 
     def play(self, *days: date, sessions: int = SESSIONS) -> None:
         """Traffic of dates, served by what is live."""
@@ -205,13 +212,6 @@ def days(last: date, count: int) -> list[date]:
     return [last - timedelta(days=back) for back in range(count - 1, -1, -1)]
 
 
-def verified(day: date, settings: Settings) -> str:
-    """Digest of a finished night that is in order."""
-    found = verify(Night(day, settings))
-    assert found.failures == []
-    return found.digest
-
-
 @contextmanager
 def stack(directory: Path, database: str, **more: str) -> Iterator[Stack]:
     """The platform as ``make up`` starts it, both DAGs paused, with a small world; ended as ``make down`` does."""
@@ -219,6 +219,7 @@ def stack(directory: Path, database: str, **more: str) -> Iterator[Stack]:
     redis, service, airflow = free_port(), free_port(), free_port()
     environment = kept | {
         "RECSYS_VAR": str(directory / "var"), "RECSYS_WORLD": str(directory / "world"), "RECSYS_EPISODES": str(SESSIONS),
+        "RECSYS_TRAFFIC_SESSIONS": str(SESSIONS),
         "RECSYS_PORT_REDIS": str(redis), "RECSYS_REDIS_URL": f"redis://127.0.0.1:{redis}/0", "RECSYS_BATCH": "64",
         "RECSYS_PORT_SERVICE": str(service), "RECSYS_SERVICE_URL": f"http://127.0.0.1:{service}",
         "RECSYS_PORT_AIRFLOW": str(airflow), "RECSYS_AIRFLOW_DATABASE": database,
@@ -262,7 +263,8 @@ def scheduled_runs(platform: Stack) -> dict[str, str]:
     """
     client = platform.client
     platform.play(*days(DUE, 3)[:2])
-    platform.cli("hold", "--why", "nothing shall be live yet")
+    redis = keyspace.connect(platform.settings)
+    pointer.hold(redis, pointer.EVERY, who="test", why="nothing shall be live yet")
     found = {}
     for dag in (night.TRAFFIC, night.NIGHT):
         client.set_paused(dag, False)
@@ -271,10 +273,10 @@ def scheduled_runs(platform: Stack) -> dict[str, str]:
         assert len(runs) == 1
         found[dag] = runs[0]["dag_run_id"]
         platform.wait_for_run(dag, found[dag])
-    platform.cli("release", "--why", "the tests begin")
+    pointer.release(redis, pointer.EVERY, who="test", why="the tests begin")
     return found
 
 
 __all__ = [
-    "DATES", "DUE", "SESSIONS", "Stack", "days", "down", "night", "postgres", "scheduled_runs", "stack", "verified", "wait_until",
+    "DATES", "DUE", "SESSIONS", "Stack", "days", "down", "night", "postgres", "scheduled_runs", "stack", "wait_until",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from tests.support.airflow import DATES, Stack, days, postgres, scheduled_runs, 
 def paused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Airflow on PostgreSQL; traffic to learn from, nothing live, both DAGs paused."""
     with postgres() as database, stack(tmp_path_factory.mktemp("platform"), database.url) as running:
-        running.play(*days(DATES[-1], len(DATES) + 1))
+        running.play(*days(DATES[-1], 4))
         yield running
 
 
