@@ -51,7 +51,7 @@ down: setup ## Stop what a platform left running
 # One worker a core and one more: tests that start Airflow or containers wait more than they work.
 WORKERS ?= $(shell expr $$(nproc) + 1)
 PYTEST := $(BIN)/python -m pytest
-GROUPS := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+GROUPS := -n $(WORKERS) --dist loadgroup
 
 test: lint system-packages ## Lint, then the tests on real components, but those that take minutes
 	$(PYTEST) $(GROUPS) $(PYTEST_ARGS)
