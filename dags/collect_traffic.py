@@ -48,7 +48,7 @@ def plan_traffic() -> list[Part]:
             dataset.export(night)
         return [asdict(shard) | {"date": str(day)} for day, shard in parts]
     registered = traffic.plan(night)
-    sessions = params["sessions"] or traffic.SESSIONS
+    sessions = params["sessions"] or night.settings.traffic_sessions
     return [] if registered["done"] else planned(registered, night.settings, sessions, traffic.BATCH)
 
 
@@ -90,7 +90,7 @@ def upload_logs(parts: list[Part], found: Iterable[Played]) -> Mapping[str, Json
             minimum=1,
             maximum=10_000_000,
             title="Sessions",
-            description="Sessions of all shards together; empty: 20,000, or 1,000,000 for a data set.",
+            description="Sessions of all shards together; empty: RECSYS_TRAFFIC_SESSIONS, or 1,000,000 for a data set.",
         ),
         "dataset": Param(
             False,

@@ -11,11 +11,12 @@ import pytest
 from recsys.exceptions import CorruptDataError, InvalidInputError, MissingDataError
 from recsys.storage.staging import PREFIX, staging_name
 from recsys.storage.store import Storage
+from tests.support.hdfs import SCHEMES
 
 NAME = "logs/date=2026-01-02"
 
 
-@pytest.fixture(params=["file", pytest.param("webhdfs", marks=pytest.mark.real)])
+@pytest.fixture(params=SCHEMES)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     if request.param == "file":
         return Storage(f"file://{tmp_path}/store")
