@@ -33,6 +33,8 @@ from recsys.simulate.run import run_in_process, run_shard
 from recsys.simulate.world import generate
 from recsys.storage.store import Storage
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:

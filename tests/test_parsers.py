@@ -39,6 +39,8 @@ from recsys.versions.content import read_content
 from recsys.versions.pointer import version_date
 from recsys.versions.session_lists import SessionLists
 
+pytestmark = pytest.mark.slow
+
 QUIET = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 #: JSON-like values of any shape, with the words that parsers look for among the keys.

@@ -23,6 +23,8 @@ from recsys.versions import keyspace, lease
 from tests.support.components import Valkey
 from tests.support.night import DAY, USERS, tastes, write_interactions, write_world
 
+pytestmark = pytest.mark.slow
+
 BEFORE = DAY - timedelta(days=1)
 
 

@@ -16,6 +16,8 @@ from recsys.settings import Settings, load_settings
 from recsys.storage.manifest import sha256
 from recsys.storage.store import Storage
 
+pytestmark = pytest.mark.slow
+
 DAY = date(2026, 1, 5)
 SETTINGS = load_settings(window=3, malformed=1.0)
 

@@ -23,6 +23,8 @@ from tests.support.documents import as_json, experiment, gate, inputs, night_of,
 from tests.support.pages import SHAPE, assert_self_contained, strict
 from tests.support.traffic import records
 
+pytestmark = pytest.mark.slow
+
 NIGHT = date(2026, 11, 23)
 VERSION = "2026-11-23-0a1b2c3d"
 DESIGN = Experiment(

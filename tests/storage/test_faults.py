@@ -96,6 +96,7 @@ def listed(store: Storage, directory: str) -> list[str]:
 
 
 @pytest.mark.drill("uploader", "killed at ten moments", "nothing half-visible; the rerun completes it and removes what was left")
+@pytest.mark.slow
 def test_an_uploader_killed_at_any_moment_leaves_nothing_half_visible(url: str, tmp_path: Path) -> None:
     expected = publish(f"file://{tmp_path}/expected", "logs/x", FILES, KIB)
     store = Storage(url)
