@@ -7,11 +7,12 @@ user's list. What follows is a pure function of scope, event and reply.
 import struct
 from array import array
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
 from recsys.service.choose import Candidates, Choice, explore, request_hash, unplayed
+from recsys.service.link import Word
 from recsys.service.requests import Event
 from recsys.service.state import Scope, Slot, Version, candidates
 from recsys.versions import keyspace
@@ -26,7 +27,7 @@ _STATE = struct.Struct("<IIB16sB")
 class Call(NamedTuple):
     """A command, and the events that it records: their places in the request and what serves them."""
 
-    words: tuple[Any, ...]
+    words: tuple[Word, ...]
     events: Sequence[tuple[int, Event, Slot]]
 
 
@@ -79,7 +80,7 @@ class Answerer:
         """
         count = sum(len(call.events) for call, _ in recorded)
         bodies, lines = [b""] * count, [b""] * count
-        sources: list[str] = Counter()
+        sources: list[str] = []
         moment = Moment(now, latency)
         for call, reply in recorded:
             for (place, event, slot), state, packed in zip(call.events, reply[::2], reply[1::2], strict=True):
@@ -97,7 +98,9 @@ class Answerer:
                 lines[place] = line_of(moment, slot, event, session, step, choice)
         return Answers(bodies, lines, sources)
 
-    def _choose(self, scope: Scope, slot: Slot, event: Event, session: int, step: int, packed: bytes, heard: array) -> Choice:
+    def _choose(
+        self, scope: Scope, slot: Slot, event: Event, session: int, step: int, packed: bytes, heard: "array[int]"
+    ) -> Choice:
         played = set(heard[::2])
         draw = request_hash(scope.seed, event.user, session, step, event.track)
         greedy = candidates(slot.arm, slot.version, keyspace.unpack(packed), heard, played)

@@ -11,7 +11,7 @@ import hmac
 import logging
 import time
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
@@ -160,21 +160,31 @@ class App:
                 raise RedisDownError("not connected")
             self._answer_degraded(request, scope, events)
             return
-        recorded: list[tuple[Call, Any]] = []
+        recorded: list[tuple[Call, list[bytes]]] = []
+        failed: list[RedisDownError] = []
         asked = calls(scope, events, self._settings.history_ttl, int(time.time()) if live else 0)
 
-        def settle(one: Call, reply: Any) -> None:
-            recorded.append((one, reply))
-            if len(recorded) == len(asked):
-                self._settled(request, scope, events, recorded)
+        def settle(one: Call, reply: list[bytes] | RedisDownError) -> None:
+            if isinstance(reply, RedisDownError):
+                failed.append(reply)
+            else:
+                recorded.append((one, reply))
+            if len(recorded) + len(failed) == len(asked):
+                self._settled(request, scope, events, recorded, failed)
 
         for one in asked:
             self._link.send(one.words, partial(settle, one))
 
-    def _settled(self, request: Request, scope: Scope, events: list[Event], recorded: list[tuple[Call, Any]]) -> None:
+    def _settled(
+        self,
+        request: Request,
+        scope: Scope,
+        events: list[Event],
+        recorded: list[tuple[Call, list[bytes]]],
+        failed: list[RedisDownError],
+    ) -> None:
         try:
-            failed = next((reply for _, reply in recorded if isinstance(reply, RedisDownError)), None)
-            if failed is None:
+            if not failed:
                 if request.run is None:
                     self._degraded.end()
                 now, latency = time.time(), round(time.perf_counter() - request.started, 6)
@@ -182,7 +192,7 @@ class App:
             elif request.run is None:
                 self._answer_degraded(request, scope, events)
             else:
-                raise failed
+                raise failed[0]
         except Exception as error:
             self._fail(request, error)
 
@@ -268,9 +278,15 @@ class _Answered(NamedTuple):
 
 
 _ROUTES = {
-    "": "GET", "track": "GET", "healthz": "GET", "readyz": "GET", "metrics": "GET",
-    "next": "POST", "last": "POST", "batch": "POST",
-}  # fmt: skip
+    "": "GET",
+    "track": "GET",
+    "healthz": "GET",
+    "readyz": "GET",
+    "metrics": "GET",
+    "next": "POST",
+    "last": "POST",
+    "batch": "POST",
+}
 
 
 def _authorize(given: str, token: bytes) -> None:
