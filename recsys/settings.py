@@ -157,11 +157,6 @@ def load_hdfs_options() -> HdfsOptions:
     return _read_environment(HdfsOptions, {})
 
 
-def hand_down(settings: Settings) -> None:
-    """Let processes that this one starts read these settings instead of those of its own environment."""
-    os.environ.update(environment_of(settings))
-
-
 def environment_of(settings: Settings) -> dict[str, str]:
     """The variables that give these settings, those with their default value left out; relative paths become absolute."""
     found = {}

@@ -17,7 +17,7 @@ from recsys.abtest import decision
 from recsys.abtest.metrics import GUARDRAILS
 from recsys.cli import app
 from recsys.logs import record
-from recsys.service import app as service
+from recsys.service import meters as service
 from recsys.settings import variables
 from tests.support.markdown import DOCUMENTS, ROOT, anchors
 

@@ -75,9 +75,7 @@ class App:
 
     def handle(self, request: Request) -> None:
         """Answer a request, now or when Redis has answered."""
-        request.started = time.perf_counter()
-        path = request.path
-        request.route = path.split("/", 2)[1] if path[:1] == "/" else "?"
+        self._begin(request)
         try:
             self._route(request)
         except Exception as error:
@@ -85,8 +83,13 @@ class App:
 
     def refuse(self, request: Request, error: BadRequestError) -> None:
         """Answer a request whose body did not come, or is too large."""
-        request.started = time.perf_counter()
+        self._begin(request)
         self._fail(request, error)
+
+    def _begin(self, request: Request) -> None:
+        request.started = time.perf_counter()
+        path = request.path
+        request.route = path.split("/", 2)[1] if path[:1] == "/" else "?"
 
     def _route(self, request: Request) -> None:
         route = request.route

@@ -27,6 +27,9 @@ MAX_DISCARDED = 8 * 2**20
 _JSON = [("content-type", "application/json")]
 _TEXT = [("content-type", "text/plain; version=0.0.4")]
 _RETRY = [*_JSON, ("retry-after", "1")]
+#: After these a client may still be sending what nobody will read.
+_CLOSE = [*_JSON, ("connection", "close")]
+_BY_STATUS = {408: _CLOSE, 413: _CLOSE, 503: _RETRY}
 _CONTEXT = contextvars.copy_context()
 
 
@@ -51,7 +54,7 @@ class Request:
 
     def respond(self, status: int, body: bytes) -> None:
         """Send the answer."""
-        headers = (_RETRY if status == 503 else _JSON) if body[:1] == b"{" else _TEXT
+        headers = _BY_STATUS.get(status, _JSON) if body[:1] == b"{" else _TEXT
         self.transport.response_bytes(status, headers, body)
 
 
@@ -94,9 +97,10 @@ class Edge:
             watcher.done()  # which answers 500
 
     def _read(self, request: Request) -> None:
-        length = request.headers.get("content-length")
-        size = MAX_BODY + 1 if length is None else int(length)
-        if size > MAX_BODY and length is not None and "expect" in request.headers:
+        length = request.headers.get("content-length") or ""
+        # Without one, or with several in one line, the body shows how long it is.
+        size = int(length) if length.isascii() and length.isdigit() else MAX_BODY + 1
+        if size > MAX_BODY and length and "expect" in request.headers:
             request.size = size  # the client asks before it sends
             self._arrived(request)
             return
@@ -160,7 +164,9 @@ class Edge:
                 return False
             if not data and not _is_over(request.transport):
                 raise ValueError("it breaks off")
-            request.body = b"".join(request.pieces)
+            if request.size <= MAX_BODY:
+                request.body = b"".join(request.pieces)
+            request.pieces = None
         del self._reading[request]
         return True
 

@@ -1,5 +1,6 @@
 """Reading of request bodies: bytes in, typed events out, or an error that names field, value and constraint."""
 
+import reprlib
 from collections.abc import Container, Mapping
 from typing import NamedTuple
 
@@ -12,6 +13,9 @@ MAX_BODY = 2**20
 MAX_BATCH = 4096
 MAX_EVENT_KEY = 100
 NO_EVENT = bytes(16)
+#: Values in messages: the outer levels of what is nested, which may be deeper than Python's own repr can go.
+_SHOWN = reprlib.Repr()
+_SHOWN.maxstring = _SHOWN.maxother = 200
 
 
 class BadRequestError(InvalidInputError):
@@ -22,8 +26,7 @@ class BadRequestError(InvalidInputError):
     """
 
     def __init__(self, field: str, value: object, constraint: str, status: int = 400) -> None:
-        text = repr(value)
-        self.field, self.value, self.constraint, self.status = field, text[:200], constraint, status
+        self.field, self.value, self.constraint, self.status = field, _SHOWN.repr(value)[:200], constraint, status
         super().__init__(f"{field} is {self.value}: {constraint}")
 
     def body(self) -> dict[str, dict[str, str]]:

@@ -138,9 +138,7 @@ def worker_of(service: Service) -> psutil.Process:
     deadline = time.monotonic() + 20
     while True:
         for child in filter(is_alive, psutil.Process(service.process.pid).children()):
-            with suppress(psutil.NoSuchProcess):
-                if "spawn_main" in " ".join(child.cmdline()):
-                    return child
+            return child
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

@@ -65,14 +65,14 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 
 @contextmanager
-def serving(tmp_path: Path, valkey: Valkey, **more: str) -> Iterator[Stage]:
+def serving(tmp_path: Path, valkey: Valkey, workers: int = 1, output: Path | None = None, **more: str) -> Iterator[Stage]:
     environment = {
         "RECSYS_WORLD": str(write_world(tmp_path / "world")),
         "RECSYS_REDIS_URL": valkey.url,
         "RECSYS_SERVICE_LOGS": str(tmp_path / "logs"),
         **more,
     }
-    with running(Service(environment)) as service:
+    with running(Service(environment, workers=workers, output=output)) as service:
         yield Stage(tmp_path, valkey, service)
 
 
