@@ -20,6 +20,8 @@ from pydantic import SecretStr
 
 import recsys
 from recsys.exceptions import UnavailableError
+from recsys.platform import postgres
+from recsys.platform.postgres import Postgres
 from recsys.settings import Settings, environment_of, load_hdfs_options
 
 HOST = "127.0.0.1"
@@ -37,6 +39,7 @@ class Secrets(NamedTuple):
     fernet_key: str
     jwt_secret: str
     api_secret: str
+    database_password: str
 
 
 def check_ports(settings: Settings) -> None:
@@ -62,12 +65,16 @@ def load_secrets(var: Path) -> Secrets:
     directory = var / "secrets"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = directory / "airflow.json"
-    if not file.exists():
-        made = Secrets(
-            secrets.token_urlsafe(12), urlsafe_b64encode(secrets.token_bytes(32)).decode(), secrets.token_urlsafe(64),
-            secrets.token_urlsafe(32),
-        )  # fmt: skip
-        _write_private(file, json.dumps(made._asdict()))
+    made = Secrets(
+        password=secrets.token_urlsafe(12),
+        fernet_key=urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        jwt_secret=secrets.token_urlsafe(64),
+        api_secret=secrets.token_urlsafe(32),
+        database_password=secrets.token_urlsafe(24),
+    )._asdict()
+    kept = json.loads(file.read_text()) if file.exists() else {}
+    if kept.keys() != made.keys():  # an earlier version knew fewer
+        _write_private(file, json.dumps(made | kept))
     known = Secrets(**json.loads(file.read_text()))
     _write_private(directory / "passwords.json", json.dumps({USER: known.password}))
     return known
@@ -133,6 +140,23 @@ def airflow_words(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "airflow", *arguments]
 
 
+def own_database(settings: Settings) -> Postgres | None:
+    """The platform's own PostgreSQL; None if the settings name another database."""
+    if not settings.has_own_database:
+        return None
+    var = settings.var.resolve()
+    return postgres.of_platform(var, settings.port_database, load_secrets(var).database_password)
+
+
+def database_url(settings: Settings) -> str:
+    """Where Airflow keeps its state."""
+    own = own_database(settings)
+    if own:
+        return own.url
+    given = settings.airflow_database.get_secret_value()
+    return f"sqlite:///{settings.var.resolve() / 'airflow' / 'airflow.db'}" if given == "sqlite" else given
+
+
 def _airflow(settings: Settings, scheduled: bool) -> dict[str, str]:
     var = settings.var
     keys = load_secrets(var)
@@ -152,7 +176,7 @@ def _airflow(settings: Settings, scheduled: bool) -> dict[str, str]:
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(var / "secrets" / "passwords.json"),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": settings.airflow_database.get_secret_value() or f"sqlite:///{home / 'airflow.db'}",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url(settings),
         "AIRFLOW__API__HOST": HOST,
         "AIRFLOW__API__PORT": str(settings.port_airflow),
         "AIRFLOW__API__BASE_URL": url,
