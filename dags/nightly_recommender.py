@@ -15,6 +15,7 @@ from airflow.sdk import (
     get_current_context,
     task,
 )
+from hold_date import hold_date
 from night_connections import WEBHDFS
 from night_notifier import tell
 from run_context import LIVE, LOGS, TRAINING_POOL, Told, step
@@ -23,7 +24,6 @@ from simulation import Part, Played, planned, results, shard_of, simulate_shards
 from recsys.night import steps
 from recsys.night.dry_run import dry_run
 from recsys.settings import load_settings
-from recsys.versions import keyspace, lease
 
 DEFAULTS = load_settings()
 
@@ -46,7 +46,8 @@ are skipped, the report says why). `recsys nights` lists them, `recsys verify --
 |---|---|
 | check_run | the trigger asks for something impossible: its message names the Param; trigger again |
 | wait_for_logs | the log date has no traffic: run `collect_traffic` for it |
-| collect | "is held by run …": another run works on this date; wait for it. A checksum: restore or rebuild that log directory |
+| hold_date | up for reschedule: another run works on this date, its log names it. Skipped: it waited in vain; trigger it again |
+| collect | a checksum: restore or rebuild that log directory |
 | train | too few log dates in the window: collect more traffic, or widen `window` |
 | evaluate_gate | not the refusal (that is green): read the error; models and interactions must stand there |
 | publish | Redis is away: `recsys doctor`; clear the task afterwards |
@@ -180,14 +181,6 @@ def promote_or_hold(parts: list[Part]) -> Told:
     return verdict.model_dump(mode="json")
 
 
-@task
-@step
-def release_date() -> None:
-    """Let go of the log date, however the run ended."""
-    night = run_context.night()
-    lease.drop(keyspace.connect(night.settings), night.log_date, run_context.run_id())
-
-
 @dag(
     dag_id="nightly_recommender",
     description="Retrain, publish, simulate, test and promote for one log date",
@@ -259,9 +252,9 @@ def release_date() -> None:
 def nightly_recommender() -> None:
     """Wire the tasks; their outputs stand for what they will give, which types cannot say."""
     with TaskGroup("learn", prefix_group_id=False, tooltip="From logs to a candidate version"):
-        holder = collect().as_setup()
+        collected = collect()
         candidate = publish()
-        holder >> train() >> evaluate_gate() >> recommend() >> candidate
+        collected >> train() >> evaluate_gate() >> recommend() >> candidate
     with TaskGroup("experiment", prefix_group_id=False, tooltip="Sessions of the experiment and their analysis"):
         report = abtest_report()
         # With real listeners there is nothing to simulate: the report reads their logs.
@@ -269,8 +262,8 @@ def nightly_recommender() -> None:
         measured = candidate if live else upload_logs(candidate, simulate_shards(candidate, DEFAULTS))  # type: ignore[arg-type]
         measured >> report
     logs = wait_for_logs_on_hdfs() if run_context.on_hdfs(DEFAULTS) else wait_for_logs()
-    check_run() >> logs >> holder
-    report >> promote_or_hold(candidate) >> release_date().as_teardown(setups=holder)  # type: ignore[arg-type]
+    check_run() >> logs >> hold_date() >> collected
+    report >> promote_or_hold(candidate)  # type: ignore[arg-type]
 
 
 nightly_recommender()

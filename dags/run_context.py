@@ -12,15 +12,17 @@ from airflow.sdk import (  # type: ignore[attr-defined] # its stub lacks what de
     Asset,
     AsyncCallback,
     DeadlineAlert,
-    DeadlineReference,
     get_current_context,
 )
 from airflow.sdk.exceptions import AirflowFailException
 from night_connections import redis_url, storage_url
-from night_notifier import NightNotifier
+from night_deadline import RunCreated
+from night_leases import holder
+from night_notifier import LateNotifier, NightNotifier
 from pydantic import JsonValue
 
 from recsys.exceptions import ConflictError, CorruptDataError, InvalidInputError, MissingDataError
+from recsys.night import dataset
 from recsys.night import log_date as log_dates
 from recsys.night.night import Night
 from recsys.settings import Settings, load_settings
@@ -42,7 +44,7 @@ LIVE = Asset("recommender_live_version")
 
 #: One slot: tasks that hold a model and its matrices in memory. ``recsys platform`` and the stack's init create it.
 TRAINING_POOL = "training"
-#: A night may take so long; its log date is held as long for its next step.
+#: A night may take so long; its log date is held as long for its next step, unless the run ends.
 RUN_TIMEOUT = timedelta(hours=12)
 #: What a wrong program raises, again at every try.
 MISTAKES = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, TypeError, ValueError)
@@ -64,12 +66,12 @@ FAILED = NightNotifier(
 
 
 def deadline(hours: float) -> DeadlineAlert:
-    """Tell when a run has not ended so many hours after it was queued."""
+    """Tell when a run has not ended so many hours after it was created."""
     text = f"It has not ended within {hours:g} hours. See docs/runbook.md#a-run-is-late."
     return DeadlineAlert(
-        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        reference=RunCreated(),
         interval=timedelta(hours=hours),
-        callback=AsyncCallback(NightNotifier, kwargs={"subject": "a run is late", "text": text}),
+        callback=AsyncCallback(LateNotifier, kwargs={"subject": "a run is late", "text": text}),
     )
 
 
@@ -94,6 +96,12 @@ def log_date() -> date:
     return _log_date_of(context["dag_run"], context["params"])
 
 
+def dates() -> tuple[date, ...]:
+    """The log dates that the current run works on: its own; a data set is played over two."""
+    day = log_date()
+    return dataset.dates_of(day) if get_current_context()["params"].get("dataset") else (day,)
+
+
 def success_file(run: "DagRunProtocol", params: Mapping[str, str | None]) -> str:
     """Path in HDFS of the file that says that the run's logs are complete; for templates."""
     root = urlsplit(load_settings().storage).path.rstrip("/")
@@ -114,7 +122,7 @@ def night() -> Night:
 def working() -> Iterator[tuple[Night, Lease]]:
     """The night of the current run, its log date held while a step works and until the run's next one."""
     current = night()
-    with lease.held(keyspace.connect(current.settings), current.log_date, run_id(), linger=RUN_TIMEOUT) as held:
+    with lease.held(keyspace.connect(current.settings), current.log_date, held_by(), linger=RUN_TIMEOUT) as held:
         yield current, held
 
 
@@ -130,9 +138,10 @@ def on_hdfs(given: Settings) -> bool:
     return urlsplit(given.storage).scheme == "webhdfs"
 
 
-def run_id() -> str:
-    """Id of the current run; holds the log date's lease."""
-    return str(get_current_context()["dag_run"].run_id)
+def held_by() -> str:
+    """The name under which the current run holds log dates."""
+    run = get_current_context()["dag_run"]
+    return holder(run.dag_id, run.run_id)
 
 
 def promotion() -> bool | None:

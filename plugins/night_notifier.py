@@ -89,3 +89,15 @@ class NightNotifier(BaseNotifier):
         # The triggerer hands over a dictionary.
         dag, name = (run[key] if isinstance(run, dict) else getattr(run, key) for key in ("dag_id", "run_id"))
         return f"{self.text} Run: {dag} {name}"
+
+
+class LateNotifier(NightNotifier):
+    """The message of a deadline. A run that has ended by then is not late: one that failed keeps its deadline, to be cleared."""
+
+    async def async_notify(self, context: "Context | None") -> None:
+        """Send it from the triggerer, which hands over the run as a dictionary, unless the run has ended."""
+        run = (context or {}).get("dag_run")
+        if isinstance(run, dict) and run.get("state") in ("success", "failed"):
+            log.info("run %s has ended: %s", run.get("run_id"), run["state"])
+            return
+        await super().async_notify(context)

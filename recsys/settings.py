@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     session_arm: bool = Field(False, description="Train the session-aware arm, play it as T2 and let it serve what is live.")
     promotion: Path | None = Field(None, description="YAML file of the promotion rule; unset: config/promotion.yml's values.")
     deadline_hours: float = Field(4.0, gt=0, description="Hours after which a night that has not ended is reported as late.")
+    wait_hours: float = Field(
+        2.0, gt=0, description="Hours for which a run waits for another one of its log date; then it is skipped."
+    )
     experiment_source: Literal["simulate", "live"] = Field(
         "simulate", description="simulate: a night plays sessions; live: its report reads the requests of real listeners."
     )

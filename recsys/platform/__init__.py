@@ -157,7 +157,7 @@ def run(settings: Settings) -> int:
     log_date = yesterday()
     try:
         with _running(settings, console, scheduled=False) as platform:
-            night.forget_interrupted(platform.airflow, platform.settings, console)
+            night.forget_interrupted(platform.airflow, console)
             night.collect_missing_traffic(platform.airflow, platform.settings, log_date, console, platform.revive)
             seconds = night.run_night(platform.airflow, log_date, console, platform.revive)
             night.summarize(platform.settings, log_date, console)
