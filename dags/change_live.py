@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import run_context
 from airflow.sdk import Param, dag, get_current_context, task
-from run_context import step
+from run_context import MOVE, step
 
 from recsys.storage.store import Storage
 from recsys.versions import keyspace, pointer, restore
@@ -28,13 +28,14 @@ Owner: recommendations. More: docs/runbook.md.
 """
 
 
-@task
+@task(outlets=[MOVE])
 @step
 def change() -> str:
     """Do it, and copy the outcome to the storage."""
     context = get_current_context()
     params, settings = context["params"], run_context.settings()
     client = keyspace.connect(settings)
+    before = pointer.read(client)
     who, why, version = f"run {context['dag_run'].run_id}", params["why"], params["version"]
     if params["action"] == "rollback":
         sentence = pointer.rollback(client, who=who, why=why)
@@ -43,6 +44,7 @@ def change() -> str:
     else:
         action = pointer.hold if params["action"] == "hold" else pointer.release
         sentence = action(client, version or pointer.EVERY, who=who, why=why)
+    run_context.tell_move(client, before)
     restore.save(client, Storage(settings.storage_url))
     print(sentence)
     return sentence

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import TypedDict
 
 import run_context
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import (
     BaseOperator,
     CronDataIntervalTimetable,
@@ -18,12 +19,13 @@ from airflow.sdk import (
 from hold_date import hold_date
 from night_connections import WEBHDFS
 from night_notifier import tell
-from run_context import LIVE, LOGS, TRAINING_POOL, Told, step
+from run_context import LOGS, MOVE, TRAINING_POOL, Told, step
 from simulation import Part, Played, planned, results, shard_of, simulate_shards
 
 from recsys.night import steps
 from recsys.night.dry_run import dry_run
 from recsys.settings import load_settings
+from recsys.versions import keyspace, pointer
 
 DEFAULTS = load_settings()
 
@@ -38,8 +40,9 @@ Up to three dates run at once; what holds a model in memory takes its turn in th
 With `RECSYS_EXPERIMENT_SOURCE=live` nothing is simulated: the report reads the logs of real listeners of the last days.
 
 ### Verdicts
-`promoted`; `held` (the run is green, the live version stays, the report says why); `gate_refused` (the run is green, later steps
-are skipped, the report says why). `recsys nights` lists them, `recsys verify --date D` checks one.
+The run is green in each case, and its last tasks show which it is: `promoted`; `held` (the live version stays, the report says
+why); with neither of them the gate refused (`gate_refused`, later steps are skipped, the report says why). `recsys nights` lists
+verdicts, `recsys verify --date D` checks a night.
 
 ### Triage
 | task | if it fails |
@@ -168,17 +171,21 @@ def abtest_report() -> Told:
     return {"decision": report.decision.model_dump(mode="json"), "sessions": report.sessions}
 
 
-@task(outlets=[LIVE])
+@task.branch(outlets=[MOVE])
 @step
-def promote_or_hold(parts: list[Part]) -> Told:
-    """Move the live pointer, or record why not."""
+def promote_or_hold(parts: list[Part]) -> str:
+    """Move the live pointer, or record why not; gives the task that shows the outcome."""
     backfill, wanted = run_context.is_backfill(), run_context.promotion()
     with run_context.working() as (night, held):
+        client = keyspace.connect(night.settings)
+        before = pointer.read(client)
         verdict = steps.promote_or_hold(night, shard_of(parts[0]).version, held, wanted=wanted, backfill=backfill)
-    if verdict.verdict == "held" and not backfill:
+    if verdict.verdict == "promoted":
+        run_context.tell_move(client, before)
+    elif not backfill:
         reasons = [*verdict.reasons, "See docs/runbook.md#a-candidate-is-held."]
         tell(f"the candidate of {night.log_date} is held", " ".join(reasons))
-    return verdict.model_dump(mode="json")
+    return verdict.verdict
 
 
 @dag(
@@ -263,7 +270,8 @@ def nightly_recommender() -> None:
         measured >> report
     logs = wait_for_logs_on_hdfs() if run_context.on_hdfs(DEFAULTS) else wait_for_logs()
     check_run() >> logs >> hold_date() >> collected
-    report >> promote_or_hold(candidate)  # type: ignore[arg-type]
+    outcomes = [EmptyOperator(task_id="promoted"), EmptyOperator(task_id="held")]
+    report >> promote_or_hold(candidate) >> outcomes  # type: ignore[arg-type]
 
 
 nightly_recommender()

@@ -8,8 +8,10 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
+import redis
 from airflow.sdk import (  # type: ignore[attr-defined] # its stub lacks what deadlines need
     Asset,
+    AssetAlias,
     AsyncCallback,
     DeadlineAlert,
     get_current_context,
@@ -27,8 +29,9 @@ from recsys.night import log_date as log_dates
 from recsys.night.night import Night
 from recsys.settings import Settings, load_settings
 from recsys.storage.layout import Dated
-from recsys.versions import keyspace, lease
+from recsys.versions import keyspace, lease, pointer, publish
 from recsys.versions.lease import Lease
+from recsys.versions.pointer import Pointer
 
 if TYPE_CHECKING:
     from airflow.sdk.types import DagRunProtocol
@@ -41,6 +44,8 @@ R = TypeVar("R")
 #: What the DAGs hand to each other: the logs of dates, and the version that is live.
 LOGS = Asset("recommender_logs")
 LIVE = Asset("recommender_live_version")
+#: The outlet of what may move the live version: Airflow tells of an asset whenever its task ends well, of an alias on demand.
+MOVE = AssetAlias("recommender_live_version_moved")
 
 #: One slot: tasks that hold a model and its matrices in memory. ``recsys platform`` and the stack's init create it.
 TRAINING_POOL = "training"
@@ -148,6 +153,15 @@ def promotion() -> bool | None:
     """What the trigger form says about promotion; None leaves it to the report."""
     wanted: bool | None = get_current_context()["params"].get("promote")
     return wanted
+
+
+def tell_move(client: redis.Redis, before: Pointer) -> None:
+    """Tell Airflow that another version is live, unless the pointer stands where it stood before."""
+    live = pointer.read(client)
+    if live.generation == before.generation:
+        return
+    extra: Told = {"version": live.version, "log_date": live.log_date, "digest": publish.checksum_of(client, live.version)}
+    get_current_context()["outlet_events"][MOVE].add(LIVE, extra=extra)
 
 
 def is_backfill() -> bool:

@@ -6,9 +6,10 @@ from datetime import date, timedelta
 import pytest
 
 from recsys.platform import night
+from recsys.schemas import Verdict
 from recsys.storage.layout import Dated
 from recsys.storage.store import Storage
-from recsys.versions import keyspace, lease
+from recsys.versions import keyspace, lease, pointer
 from tests.support.airflow import DATES, SESSIONS, Stack, wait_until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("airflow"), pytest.mark.timeout(1800)]
@@ -92,3 +93,46 @@ def test_traffic_of_one_date_is_played_once(platform: Stack) -> None:
     told = platform.client.log_tail(waited, 60)
     assert any(f"log date {day} is held by run {night.TRAFFIC} many" in line for line in told)
     assert platform.state(night.TRAFFIC, "few", "upload_logs") == ["skipped"]
+
+
+def moves(platform: Stack) -> list[tuple[str, str, dict[str, str]]]:
+    """Events of the asset that stands for the live version: DAG, run, and what the event tells."""
+    found = platform.client.call("GET", "/assets/events?limit=100&order_by=id")["asset_events"]
+    return [
+        (event["source_dag_id"], event["source_run_id"], event["extra"])
+        for event in found
+        if event["name"] == "recommender_live_version"
+    ]
+
+
+def test_the_asset_of_the_live_version_tells_moves_and_nothing_else(platform: Stack, expected: dict[date, str]) -> None:
+    assert set(expected) == {DAY, OTHER}
+    before, live = moves(platform), platform.live()
+    store, redis = Storage(platform.settings.storage_url), keyspace.connect(platform.settings)
+    versions = {day: Verdict.read(store, day).version for day in (DAY, OTHER)}
+    held = "held-" + str(DAY)
+    platform.finish(night.NIGHT, held, {"log_date": str(DAY), "promote": False})
+    assert (platform.state(night.NIGHT, held, "promoted"), platform.state(night.NIGHT, held, "held")) == (
+        ["skipped"],
+        ["success"],
+    )
+    assert moves(platform) == before
+
+    def promote(run: str, day: date) -> None:
+        platform.finish("change_live", run, {"action": "promote", "version": versions[day], "why": "a test"})
+
+    promote("first", OTHER)
+    promote("again", OTHER)
+    promote("second", DAY)
+    told = moves(platform)[len(before) :]
+    assert [(dag, run, extra["version"]) for dag, run, extra in told] == [
+        ("change_live", "first", versions[OTHER]),
+        ("change_live", "second", versions[DAY]),
+    ]
+    for (_, _, extra), day in zip(told, (OTHER, DAY), strict=True):
+        assert extra["log_date"] == str(day)
+        assert extra["digest"][:8] == versions[day][-8:]
+    if live:
+        pointer.make_live(redis, live, who="test", why="as before")
+    else:
+        redis.delete(keyspace.LIVE)
