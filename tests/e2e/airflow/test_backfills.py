@@ -18,18 +18,15 @@ pytestmark = [pytest.mark.real, pytest.mark.xdist_group("airflow"), pytest.mark.
 def alone(platform: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[date], str]]:
     """Tells the digest of a date's night, run by itself as a backfill: another Redis, another storage, no Airflow."""
     directory = tmp_path_factory.mktemp("alone")
-    digests: dict[date, str] = {}
     with running(Valkey(directory)) as valkey:
         environment = {"RECSYS_VAR": str(directory), "RECSYS_REDIS_URL": valkey.url}
         with running(Service(platform.own | environment)) as service:
             elsewhere = Stack(platform.environment | environment | {"RECSYS_SERVICE_URL": service.url}, platform.client)
 
             def digest(day: date) -> str:
-                if day not in digests:
-                    logs = "storage/logs"
-                    shutil.copytree(platform.var / logs, directory / logs, dirs_exist_ok=True)
-                    digests[day] = elsewhere.without_airflow(day, backfill=True)
-                return digests[day]
+                logs = "storage/logs"
+                shutil.copytree(platform.var / logs, directory / logs, dirs_exist_ok=True)
+                return elsewhere.without_airflow(day, backfill=True)
 
             yield digest
 
