@@ -255,7 +255,7 @@ def test_nights_survive_the_restart_of_every_container(stack: Stack, digest: str
                 wait_until(lambda task=task: reached(task), 300, f"{task} before the restart of {service}")
             told.append(f"{service} during {task} of {runs[-1]}")
             stack.compose("restart", service)
-            wait_until(lambda service=service: stack.is_healthy(service), 120, service)
+            wait_until(lambda service=service: stack.is_healthy(service), 300, service)
         wait_until(lambda: state() in FINISHED, 600, runs[-1])
     assert len(runs) <= 3, told
     for run in runs:
