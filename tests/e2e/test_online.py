@@ -30,7 +30,7 @@ from recsys.versions.content import Content
 from recsys.versions.runs import open_run
 from tests.support.components import Service, Valkey, free_port, running
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 
 TRACKS, USERS, EPISODES = 2000, 300, 600
 
