@@ -66,7 +66,7 @@ class Ground:
         processes = [subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for c in commands]
         results = []
         for process in processes:
-            output, errors = process.communicate(timeout=300)
+            output, errors = process.communicate(timeout=900)
             assert process.returncode == 0, errors
             results.append(ShardResult(**json.loads(output.strip().splitlines()[-1])))
         return results
