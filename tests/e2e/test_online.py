@@ -145,6 +145,7 @@ def worker_of(service: Service) -> psutil.Process:
         time.sleep(0.05)
 
 
+@pytest.mark.marathon
 @pytest.mark.drill(
     "service",
     "workers, then all of it, killed during 20,000 sessions",
