@@ -18,7 +18,7 @@ NIGHT = [
     "check_run", "wait_for_logs", "collect", "train", "evaluate_gate", "recommend", "publish", "simulate", "upload_logs",
     "abtest_report", "promote_or_hold",
 ]  # fmt: skip
-#: Of CPU; a quarter of that on a machine that does nothing else.
+#: Of CPU; 2.1 were seen on a busy machine.
 PARSE_SECONDS = 8.0
 
 
