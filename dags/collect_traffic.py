@@ -5,7 +5,8 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 
 import run_context
-from airflow.sdk import CronDataIntervalTimetable, Param, dag, get_current_context, task
+from airflow.sdk import Param, dag, get_current_context, task
+from nightly_timetable import Nightly
 from pydantic import JsonValue
 from run_context import LIVE, LOGS, step
 from simulation import Part, Played, planned, results, shard_of, simulate_shards
@@ -67,7 +68,7 @@ def upload_logs(parts: list[Part], found: Iterable[Played]) -> Mapping[str, Json
     dag_id="collect_traffic",
     description="Simulated traffic of one log date, served by what is live",
     doc_md=DOC,
-    schedule=CronDataIntervalTimetable("0 2 * * *", timezone="UTC"),
+    schedule=Nightly("0 2 * * *", timezone="UTC"),
     start_date=datetime(2024, 1, 1),
     catchup=False,
     max_active_runs=2,

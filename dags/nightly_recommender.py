@@ -1,5 +1,6 @@
 """The night: one run a log date, from its logs to a verdict. Read it from top to bottom; the logic stands in ``recsys``."""
 
+import logging
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TypedDict
@@ -7,7 +8,6 @@ from typing import TypedDict
 import run_context
 from airflow.sdk import (
     BaseOperator,
-    CronDataIntervalTimetable,
     Param,
     PokeReturnValue,
     TaskGroup,
@@ -17,6 +17,7 @@ from airflow.sdk import (
 )
 from night_connections import WEBHDFS
 from night_notifier import tell
+from nightly_timetable import Nightly
 from run_context import LIVE, LOGS, TRAINING_POOL, Told, step
 from simulation import Part, Played, planned, results, shard_of, simulate_shards
 
@@ -26,6 +27,7 @@ from recsys.settings import load_settings
 from recsys.versions import keyspace, lease
 
 DEFAULTS = load_settings()
+log = logging.getLogger(__name__)
 
 DOC = """
 ### What it does
@@ -64,7 +66,7 @@ def check_run() -> bool:
     """Refuse an impossible trigger, and say what the night will do; a dry run ends here."""
     found = dry_run(run_context.night(), backfill=run_context.is_backfill())
     for name, value in found.items():
-        print(f"{name}: {value}")
+        log.info("%s: %s", name, value)
     return not get_current_context()["params"]["dry_run"]
 
 
@@ -92,7 +94,7 @@ def wait_for_logs() -> PokeReturnValue:
     night = run_context.night()
     there = night.store.is_complete(night.logs)
     if not there:
-        print(f"Waiting for {night.logs}/_SUCCESS; the DAG collect_traffic writes it.")
+        log.info("Waiting for %s/_SUCCESS; the DAG collect_traffic writes it.", night.logs)
     return PokeReturnValue(is_done=there)
 
 
@@ -192,7 +194,7 @@ def release_date() -> None:
     dag_id="nightly_recommender",
     description="Retrain, publish, simulate, test and promote for one log date",
     doc_md=DOC,
-    schedule=CronDataIntervalTimetable("0 2 * * *", timezone="UTC"),
+    schedule=Nightly("0 2 * * *", timezone="UTC"),
     start_date=datetime(2024, 1, 1),
     catchup=False,
     max_active_runs=3,
