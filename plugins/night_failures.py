@@ -49,7 +49,7 @@ def sentence_of(context: "Context") -> str:
 def _without_frames(_logger: object, _method: str, event: "EventDict") -> "EventDict":
     """A processor of structlog: the sentence instead of the frames, if the error under way was raised on purpose."""
     error = sys.exc_info()[1]
-    if event.get("exc_info") is True and error and isinstance(error.__cause__ or error, RecsysError):
+    if event.get("exc_info") is True and error and any(isinstance(one, RecsysError) for one in (error, error.__cause__)):
         del event["exc_info"]
         event["event"] = str(error)
     return event

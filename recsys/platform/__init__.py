@@ -96,6 +96,7 @@ class Platform:
     def revive(self) -> None:
         """Start what has ended again, and keep logs short."""
         self._processes.turn_logs()
+        self._processes.forget_days(self.var / "airflow" / "logs" / "dag_processor")
         for name in self._processes.revive():
             self.console.say(f"{name} had ended; it has been started again (log/{name}.log tells more)")
 

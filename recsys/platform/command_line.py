@@ -8,7 +8,7 @@ import subprocess
 import sys
 from threading import Thread
 
-from recsys.exceptions import MissingDataError, UnavailableError
+from recsys.exceptions import InvalidInputError, MissingDataError, UnavailableError
 from recsys.platform import components, engine
 from recsys.platform.ports import HOST
 from recsys.settings import Settings
@@ -21,11 +21,16 @@ def run(settings: Settings, words: list[str]) -> int:
     """Run ``airflow`` with these words; returns its exit status.
 
     Raises:
-        MissingDataError: no platform was ever set up here. UnavailableError: its database is not up.
+        MissingDataError: no platform was ever set up here. UnavailableError: its database is not up. InvalidInputError: a
+            backfill is asked of SQLite, which cannot hold one.
     """
     var = settings.var.resolve()
     if not (var / "airflow" / "migrated").exists():
         raise MissingDataError(f"no platform was ever set up in {var}; 'recsys platform up' does, or RECSYS_VAR names another")
+    if settings.is_on_sqlite and words[:2] == ["backfill", "create"]:
+        raise InvalidInputError(
+            "backfills need PostgreSQL; unset RECSYS_AIRFLOW_DATABASE, which is SQLite, for the platform's own"
+        )
     database = components.own_database(settings)
     if database and not database.answers():
         raise UnavailableError(

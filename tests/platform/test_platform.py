@@ -144,8 +144,9 @@ def said_until(words: str, environment: dict[str, str]) -> list[str]:
     return said
 
 
-def test_airflow_s_command_line_needs_a_platform(environment: dict[str, str]) -> None:
-    words = [sys.executable, "-m", "recsys.cli", "platform", "airflow", "dags", "list"]
+@pytest.mark.real
+def test_airflow_s_command_line_needs_a_platform_and_backfills_need_postgresql(environment: dict[str, str]) -> None:
+    words = [sys.executable, "-m", "recsys.cli", "platform", "airflow", "backfill", "create"]
     never = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert never.returncode == MissingDataError.exit_code
     assert f"no platform was ever set up in {environment['RECSYS_VAR']}" in never.stderr
@@ -155,7 +156,11 @@ def test_airflow_s_command_line_needs_a_platform(environment: dict[str, str]) ->
     down = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert down.returncode == UnavailableError.exit_code
     assert f"127.0.0.1:{environment['RECSYS_PORT_DATABASE']}; start the platform" in down.stderr
-    for result in (never, down):
+    file = environment | {"RECSYS_AIRFLOW_DATABASE": "sqlite"}
+    refused = subprocess.run(words, env=file, capture_output=True, text=True, check=False)
+    assert refused.returncode == InvalidInputError.exit_code
+    assert "backfills need PostgreSQL; unset RECSYS_AIRFLOW_DATABASE" in refused.stderr
+    for result in (never, down, refused):
         assert len(result.stderr.splitlines()) == 1
         assert result.stdout == ""
 
@@ -233,6 +238,14 @@ class TestProcesses:
             time.sleep(0.01)
         assert last < int(text.splitlines()[0].split()[1]) <= last + 20
         assert largest < 20_000
+
+    def test_a_week_of_logs_is_kept_by_day(self, tmp_path: Path) -> None:
+        days = [f"2026-11-{day:02}" for day in range(20, 30)]
+        for day in (*days, "latest"):
+            (tmp_path / day / "dags-folder").mkdir(parents=True)
+        Processes.forget_days(tmp_path)
+        Processes.forget_days(tmp_path / "nowhere")
+        assert sorted(path.name for path in tmp_path.iterdir()) == [*days[-7:], "latest"]
 
     def test_state_names_living_processes(self, processes: Processes, tmp_path: Path) -> None:
         processes.start("sleeper", ["sleep", "300"], dict(os.environ), tmp_path)
