@@ -32,4 +32,5 @@ def forget(var: Path) -> None:
     """Remove the data that a platform of root keeps outside of its directory."""
     note = var / "airflow" / "postgres.place"
     if note.exists():
-        shutil.rmtree(note.read_text(), ignore_errors=True)
+        for place in (note.read_text(), f"{note.read_text()}.partial"):  # a signal may have come while it was made
+            shutil.rmtree(place, ignore_errors=True)
