@@ -47,7 +47,7 @@ def own_ports() -> dict[str, str]:
 
 def platform(command: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-m", "recsys.cli", "platform", command]
-    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=900, check=False)
 
 
 def processes_of(environment: dict[str, str]) -> list[str]:
