@@ -1,5 +1,6 @@
 """The live version, moved by a person from the web UI; the same as ``recsys promote``, ``rollback``, ``hold`` and ``release``."""
 
+import logging
 from datetime import datetime, timedelta
 
 import run_context
@@ -8,6 +9,8 @@ from run_context import MOVE, step
 
 from recsys.storage.store import Storage
 from recsys.versions import keyspace, pointer, restore
+
+log = logging.getLogger(__name__)
 
 DOC = """
 ### What it does
@@ -46,7 +49,7 @@ def change() -> str:
         sentence = action(client, version or pointer.EVERY, who=who, why=why)
     run_context.tell_move(client, before)
     restore.save(client, Storage(settings.storage_url))
-    print(sentence)
+    log.info("%s", sentence)
     return sentence
 
 

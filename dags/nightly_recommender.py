@@ -1,5 +1,6 @@
 """The night: one run a log date, from its logs to a verdict. Read it from top to bottom; the logic stands in ``recsys``."""
 
+import logging
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TypedDict
@@ -8,7 +9,6 @@ import run_context
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import (
     BaseOperator,
-    CronDataIntervalTimetable,
     Param,
     PokeReturnValue,
     TaskGroup,
@@ -19,6 +19,7 @@ from airflow.sdk import (
 from hold_date import hold_date
 from night_connections import WEBHDFS
 from night_notifier import tell
+from nightly_timetable import Nightly
 from run_context import LOGS, MOVE, TRAINING_POOL, Told, step
 from simulation import Part, Played, planned, results, shard_of, simulate_shards
 
@@ -28,6 +29,7 @@ from recsys.settings import load_settings
 from recsys.versions import keyspace, pointer
 
 DEFAULTS = load_settings()
+log = logging.getLogger(__name__)
 
 DOC = """
 ### What it does
@@ -68,7 +70,7 @@ def check_run() -> bool:
     """Refuse an impossible trigger, and say what the night will do; a dry run ends here."""
     found = dry_run(run_context.night(), backfill=run_context.is_backfill())
     for name, value in found.items():
-        print(f"{name}: {value}")
+        log.info("%s: %s", name, value)
     return not get_current_context()["params"]["dry_run"]
 
 
@@ -96,7 +98,7 @@ def wait_for_logs() -> PokeReturnValue:
     night = run_context.night()
     there = night.store.is_complete(night.logs)
     if not there:
-        print(f"Waiting for {night.logs}/_SUCCESS; the DAG collect_traffic writes it.")
+        log.info("Waiting for %s/_SUCCESS; the DAG collect_traffic writes it.", night.logs)
     return PokeReturnValue(is_done=there)
 
 
@@ -192,7 +194,7 @@ def promote_or_hold(parts: list[Part]) -> str:
     dag_id="nightly_recommender",
     description="Retrain, publish, simulate, test and promote for one log date",
     doc_md=DOC,
-    schedule=CronDataIntervalTimetable(f"0 {DEFAULTS.night_hour} * * *", timezone="UTC"),
+    schedule=Nightly(f"0 {DEFAULTS.night_hour} * * *", timezone="UTC"),
     start_date=datetime(2024, 1, 1),
     catchup=False,
     max_active_runs=3,

@@ -2,12 +2,14 @@
 
 import functools
 import hashlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
+import night_failures
 import redis
 from airflow.sdk import (  # type: ignore[attr-defined] # its stub lacks what deadlines need
     Asset,
@@ -23,7 +25,7 @@ from night_leases import holder
 from night_notifier import LateNotifier, NightNotifier
 from pydantic import JsonValue
 
-from recsys.exceptions import ConflictError, CorruptDataError, InvalidInputError, MissingDataError
+from recsys.exceptions import ConflictError, CorruptDataError, InvalidInputError, MissingDataError, RecsysError
 from recsys.night import dataset
 from recsys.night import log_date as log_dates
 from recsys.night.night import Night
@@ -65,9 +67,10 @@ DEFAULT_ARGS: dict[str, object] = {
 }
 
 
-FAILED = NightNotifier(
-    "a run failed", "Open its failed task; the DAG's documentation says what to do. See docs/runbook.md#a-run-failed."
-)
+#: What Airflow's own modules say to Airflow's own modules is no news for who reads a task's log.
+warnings.filterwarnings("ignore", module=r"airflow\.")
+
+FAILED = NightNotifier("a run failed", "See docs/runbook.md#a-run-failed.")
 
 
 def deadline(hours: float) -> DeadlineAlert:
@@ -87,10 +90,11 @@ def step(function: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
-        except (InvalidInputError, MissingDataError, CorruptDataError, ConflictError) as error:
-            raise AirflowFailException(str(error)) from error
-        except MISTAKES as error:
-            raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+        except (InvalidInputError, MissingDataError, CorruptDataError, ConflictError, *MISTAKES) as error:
+            raise AirflowFailException(night_failures.note(error)) from error
+        except RecsysError as error:
+            night_failures.note(error)
+            raise
 
     return run
 

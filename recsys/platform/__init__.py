@@ -75,8 +75,7 @@ class Platform:
             self._migration_stamp().write_text(self._migrated_to())
             self.console.say("Airflow's database is ready")
         for part in components.AIRFLOW_PARTS:
-            words = components.scheduler_words() if part == "scheduler" else components.airflow_words(part)
-            self._start(part, words)
+            self._start(part, components.part_words(part))
         self._wait("service", self._service_answers, self.settings.service_url)
         self._wait("api-server", self.airflow.is_healthy, self.url)
         self.airflow.ensure_pool(*TRAINING_POOL)
@@ -96,7 +95,9 @@ class Platform:
         self._wait(DATABASE, self._database.answers, f"127.0.0.1:{self.settings.port_database}")
 
     def revive(self) -> None:
-        """Start what has ended again."""
+        """Start what has ended again, and keep logs short."""
+        self._processes.turn_logs()
+        self._processes.forget_days(self.var / "airflow" / "logs" / "dag_processor")
         for name in self._processes.revive():
             self.console.say(f"{name} had ended; it has been started again (log/{name}.log tells more)")
 

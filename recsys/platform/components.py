@@ -25,14 +25,16 @@ from recsys.settings import Settings, environment_of, load_hdfs_options
 
 USER = "admin"
 ROOT = Path(recsys.__file__).resolve().parents[1]
-#: Of Airflow's own variables only these are handed on: where its metrics go, and connections.
-HANDED_ON = ("AIRFLOW__METRICS__", "AIRFLOW_CONN_")
+#: Of Airflow's own variables only these are handed on: where its metrics go, how much it logs, and connections.
+HANDED_ON = ("AIRFLOW__METRICS__", "AIRFLOW__LOGGING__LOGGING_LEVEL", "AIRFLOW_CONN_")
 #: What tasks load for seconds, and what stays as it is while a platform runs: nothing of ``recsys``, which may be edited.
 LIBRARIES = (
     "ibis.backends.duckdb", "matplotlib.backends.backend_agg", "matplotlib.figure", "pandas", "pyarrow.dataset",
     "pyarrow.parquet", "pydantic_settings", "scipy.sparse.linalg", "scipy.stats", "tea_tasting", "torch",
 )  # fmt: skip
 AIRFLOW_PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+#: These would serve their tasks' logs to every network; on one machine the api-server reads the files (plugins/night_logs.py).
+SERVING_LOGS = ("scheduler", "triggerer")
 
 
 class Secrets(NamedTuple):
@@ -144,10 +146,13 @@ def database_url(settings: Settings) -> str:
     return f"sqlite:///{settings.var.resolve() / 'airflow' / 'airflow.db'}" if given == "sqlite" else given
 
 
-def scheduler_words() -> list[str]:
-    """Command of Airflow's scheduler with the libraries of a night loaded, so that the tasks that it forks need not load them."""
+def part_words(part: str) -> list[str]:
+    """Command of a part of Airflow; the scheduler has the libraries loaded, so that tasks that it forks need not load them."""
+    options = ["--skip-serve-logs"] if part in SERVING_LOGS else []
+    if part != "scheduler":
+        return airflow_words(part, *options)
     loaded = f"import runpy, {', '.join(LIBRARIES)}; runpy.run_module('airflow', run_name='__main__', alter_sys=True)"
-    return [sys.executable, "-c", loaded, "scheduler"]
+    return [sys.executable, "-c", loaded, part, *options]
 
 
 def _airflow(settings: Settings, scheduled: bool) -> dict[str, str]:
@@ -186,6 +191,7 @@ def _airflow(settings: Settings, scheduled: bool) -> dict[str, str]:
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "60",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
+        "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "night_logs.LOGGING_CONFIG",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
     }
 

@@ -8,6 +8,7 @@ import fcntl
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -33,6 +34,8 @@ ENDED_BY = {"postgres": signal.SIGINT}
 #: A process that ends is started again, but not more often than this within so many seconds.
 RESTARTS, RESTART_SECONDS = 3, 600.0
 TAIL_LINES = 15
+#: Bytes at which a log begins anew; the full one is kept beside it until the next is full. So many days are kept of others.
+LOG_BYTES, LOG_DAYS = 5_000_000, 7
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,20 @@ class Processes:
     def log_file(self, name: str) -> Path:
         """Where a process writes."""
         return self._logs / f"{name}.log"
+
+    def turn_logs(self) -> None:
+        """Empty every log that is full after copying it: its writer appends, and knows nothing of it."""
+        for name in self._children:
+            file = self.log_file(name)
+            if file.stat().st_size >= LOG_BYTES:
+                shutil.copyfile(file, file.with_suffix(".log.1"))
+                os.truncate(file, 0)
+
+    @staticmethod
+    def forget_days(directory: Path) -> None:
+        """Keep the last days of logs that stand in a directory a day, named by their dates."""
+        for day in sorted(directory.glob("????-??-??"))[:-LOG_DAYS]:
+            shutil.rmtree(day, ignore_errors=True)
 
     def check(self) -> None:
         """See that every process still runs.

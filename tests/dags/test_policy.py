@@ -34,7 +34,7 @@ def test_dags_are_documented_and_bounded(dag_bag: Any) -> None:
         assert dag.max_active_runs <= 3
         assert dag.has_on_failure_callback, dag.dag_id
         assert dag.catchup is False
-        expected = "NullTimetable" if dag.dag_id in ("tune_dae", "change_live") else "CronDataIntervalTimetable"
+        expected = "NullTimetable" if dag.dag_id in ("tune_dae", "change_live") else "Nightly"
         assert type(dag.timetable).__name__ == expected
 
 

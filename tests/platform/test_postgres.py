@@ -5,7 +5,6 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from recsys.platform.postgres import Postgres
 from recsys.platform.processes import Processes
 from recsys.settings import Settings, load_settings
 from tests.support.components import free_port
+from tests.support.postgres import running
 
 pytestmark = pytest.mark.real
 
@@ -37,19 +37,6 @@ def var(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatc
 @pytest.fixture
 def database(var: Path) -> Postgres:
     return postgres.of_platform(var, free_port(), "geheim")
-
-
-@contextmanager
-def running(database: Postgres) -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen(database.words, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        try:
-            while not database.answers():
-                assert process.poll() is None, process.stdout and process.stdout.read()
-                time.sleep(0.05)
-            yield process
-        finally:
-            process.send_signal(2)
-            process.wait(20)
 
 
 def query(url: str, words: str) -> list[object]:

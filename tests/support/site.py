@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import SecretStr
 
 from recsys.exceptions import UnavailableError
 from recsys.platform import components
 from recsys.platform.client import AirflowClient
+from recsys.platform.ports import free_ports
 from recsys.settings import Settings
-from tests.support.components import free_port
+from tests.support import postgres
 
 
 @dataclass
@@ -68,14 +68,18 @@ class Site:
 
 @contextlib.contextmanager
 def airflow(root: Path, *parts: str, **more: str) -> Iterator[Site]:
-    """Parts of Airflow on a new SQLite below ``root``, which also holds the storage; ``more`` stands in their environment."""
-    ports = {"port_airflow": free_port(), "port_redis": free_port(), "port_service": free_port()}
-    given = Settings(var=root / "var", world=root / "world", airflow_database=SecretStr("sqlite"), **ports)
-    settings = components.own_settings(given, "process")
+    """Parts of Airflow on a new database below ``root``, which also holds the storage; ``more`` stands in their environment."""
+    ports = dict(zip(("port_airflow", "port_redis", "port_service", "port_database"), free_ports(4), strict=True))
+    settings = components.own_settings(Settings(var=root / "var", world=root / "world", **ports), "process")
     environment = components.environment(settings, scheduled=False)
     environment = {name: value for name, value in environment.items() if name != "RECSYS_STORAGE"} | more
     url, log = f"http://{components.HOST}:{settings.port_airflow}", root / "airflow.log"
+    database = components.own_database(settings)
+    assert database is not None
     with log.open("w") as output, contextlib.ExitStack() as stack:
+        stack.callback(postgres.forget, settings.var)
+        database.prepare()
+        stack.enter_context(postgres.running(database))
         words = components.airflow_words("db", "migrate")
         subprocess.run(words, env=environment, check=True, stdout=output, stderr=output)
         for part in parts:
