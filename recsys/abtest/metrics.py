@@ -11,6 +11,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from recsys.wording import counted
+
 Floats = npt.NDArray[np.float64]
 Columns = Mapping[str, npt.NDArray[Any]]
 
@@ -119,7 +121,7 @@ class Guardrail:
         """
         if self.unit == "share":
             return f"{100 * value:.2f} %"
-        return f"{value:.2f} ms" if self.unit == "ms" else f"{value:,.0f} tracks"
+        return f"{value:.2f} ms" if self.unit == "ms" else counted(round(value), "track")
 
 
 GUARDRAILS: tuple[Guardrail, ...] = (

@@ -18,6 +18,7 @@ from recsys.cli.options import (
     run_id,
 )
 from recsys.settings import load_settings
+from recsys.wording import counted
 
 app = typer.Typer()
 
@@ -72,7 +73,8 @@ def traffic(
             print(datasets.collect(night, sessions or datasets.SESSIONS, run=run_id()).to_json())
             return
         counts = listeners.collect(night, sessions or listeners.SESSIONS, run=run_id())
-    print(f"{day}: {counts['episodes']} sessions, {counts['next'] + counts['last']} events")
+    events = counts["next"] + counts["last"]
+    print(f"{day}: {counted(counts['episodes'], 'session')}, {counted(events, 'event')}")
 
 
 @app.command()
@@ -134,7 +136,7 @@ def drift(
     if as_json:
         print(json.dumps(asdict(found) | {"drifted": found.drifted}))
     else:
-        print(f"{found.logged_sessions} logged sessions of {day}, {found.simulated_sessions} simulated ones")
+        print(f"{counted(found.logged_sessions, 'logged session')} of {day}, {found.simulated_sessions:,} simulated")
         for c in found.comparisons:
             print(
                 f"{c.name:<6} mean {c.logged_mean:.3f} logged, {c.simulated_mean:.3f} simulated; distance {c.distance:.4f} "

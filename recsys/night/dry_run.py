@@ -9,6 +9,7 @@ from recsys.experiments import EXPERIMENT
 from recsys.night.night import Night
 from recsys.storage.layout import Dated
 from recsys.versions import keyspace, pointer
+from recsys.wording import counted
 
 
 def dry_run(night: Night, *, backfill: bool = False) -> dict[str, str]:
@@ -35,7 +36,7 @@ def dry_run(night: Night, *, backfill: bool = False) -> dict[str, str]:
         "users": str(len(catalog.load_users(night.world))),
         "live version": live or "none",
         "experiment": f"{EXPERIMENT}: C, T1" + (f", L ({live})" if live and not backfill else ""),
-        "sessions": f"{settings.episodes} in {settings.shards} shards",
+        "sessions": f"{settings.episodes:,} in {counted(settings.shards, 'shard')}",
         "seed": f"{settings.seed}; the night's own is {night.seed}",
     }
 
