@@ -183,7 +183,8 @@ def nights(as_json: JsonOption = False) -> None:
     for row in rows:
         measured = percents(row)
         effect = "{:+.1f} % [{:+.1f}, {:+.1f}]".format(*measured) if measured else "-"
-        print(f"{row.log_date:<12}{row.verdict:<14}{row.sessions or '-':>9}  {effect:<30}{row.live or '-'}")
+        live = f"cannot be read: {row.reason}" if row.verdict == "damaged" else row.live or "-"
+        print(f"{row.log_date:<12}{row.verdict:<14}{row.sessions or '-':>9}  {effect:<30}{live}")
 
 
 @app.command()
