@@ -20,7 +20,7 @@ COMPILE := $(BIN)/uv pip compile --python-version 3.11 --generate-hashes --no-em
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down test unit drill lint format bench lock audit simulator-image stack stack-down stack-reset test-stack \
+.PHONY: help setup run up down test test-all unit drill lint format bench lock audit simulator-image stack stack-down stack-reset test-stack \
 	system-packages clean
 
 help: ## List the targets
@@ -48,17 +48,25 @@ up: setup ## Start the platform and keep the Airflow UI until Ctrl-C
 down: setup ## Stop what a platform left running
 	@$(BIN)/recsys platform down
 
-test: lint system-packages ## Lint, then every test on real components but the stack's
-	tests/all.sh $(BIN)/python $(PYTEST_ARGS)
+# One worker a core and one more: tests that start Airflow or containers wait more than they work.
+WORKERS ?= $(shell expr $$(nproc) + 1)
+PYTEST := $(BIN)/python -m pytest
+GROUPS := -n $(WORKERS) --dist loadgroup
+
+test: lint system-packages ## Lint, then the tests on real components, but those that take minutes
+	$(PYTEST) $(GROUPS) $(PYTEST_ARGS)
+
+test-all: lint system-packages ## Lint, then every test, with coverage
+	$(PYTEST) $(GROUPS) -m '' --cov --cov-report=term $(PYTEST_ARGS)
 
 unit: setup ## The tests that need no component and take no time
-	$(BIN)/python -m pytest -q -n logical --maxprocesses=8 -m 'not real and not slow and not stack' $(PYTEST_ARGS)
+	$(PYTEST) -q -n logical --maxprocesses=8 -m 'not real and not slow and not stack and not marathon' $(PYTEST_ARGS)
 
 system-packages:
 	@tests/system_packages.sh
 
 drill: setup system-packages ## Try every fault on real components, and write the table of them to var/drill.md
-	$(BIN)/python -m pytest --drill=var/drill.md $(PYTEST_ARGS)
+	$(PYTEST) $(GROUPS) -m '' --drill=var/drill.md $(PYTEST_ARGS)
 
 lint: setup ## Check style and types
 	$(BIN)/ruff check .
@@ -100,7 +108,7 @@ stack-reset: ## Delete the stack's data, after asking
 	@docker/stack.sh reset
 
 test-stack: setup system-packages ## The tests that build and start the whole stack
-	$(BIN)/python -m pytest -m stack $(PYTEST_ARGS)
+	$(PYTEST) -m stack $(PYTEST_ARGS)
 
 clean: ## Remove the environment and caches (var/ stays)
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

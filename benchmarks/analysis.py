@@ -73,10 +73,11 @@ def compare(bench: Bench, name: str, prefix: str, *, other: str = "", beyond: st
     out.mkdir()
     reference = _run(other or f"reference_{name}", str(files), str(out))
     detail = {
-        "rows": rows, "ours_s": [round(step, 3) for step, _, _ in ours],
+        "rows": rows,
+        "ours_s": [round(step, 3) for step, _, _ in ours],
         "ours_process_s": round(median([whole for _, whole, _ in ours]), 3),
         f"{'alternative' if other else 'reference'}_process_s": round(reference[1], 3),
-    }  # fmt: skip
+    }
     if beyond:
         detail[f"ours_{beyond}_s"] = round(_run(beyond, str(copy))[0], 3)
     return less_is_better(name, "seconds", median([step for step, _, _ in ours]), reference[0], detail)

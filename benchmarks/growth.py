@@ -37,10 +37,16 @@ SHARDS = "more shards, on other engines (docs/scaling.md, Simulation on another 
 MACHINE = "a machine or pod with more memory for this task (docs/scaling.md, Tasks in pods)"
 #: The steps in their order, and what takes over where one machine does not do.
 STEPS = {
-    "world": "nothing: a real catalogue is not generated", "traffic": SHARDS, "collect": "Spark (docs/scaling.md, Spark)",
-    "train": MACHINE, "gate": MACHINE, "recommend": MACHINE, "publish": "more memory for Valkey (docs/scaling.md, Valkey)",
-    "simulate": SHARDS, "report": MACHINE,
-}  # fmt: skip
+    "world": "nothing: a real catalogue is not generated",
+    "traffic": SHARDS,
+    "collect": "Spark (docs/scaling.md, Spark)",
+    "train": MACHINE,
+    "gate": MACHINE,
+    "recommend": MACHINE,
+    "publish": "more memory for Valkey (docs/scaling.md, Valkey)",
+    "simulate": SHARDS,
+    "report": MACHINE,
+}
 
 Cell = tuple[float, float] | str
 
@@ -76,9 +82,11 @@ def measure(size: Size, scratch: Path, bounds: Bounds) -> dict[str, Cell]:
     try:
         with valkey(scratch, durable=True) as redis_url, nightshift(scratch, directory, redis_url) as (url, _):
             environment |= {
-                "RECSYS_REDIS_URL": redis_url, "RECSYS_SERVICE_URL": url, "RECSYS_EPISODES": str(max(1, size.sessions // 5)),
+                "RECSYS_REDIS_URL": redis_url,
+                "RECSYS_SERVICE_URL": url,
+                "RECSYS_EPISODES": str(max(1, size.sessions // 5)),
                 "RECSYS_SERVICE_LOGS": str(next(scratch.glob("logs-*"))),
-            }  # fmt: skip
+            }
             for step in list(STEPS)[1:]:
                 found[step] = bounded(step, size, environment, bounds)
                 if isinstance(found[step], str):
@@ -154,9 +162,13 @@ def _simulate(night: Night) -> None:
     settings = night.settings
     found = json.loads((settings.var / "candidate.json").read_bytes())
     parts = shards_of(
-        found["base"], found["version"], seed=found["seed"], episodes=settings.episodes, shards=settings.shards,
+        found["base"],
+        found["version"],
+        seed=found["seed"],
+        episodes=settings.episodes,
+        shards=settings.shards,
         batch=settings.batch,
-    )  # fmt: skip
+    )
     steps.upload_logs(night, found["base"], simulate_all(settings, parts, RUN))
 
 

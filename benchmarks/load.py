@@ -38,9 +38,12 @@ class Load:
     def summary(self) -> dict[str, float]:
         """Rate and quantiles of the response time."""
         return {
-            "requests": len(self.durations), "requests_s": round(self.rate, 1), "errors": self.errors,
-            "p50_ms": milliseconds(self.durations, 0.5), "p99_ms": milliseconds(self.durations, 0.99),
-        }  # fmt: skip
+            "requests": len(self.durations),
+            "requests_s": round(self.rate, 1),
+            "errors": self.errors,
+            "p50_ms": milliseconds(self.durations, 0.5),
+            "p99_ms": milliseconds(self.durations, 0.99),
+        }
 
 
 def drive(url: str, connections: int, seconds: float, users: int, tracks: int, run: str | None = None) -> Load:

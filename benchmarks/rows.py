@@ -12,7 +12,7 @@ import orjson
 from benchmarks.content import SEED
 from benchmarks.measure import Bench
 from recsys.experiments import EXPERIMENT, Arm, Experiment, RunSpec
-from recsys.logs.record import FIELDS
+from recsys.logs.record import ORIGINAL_FIELDS
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,6 @@ USERS, TRACKS = 10_000, 50_000
 MEAN_STEPS = 8.3
 START_MS = 1_767_400_000_000
 DESIGN = Experiment(EXPERIMENT, (Arm("C", "contextual", "bench"), Arm("T1", "dae", "bench")))
-ORIGINAL_FIELDS = FIELDS[:8]
 
 
 def log_rows(bench: Bench, rows: int) -> Path:
@@ -62,12 +61,24 @@ def _write(directory: Path, rows: int) -> None:
             s, k = int(session[i]), int(step[i])
             user, last = int(users[s]), k == lengths[s] - 1
             arm = str(arms[user])
-            values = (
-                "last" if last else "next", int(stamp[i]), user, int(track[i]), float(time[i]), float(latency[i]),
-                None if last else int(track[i + 1]), {EXPERIMENT: arm}, "bench.0.a", "bench", int(ordinal[s]), k,
-                f"{s}.{k}", None if last else ("contextual" if arm == "C" else "dae"), False, None if last else 1.0,
-            )  # fmt: skip
-            record = dict(zip(FIELDS, values, strict=True))
+            record = {
+                "message": "last" if last else "next",
+                "timestamp": int(stamp[i]),
+                "user": user,
+                "track": int(track[i]),
+                "time": float(time[i]),
+                "latency": float(latency[i]),
+                "recommendation": None if last else int(track[i + 1]),
+                "experiments": {EXPERIMENT: arm},
+                "run": "bench.0.a",
+                "version": "bench",
+                "session": int(ordinal[s]),
+                "step": k,
+                "event": f"{s}.{k}",
+                "source": None if last else ("contextual" if arm == "C" else "dae"),
+                "degraded": False,
+                "propensity": None if last else 1.0,
+            }
             ours.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
             original.write(json.dumps({name: record[name] for name in ORIGINAL_FIELDS}) + "\n")
 

@@ -31,10 +31,12 @@ def compare(bench: Bench, name: str, *sides: tuple[str, str | None], other: str 
     ours, reference = (_together(loads) for loads in zip(*many, strict=True))
     ours_1, reference_1 = (_together(loads).summary() for loads in zip(*one, strict=True))
     detail = {
-        "ours": ours.summary(), other: reference.summary(),
-        "ours_1_connection": ours_1, f"{other}_1_connection": reference_1,
+        "ours": ours.summary(),
+        other: reference.summary(),
+        "ours_1_connection": ours_1,
+        f"{other}_1_connection": reference_1,
         "p99_lower": ours.summary()["p99_ms"] < reference.summary()["p99_ms"],
-    }  # fmt: skip
+    }
     return more_is_better(name, "requests/s", ours.rate, reference.rate, detail)
 
 

@@ -61,8 +61,9 @@ class Explorer:
             again = again[(self._heard[row[again], :longest] == answer[again, None]).any(axis=1)]
             if not len(again):
                 break
-            answer[again] = rng.below(self._tracks, rng.keys(self._seed + redraw, plays.episode[again]), plays.step[again],
-                                      Purpose.RECOMMENDATION)  # fmt: skip
+            answer[again] = rng.below(
+                self._tracks, rng.keys(self._seed + redraw, plays.episode[again]), plays.step[again], Purpose.RECOMMENDATION
+            )
         self.propensity = 1.0 / np.maximum(1, self._tracks - plays.step - 1)
         return answer
 
@@ -78,9 +79,14 @@ class Served:
     """
 
     def __init__(
-        self, listeners: Listeners, arm: Arm | None, version: Version, lists: dict[int, array], seed: int,
+        self,
+        listeners: Listeners,
+        arm: Arm | None,
+        version: Version,
+        lists: dict[int, array],
+        seed: int,
         exploration: float = 0.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._tracks, self._arm, self._version, self._lists = listeners.catalogue.size, arm, version, lists
         self._seed, self._exploration = seed, exploration
         self._plays: dict[int, list[int]] = {}
@@ -169,19 +175,25 @@ def publish_interactions(store: Storage, log_date: date, logged: Sequence[Logged
         answered = np.append(~begins[1:], False)
         track, chance = np.roll(part.track[order], -1), np.roll(part.propensity[order], -1)
         columns = {
-            "user": part.user[order].astype(np.int32), "run": pa.array([f"traffic-{part.day}"] * len(order)),
-            "session": part.session[order], "step": part.step[order].astype(np.int32),
-            "track": part.track[order].astype(np.int32), "hundredths": part.time[order].astype(np.int16),
-            "recommendation": pa.array(track.astype(np.int32), mask=~answered), "propensity": pa.array(chance, mask=~answered),
+            "user": part.user[order].astype(np.int32),
+            "run": pa.array([f"traffic-{part.day}"] * len(order)),
+            "session": part.session[order],
+            "step": part.step[order].astype(np.int32),
+            "track": part.track[order].astype(np.int32),
+            "hundredths": part.time[order].astype(np.int16),
+            "recommendation": pa.array(track.astype(np.int32), mask=~answered),
+            "propensity": pa.array(chance, mask=~answered),
             "log_date": np.full(len(order), np.datetime64(part.day)),
-        }  # fmt: skip
+        }
         plays.append(pa.table(columns))
         liked = np.unique(np.stack([part.user, part.track])[:, part.time > 100 * POSITIVE_TIME], axis=1).astype(np.int32)
         count = liked.shape[1]
         columns = {
-            "user": liked[0], "track": liked[1], "weight": np.ones(count, np.float32),
+            "user": liked[0],
+            "track": liked[1],
+            "weight": np.ones(count, np.float32),
             "log_date": np.full(count, np.datetime64(part.day)),
-        }  # fmt: skip
+        }
         likes.append(pa.table(columns))
     with store.stage(f"interactions/date={log_date}") as staging:
         pq.write_table(pa.concat_tables(plays), staging / "plays.parquet", compression="zstd")

@@ -108,10 +108,11 @@ def _result(name: str, ours: list[Played], reference: list[Played]) -> Result:
 
 def _shown(rounds: list[Played]) -> dict[str, float]:
     return {
-        "rounds": len(rounds), "episodes": rounds[0].episodes,
+        "rounds": len(rounds),
+        "episodes": rounds[0].episodes,
         "seconds": round(median([played.seconds for played in rounds]), 3),
         "events_s": round(median([played.events / played.seconds for played in rounds]), 1),
         "mean_steps": round(median([played.mean_steps for played in rounds]), 3),
         "mean_time": round(median([played.mean_time for played in rounds]), 3),
         "slowest_round_s": round(max(played.seconds for played in rounds), 3),
-    }  # fmt: skip
+    }

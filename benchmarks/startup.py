@@ -25,7 +25,9 @@ def measure_startup(bench: Bench) -> Result:
             with ExitStack() as stack:
                 reference.append(stack.enter_context(reference_service(bench.scratch, files, port))[1])
     detail = {
-        "tracks": catalog.load_tracks(bench.world).size, "users": len(catalog.load_users(bench.world)),
-        "ours_s": [round(s, 3) for s in ours], "reference_s": [round(s, 3) for s in reference],
-    }  # fmt: skip
+        "tracks": catalog.load_tracks(bench.world).size,
+        "users": len(catalog.load_users(bench.world)),
+        "ours_s": [round(s, 3) for s in ours],
+        "reference_s": [round(s, 3) for s in reference],
+    }
     return less_is_better("startup", "seconds", median(ours), median(reference), detail)

@@ -83,10 +83,16 @@ def measure_epoch(bench: Bench) -> Result:
         seconds.append(time.perf_counter() - began)
     reference = min(seconds) * 10_000 / users
     detail = {
-        "users": users, "scaled_to_users": 10_000, "tracks": tracks, "positives": int(history.nnz), "reference_batch": batch,
-        "ours_layers": layers, "reference_layers": autoencoder.LAYERS,
-        "ours_reference_batch_s": round(same_batch, 3), "ours_own_shape_s": round(own_shape, 3),
-    }  # fmt: skip
+        "users": users,
+        "scaled_to_users": 10_000,
+        "tracks": tracks,
+        "positives": int(history.nnz),
+        "reference_batch": batch,
+        "ours_layers": layers,
+        "reference_layers": autoencoder.LAYERS,
+        "ours_reference_batch_s": round(same_batch, 3),
+        "ours_own_shape_s": round(own_shape, 3),
+    }
     return less_is_better("epoch", "seconds", ours, reference, detail)
 
 
@@ -118,11 +124,15 @@ def measure_train(bench: Bench) -> Result:
     with contextlib.suppress(_ReachedError):
         model.fit(data.train, seed=SEED, work=bench.scratch / "train")
     detail = {
-        "ndcg_100_wanted": round(wanted, 4), "reached": bool(reached and reached[-1] >= wanted),
+        "ndcg_100_wanted": round(wanted, 4),
+        "reached": bool(reached and reached[-1] >= wanted),
         "reference_recall_50": round(best["recall_50"], 4),
-        "ours_ndcg_100": [round(value, 4) for value in reached], "reference_ndcg_100": [round(value, 4) for value in curve],
-        "positives": int(data.train.nnz), "users": int(data.train.shape[0]), "tracks": int(data.train.shape[1]),
-    }  # fmt: skip
+        "ours_ndcg_100": [round(value, 4) for value in reached],
+        "reference_ndcg_100": [round(value, 4) for value in curve],
+        "positives": int(data.train.nnz),
+        "users": int(data.train.shape[0]),
+        "tracks": int(data.train.shape[1]),
+    }
     return less_is_better("train", "seconds", model.ahead + sum(model.seconds), reference, detail)
 
 

@@ -62,16 +62,21 @@ def change() -> str:
     tags=["recommender"],
     params={
         "action": Param(
-            "rollback", enum=["promote", "rollback", "hold", "release"], title="Action",
+            "rollback",
+            enum=["promote", "rollback", "hold", "release"],
+            title="Action",
             description="What to do with the live version.",
         ),
         "version": Param(
-            None, type=["null", "string"], pattern=r"^\d{4}-\d{2}-\d{2}-[0-9a-f]{8}$", title="Version",
+            None,
+            type=["null", "string"],
+            pattern=r"^\d{4}-\d{2}-\d{2}-[0-9a-f]{8}$",
+            title="Version",
             description="As 'recsys nights' lists it. Not used by a rollback; empty: all versions, for hold and release.",
         ),
         "why": Param(type="string", minLength=3, title="Reason", description="For the audit trail."),
     },
-)  # fmt: skip
+)
 def change_live() -> None:
     """One task."""
     change()

@@ -1,13 +1,14 @@
 """Simulated traffic of one log date, the stand-in for real listeners. The logic stands in ``recsys``."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from typing import Any
 
 import run_context
 from airflow.sdk import CronDataIntervalTimetable, Param, dag, get_current_context, task
+from pydantic import JsonValue
 from run_context import LIVE, LOGS, step
-from simulation import planned, results, shard_of, simulate_shards
+from simulation import Part, Played, planned, results, shard_of, simulate_shards
 
 from recsys.night import dataset, traffic
 from recsys.settings import load_settings
@@ -38,7 +39,7 @@ Owner: recommendations. More: docs/runbook.md.
 
 @task(inlets=[LIVE])
 @step
-def plan_traffic() -> list[dict[str, Any]]:
+def plan_traffic() -> list[Part]:
     """Register a run served by what is live; no shards if the date is there."""
     night, params = run_context.night(), get_current_context()["params"]
     if params["dataset"]:
@@ -47,19 +48,19 @@ def plan_traffic() -> list[dict[str, Any]]:
             dataset.export(night)
         return [asdict(shard) | {"date": str(day)} for day, shard in parts]
     registered = traffic.plan(night)
-    sessions = params["sessions"] or traffic.SESSIONS
+    sessions = params["sessions"] or night.settings.traffic_sessions
     return [] if registered["done"] else planned(registered, night.settings, sessions, traffic.BATCH)
 
 
 @task(outlets=[LOGS])
 @step
-def upload_logs(parts: list[dict[str, Any]], found: Any) -> dict[str, Any]:
+def upload_logs(parts: list[Part], found: Iterable[Played]) -> Mapping[str, JsonValue]:
     """Verify the logs and move them into the storage; a data set is exported, too."""
     night = run_context.night()
     if get_current_context()["params"]["dataset"]:
-        dated = [(parse_date(part["date"]), shard_of(part)) for part in parts]
+        dated = [(parse_date(str(part["date"])), shard_of(part)) for part in parts]
         return dataset.finish(night, dated, results(found)).model_dump(mode="json")
-    return traffic.upload(night, parts[0]["base"], results(found))
+    return traffic.upload(night, shard_of(parts[0]).base, results(found))
 
 
 @dag(
@@ -77,31 +78,48 @@ def upload_logs(parts: list[dict[str, Any]], found: Any) -> dict[str, Any]:
     user_defined_macros={"try_id": run_context.try_id},
     params={
         "log_date": Param(
-            None, type=["null", "string"], format="date", title="Log date",
+            None,
+            type=["null", "string"],
+            format="date",
+            title="Log date",
             description="The date to collect; empty: the data interval's, or yesterday. Manual runs only.",
         ),
         "sessions": Param(
-            None, type=["null", "integer"], minimum=1, maximum=10_000_000, title="Sessions",
-            description="Sessions of all shards together; empty: 20,000, or 1,000,000 for a data set.",
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            maximum=10_000_000,
+            title="Sessions",
+            description="Sessions of all shards together; empty: RECSYS_TRAFFIC_SESSIONS, or 1,000,000 for a data set.",
         ),
         "dataset": Param(
-            False, type="boolean", title="Data set",
+            False,
+            type="boolean",
+            title="Data set",
             description="Play over two log dates, the one before and the log date, and export both to datasets/date=D.",
         ),
         "shards": Param(
-            DEFAULTS.shards, type="integer", minimum=1, maximum=64, title="Shards",
+            DEFAULTS.shards,
+            type="integer",
+            minimum=1,
+            maximum=64,
+            title="Shards",
             description="Simulation tasks; the result does not depend on it.",
         ),
         "seed": Param(
-            DEFAULTS.seed, type="integer", minimum=0, maximum=2**32 - 1, title="Base seed",
+            DEFAULTS.seed,
+            type="integer",
+            minimum=0,
+            maximum=2**32 - 1,
+            title="Base seed",
             description="The date's own seed is a hash of it and the log date.",
         ),
     },
-)  # fmt: skip
+)
 def collect_traffic() -> None:
-    """Wire the three tasks."""
+    """Wire the three tasks; their outputs stand for what they will give, which types cannot say."""
     parts = plan_traffic()
-    upload_logs(parts, simulate_shards(parts, DEFAULTS))
+    upload_logs(parts, simulate_shards(parts, DEFAULTS))  # type: ignore[arg-type]
 
 
 collect_traffic()

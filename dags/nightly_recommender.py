@@ -1,7 +1,8 @@
 """The night: one run a log date, from its logs to a verdict. Read it from top to bottom; the logic stands in ``recsys``."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TypedDict
 
 import run_context
 from airflow.sdk import (
@@ -13,11 +14,11 @@ from airflow.sdk import (
     dag,
     get_current_context,
     task,
-)  # fmt: skip
+)
 from night_connections import WEBHDFS
 from night_notifier import tell
-from run_context import LIVE, LOGS, TRAINING_POOL, step
-from simulation import planned, results, simulate_shards
+from run_context import LIVE, LOGS, TRAINING_POOL, Told, step
+from simulation import Part, Played, planned, results, shard_of, simulate_shards
 
 from recsys.night import steps
 from recsys.night.dry_run import dry_run
@@ -67,9 +68,21 @@ def check_run() -> bool:
     return not get_current_context()["params"]["dry_run"]
 
 
-WAITING: dict[str, Any] = {
-    "mode": "reschedule", "poke_interval": 60, "timeout": 6 * 3600, "execution_timeout": timedelta(minutes=5),
-}  # fmt: skip
+class Waiting(TypedDict):
+    """How a sensor waits: seconds between looks and in all, and how long a look may take."""
+
+    mode: str
+    poke_interval: float
+    timeout: float
+    execution_timeout: timedelta
+
+
+WAITING: Waiting = {
+    "mode": "reschedule",
+    "poke_interval": 60,
+    "timeout": 6 * 3600,
+    "execution_timeout": timedelta(minutes=5),
+}
 
 
 @task.sensor(**WAITING)
@@ -93,7 +106,7 @@ def wait_for_logs_on_hdfs() -> BaseOperator:
 
 @task(inlets=[LOGS])
 @step
-def collect() -> dict[str, Any]:
+def collect() -> dict[str, int]:
     """Logs become interactions and sessions."""
     with run_context.working() as (night, _):
         return steps.collect_interactions(night, backfill=run_context.is_backfill())
@@ -101,7 +114,7 @@ def collect() -> dict[str, Any]:
 
 @task(pool=TRAINING_POOL, execution_timeout=timedelta(hours=2))
 @step
-def train() -> dict[str, Any]:
+def train() -> Told:
     """Train the models on interactions up to the day before."""
     with run_context.working() as (night, _):
         return steps.train(night)
@@ -123,7 +136,7 @@ def evaluate_gate() -> bool:
 
 @task(pool=TRAINING_POOL)
 @step
-def recommend() -> dict[str, Any]:
+def recommend() -> dict[str, int]:
     """Write every user's list."""
     with run_context.working() as (night, _):
         return steps.recommend(night)
@@ -131,7 +144,7 @@ def recommend() -> dict[str, Any]:
 
 @task
 @step
-def publish() -> list[dict[str, Any]]:
+def publish() -> list[Part]:
     """Put the lists into Redis as an immutable candidate, and register the run that previews it."""
     with run_context.working() as (night, held):
         return planned(steps.publish_candidate(night, held), night.settings, night.settings.episodes, night.settings.batch)
@@ -139,15 +152,15 @@ def publish() -> list[dict[str, Any]]:
 
 @task
 @step
-def upload_logs(parts: list[dict[str, Any]], found: Any) -> dict[str, Any]:
+def upload_logs(parts: list[Part], found: Iterable[Played]) -> dict[str, int]:
     """Verify the simulation's logs and move them into the storage."""
     with run_context.working() as (night, _):
-        return steps.upload_logs(night, parts[0]["base"], results(found))
+        return steps.upload_logs(night, shard_of(parts[0]).base, results(found))
 
 
 @task
 @step
-def abtest_report() -> dict[str, Any]:
+def abtest_report() -> Told:
     """Analyse the experiment and write the report."""
     with run_context.working() as (night, _):
         report = steps.build_report(night)
@@ -156,11 +169,11 @@ def abtest_report() -> dict[str, Any]:
 
 @task(outlets=[LIVE])
 @step
-def promote_or_hold(parts: list[dict[str, Any]]) -> dict[str, Any]:
+def promote_or_hold(parts: list[Part]) -> Told:
     """Move the live pointer, or record why not."""
     backfill, wanted = run_context.is_backfill(), run_context.promotion()
     with run_context.working() as (night, held):
-        verdict = steps.promote_or_hold(night, parts[0]["version"], held, wanted=wanted, backfill=backfill)
+        verdict = steps.promote_or_hold(night, shard_of(parts[0]).version, held, wanted=wanted, backfill=backfill)
     if verdict.verdict == "held" and not backfill:
         reasons = [*verdict.reasons, "See docs/runbook.md#a-candidate-is-held."]
         tell(f"the candidate of {night.log_date} is held", " ".join(reasons))
@@ -191,37 +204,60 @@ def release_date() -> None:
     user_defined_macros={"try_id": run_context.try_id, "success_file": run_context.success_file},
     params={
         "log_date": Param(
-            None, type=["null", "string"], format="date", title="Log date",
+            None,
+            type=["null", "string"],
+            format="date",
+            title="Log date",
             description="The date whose logs are learned from; empty: the data interval's, or yesterday. Manual runs only.",
         ),
         "episodes": Param(
-            DEFAULTS.episodes, type="integer", minimum=1, maximum=10_000_000, title="Sessions",
+            DEFAULTS.episodes,
+            type="integer",
+            minimum=1,
+            maximum=10_000_000,
+            title="Sessions",
             description="Simulated sessions of the experiment, all shards together.",
         ),
         "shards": Param(
-            DEFAULTS.shards, type="integer", minimum=1, maximum=64, title="Shards",
+            DEFAULTS.shards,
+            type="integer",
+            minimum=1,
+            maximum=64,
+            title="Shards",
             description="Simulation tasks; the result does not depend on it.",
         ),
         "seed": Param(
-            DEFAULTS.seed, type="integer", minimum=0, maximum=2**32 - 1, title="Base seed",
+            DEFAULTS.seed,
+            type="integer",
+            minimum=0,
+            maximum=2**32 - 1,
+            title="Base seed",
             description="The night's own seed is a hash of it and the log date.",
         ),
         "window": Param(
-            DEFAULTS.window, type="integer", minimum=2, maximum=365, title="Window",
+            DEFAULTS.window,
+            type="integer",
+            minimum=2,
+            maximum=365,
+            title="Window",
             description="Log dates that are read, ending with the log date.",
         ),
         "promote": Param(
-            None, type=["null", "boolean"], title="Promote",
+            None,
+            type=["null", "boolean"],
+            title="Promote",
             description="Empty: as the report decides (a backfill holds). True: a backfill may promote too. False: hold.",
         ),
         "dry_run": Param(
-            False, type="boolean", title="Dry run",
+            False,
+            type="boolean",
+            title="Dry run",
             description="Only check the trigger and say what the night would do.",
         ),
     },
-)  # fmt: skip
+)
 def nightly_recommender() -> None:
-    """Wire the tasks."""
+    """Wire the tasks; their outputs stand for what they will give, which types cannot say."""
     with TaskGroup("learn", prefix_group_id=False, tooltip="From logs to a candidate version"):
         holder = collect().as_setup()
         candidate = publish()
@@ -230,11 +266,11 @@ def nightly_recommender() -> None:
         report = abtest_report()
         # With real listeners there is nothing to simulate: the report reads their logs.
         live = DEFAULTS.experiment_source == "live"
-        measured = candidate if live else upload_logs(candidate, simulate_shards(candidate, DEFAULTS))
+        measured = candidate if live else upload_logs(candidate, simulate_shards(candidate, DEFAULTS))  # type: ignore[arg-type]
         measured >> report
     logs = wait_for_logs_on_hdfs() if run_context.on_hdfs(DEFAULTS) else wait_for_logs()
     check_run() >> logs >> holder
-    report >> promote_or_hold(candidate) >> release_date().as_teardown(setups=holder)
+    report >> promote_or_hold(candidate) >> release_date().as_teardown(setups=holder)  # type: ignore[arg-type]
 
 
 nightly_recommender()

@@ -2,16 +2,23 @@
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, timedelta
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
-from airflow.sdk import Asset, AsyncCallback, DeadlineAlert, DeadlineReference, get_current_context
+from airflow.sdk import (  # type: ignore[attr-defined] # its stub lacks what deadlines need
+    Asset,
+    AsyncCallback,
+    DeadlineAlert,
+    DeadlineReference,
+    get_current_context,
+)
 from airflow.sdk.exceptions import AirflowFailException
 from night_connections import redis_url, storage_url
 from night_notifier import NightNotifier
+from pydantic import JsonValue
 
 from recsys.exceptions import ConflictError, CorruptDataError, InvalidInputError, MissingDataError
 from recsys.night import log_date as log_dates
@@ -21,6 +28,11 @@ from recsys.storage.layout import Dated
 from recsys.versions import keyspace, lease
 from recsys.versions.lease import Lease
 
+if TYPE_CHECKING:
+    from airflow.sdk.types import DagRunProtocol
+
+#: What a task tells Airflow and other tasks: small and JSON-ready.
+Told = dict[str, JsonValue]
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -36,7 +48,7 @@ RUN_TIMEOUT = timedelta(hours=12)
 MISTAKES = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, TypeError, ValueError)
 
 #: Every task tries again when something was away; what cannot heal fails at once, see :func:`step`.
-DEFAULT_ARGS: dict[str, Any] = {
+DEFAULT_ARGS: dict[str, object] = {
     "owner": "recommendations",
     "retries": 2,
     "retry_delay": timedelta(seconds=10),
@@ -82,13 +94,13 @@ def log_date() -> date:
     return _log_date_of(context["dag_run"], context["params"])
 
 
-def success_file(run: Any, params: Any) -> str:
+def success_file(run: "DagRunProtocol", params: Mapping[str, str | None]) -> str:
     """Path in HDFS of the file that says that the run's logs are complete; for templates."""
     root = urlsplit(load_settings().storage).path.rstrip("/")
     return f"{root}/{Dated.LOGS.on(_log_date_of(run, params))}/_SUCCESS"
 
 
-def _log_date_of(run: Any, params: Any) -> date:
+def _log_date_of(run: "DagRunProtocol", params: Mapping[str, str | None]) -> date:
     run_type = str(getattr(run.run_type, "value", run.run_type))
     return log_dates.resolve(params.get("log_date"), run.data_interval_start, run_type, run.run_after)
 

@@ -1,12 +1,13 @@
 """The mapped task ``simulate`` of both DAGs: a process or a container for each shard, as ``RECSYS_SIMULATION`` says."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import run_context
 from airflow.sdk import XComArg, get_current_context, task
+from pydantic import TypeAdapter
 from run_context import step
 
 from recsys.exceptions import SimulationError
@@ -16,23 +17,35 @@ from recsys.simulate import shards
 from recsys.simulate.shards import Shard
 
 if TYPE_CHECKING:
+    import subprocess
+
     from docker.types import Mount
 
 #: Labels of a shard's container: the platform that runs it, and what it plays.
 PLATFORM, SHARD = "org.nightshift.simulation", "org.nightshift.shard"
-LIMITS: dict[str, Any] = {
-    "execution_timeout": timedelta(minutes=30),
-    # Memory: a shard holds the whole world.
-    "max_active_tis_per_dagrun": 2,
-    "map_index_template": "shard {{ ti.map_index }}",
-}
+TIMEOUT = timedelta(minutes=30)
+#: Shards of a run that are played at a time: each holds the whole world in memory.
+AT_ONCE = 2
+NAME = "shard {{ ti.map_index }}"
+
+#: A shard on its way from task to task; parts of a data set have their log date beside it.
+Part = dict[str, str | int]
+#: What a task tells of a played shard: its result, or the pieces of what its container wrote.
+Played = dict[str, str | int | float] | list[str]
 
 
-def planned(registered: Mapping[str, Any], settings: Settings, episodes: int, batch: int) -> list[dict[str, Any]]:
+class Registered(TypedDict):
+    """A registered run: its base, the version that it previews, its seed."""
+
+    base: str
+    version: str
+    seed: int
+
+
+def planned(registered: Registered, settings: Settings, episodes: int, batch: int) -> list[Part]:
     """What each shard of a registered run has to play, ready to be handed to other tasks.
 
     Args:
-        registered: the run's ``base`` and ``seed``, and the ``version`` that it previews.
         episodes: episodes of all shards together. batch: events a request; 0: single requests.
     """
     parts = shards.shards_of(
@@ -41,12 +54,12 @@ def planned(registered: Mapping[str, Any], settings: Settings, episodes: int, ba
     return [asdict(part) for part in parts]
 
 
-def shard_of(part: Mapping[str, Any]) -> Shard:
+def shard_of(part: Part) -> Shard:
     """The shard that a part describes; what else stands there is left out."""
-    return Shard(**{field.name: part[field.name] for field in fields(Shard)})
+    return TypeAdapter(Shard).validate_python(part)
 
 
-def simulate_shards(parts: Any, settings: Settings) -> XComArg:
+def simulate_shards(parts: XComArg, settings: Settings) -> XComArg:
     """The task ``simulate``, mapped over what :func:`planned` gave.
 
     Args:
@@ -57,25 +70,26 @@ def simulate_shards(parts: Any, settings: Settings) -> XComArg:
     return simulate.expand(part=parts)
 
 
-@task(**LIMITS)
+@task(execution_timeout=TIMEOUT, max_active_tis_per_dagrun=AT_ONCE, map_index_template=NAME)
 @step
-def simulate(part: dict[str, Any]) -> dict[str, Any]:
+def simulate(part: Part) -> dict[str, str | int | float]:
     """Play one shard in a process of its own, which ends with the task."""
     context = get_current_context()
 
-    def end_with_task(child: Any) -> None:
-        context["task"].on_kill = child.terminate
+    def end_with_task(child: "subprocess.Popen[str]") -> None:
+        context["task"].on_kill = child.terminate  # type: ignore[method-assign, union-attr] # a task of a function has no class
 
     return asdict(shards.simulate(run_context.settings(), shard_of(part), run_context.current_try(), started=end_with_task))
 
 
-def results(found: Any) -> list[ShardResult]:
+def results(found: Iterable[Played]) -> list[ShardResult]:
     """Results of all shards.
 
     A container's is the last line of its standard output. The operator hands over pieces of both streams, a line or several in
     each, and progress may come after the result.
     """
-    return [ShardResult(**result) if isinstance(result, dict) else _result_line("\n".join(result)) for result in found]
+    read = TypeAdapter(ShardResult).validate_python
+    return [read(result) if isinstance(result, dict) else _result_line("\n".join(result)) for result in found]
 
 
 def _result_line(output: str) -> ShardResult:
@@ -85,11 +99,13 @@ def _result_line(output: str) -> ShardResult:
     return ShardResult.from_json(lines[-1])
 
 
-def _containers(parts: Any, settings: Settings) -> XComArg:
+def _containers(parts: XComArg, settings: Settings) -> XComArg:
     from airflow.providers.docker.operators.docker import DockerOperator
 
+    [(planning, _)] = parts.iter_references()
+
     def part(key: str) -> str:
-        return f"{{{{ ti.xcom_pull(task_ids='{parts.operator.task_id}')[ti.map_index]['{key}'] }}}}"
+        return f"{{{{ ti.xcom_pull(task_ids='{planning.task_id}')[ti.map_index]['{key}'] }}}}"
 
     token = settings.service_token.get_secret_value() if settings.service_token else None
     numbers = [word for key in ("shard", "shards", "episodes", "seed", "batch") for word in (f"--{key}", part(key))]
@@ -106,10 +122,12 @@ def _containers(parts: Any, settings: Settings) -> XComArg:
         auto_remove="force",
         xcom_all=True,
         mem_limit="2g",
-        **LIMITS,
+        execution_timeout=TIMEOUT,
+        max_active_tis_per_dagrun=AT_ONCE,
+        map_index_template=NAME,
     )
 
-    def labels(part: Mapping[str, Any]) -> dict[str, str]:
+    def labels(part: Part) -> dict[str, str]:
         return {PLATFORM: str(settings.var.resolve()), SHARD: f"{part['base']}.{part['shard']}"}
 
     return operator.expand(labels=parts.map(labels)).output

@@ -1,11 +1,11 @@
 """Hyperparameters of the autoencoder, a mapped task a configuration. The logic stands in ``recsys.night.tune``."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any
 
 import run_context
 from airflow.sdk import Param, dag, get_current_context, task
-from run_context import step
+from run_context import Told, step
 
 DOC = """
 ### What it does
@@ -28,7 +28,7 @@ Owner: recommendations. More: docs/runbook.md.
 
 @task
 @step
-def configurations() -> list[dict[str, Any]]:
+def configurations() -> list[Told]:
     """Every combination of the grid."""
     from recsys.night import tune
 
@@ -37,7 +37,7 @@ def configurations() -> list[dict[str, Any]]:
 
 @task(max_active_tis_per_dagrun=1, execution_timeout=timedelta(hours=2))
 @step
-def trial(configuration: dict[str, Any]) -> dict[str, Any]:
+def trial(configuration: Told) -> Told:
     """Train one configuration."""
     from recsys.night import tune
 
@@ -46,7 +46,7 @@ def trial(configuration: dict[str, Any]) -> dict[str, Any]:
 
 @task(trigger_rule="all_done")
 @step
-def leaderboard(results: Any) -> dict[str, Any]:
+def leaderboard(results: Iterable[Told | None]) -> Told:
     """Rank the trials that have ended."""
     from recsys.night import tune
 
@@ -68,18 +68,23 @@ def leaderboard(results: Any) -> dict[str, Any]:
     tags=["recommender", "tuning"],
     params={
         "log_date": Param(
-            None, type=["null", "string"], format="date", title="Log date",
+            None,
+            type=["null", "string"],
+            format="date",
+            title="Log date",
             description="The date whose interactions are learned from; empty: yesterday.",
         ),
         "grid": Param(
-            None, type=["null", "object"], title="Grid",
+            None,
+            type=["null", "object"],
+            title="Grid",
             description='Values by hyperparameter, such as {"layers": [[128], [256]], "dropout": [0.5]}; empty: a small grid.',
         ),
     },
-)  # fmt: skip
+)
 def tune_dae() -> None:
-    """Wire the three tasks."""
-    leaderboard(trial.expand(configuration=configurations()))
+    """Wire the three tasks; their outputs stand for what they will give, which types cannot say."""
+    leaderboard(trial.expand(configuration=configurations()))  # type: ignore[arg-type]
 
 
 tune_dae()

@@ -7,11 +7,14 @@ recipients) or Slack webhook. It stands among the plugins because the triggerer 
 import asyncio
 import html
 import logging
-from typing import Any
+from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseHook
 from airflow.sdk.bases.notifier import BaseNotifier
 from airflow.sdk.exceptions import AirflowNotFoundException
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection, Context
 
 CONNECTION = "nightshift_notify"
 
@@ -38,14 +41,14 @@ async def tell_from_triggerer(subject: str, text: str) -> None:
     await asyncio.to_thread(_try_to_send, connection, subject, text)
 
 
-def _try_to_send(connection: Any, subject: str, text: str) -> None:
+def _try_to_send(connection: "Connection", subject: str, text: str) -> None:
     try:
         _send(connection, subject, text)
     except Exception as error:
         log.error("the message could not be sent by connection %s: %s: %s", CONNECTION, type(error).__name__, error)
 
 
-def _send(connection: Any, subject: str, text: str) -> None:
+def _send(connection: "Connection", subject: str, text: str) -> None:
     if connection.conn_type == "smtp":
         from airflow.providers.smtp.hooks.smtp import SmtpHook
 
@@ -67,19 +70,19 @@ class NightNotifier(BaseNotifier):
 
     template_fields = ("subject", "text")
 
-    def __init__(self, subject: str, text: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, subject: str, text: str, context: "Context | None" = None) -> None:
+        super().__init__(context)
         self.subject, self.text = subject, text
 
-    def notify(self, context: Any) -> None:
+    def notify(self, context: "Context | None") -> None:
         """Send it, with the run that it is about."""
         tell(self.subject, self._about(context))
 
-    async def async_notify(self, context: Any) -> None:
+    async def async_notify(self, context: "Context | None") -> None:
         """The same, in the triggerer."""
         await tell_from_triggerer(self.subject, self._about(context))
 
-    def _about(self, context: Any) -> str:
+    def _about(self, context: "Context | None") -> str:
         run = (context or {}).get("dag_run")
         if run is None:
             return self.text

@@ -5,7 +5,7 @@ a date alone; the date comes from the run that Airflow has stored, never from th
 """
 
 from datetime import date
-from typing import Annotated, Any
+from typing import Annotated
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.common.db.common import SessionDep
@@ -65,10 +65,8 @@ def run_report(dag_id: str, run_id: str, session: SessionDep) -> Response:
     if dag_id != DAG:
         return _notice("A/B report", f"Only runs of {DAG} have an A/B report.", 404)
     try:
-        day = log_dates.resolve(
-            (run.conf or {}).get("log_date"), run.data_interval_start, str(getattr(run.run_type, "value", run.run_type)),
-            run.run_after,
-        )  # fmt: skip
+        run_type = str(getattr(run.run_type, "value", run.run_type))
+        day = log_dates.resolve((run.conf or {}).get("log_date"), run.data_interval_start, run_type, run.run_after)
     except InvalidInputError as error:
         return _notice("A/B report", f"This run has no report: {error}.", 404)
     return _file(day, "report.html")
@@ -103,11 +101,13 @@ class NightshiftPages(AirflowPlugin):
     """Registers the application and its two views."""
 
     name = "nightshift_pages"
-    fastapi_apps: list[dict[str, Any]] = [{"app": app, "url_prefix": PREFIX, "name": "Nightshift"}]  # noqa: RUF012
-    external_views: list[dict[str, Any]] = [  # noqa: RUF012
+    fastapi_apps: list[dict[str, FastAPI | str]] = [{"app": app, "url_prefix": PREFIX, "name": "Nightshift"}]  # noqa: RUF012
+    external_views: list[dict[str, str | bool]] = [  # noqa: RUF012
         {
-            "name": "A/B report", "href": PREFIX + "/run/{DAG_ID}/{RUN_ID}", "destination": "dag_run",
+            "name": "A/B report",
+            "href": PREFIX + "/run/{DAG_ID}/{RUN_ID}",
+            "destination": "dag_run",
             "url_route": "ab_report",
         },
         {"name": "Nights", "href": PREFIX + "/nights", "destination": "nav", "url_route": "nights", "nav_top_level": True},
-    ]  # fmt: skip
+    ]

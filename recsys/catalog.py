@@ -5,10 +5,9 @@ JSON list); out come a :class:`Catalogue`, the user ids and the fallback list. W
 read here: only the simulator may know it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +43,7 @@ class Catalogue:
         """Number of tracks."""
         return len(self.titles)
 
-    def track_json(self, track: int) -> dict[str, Any]:
+    def track_json(self, track: int) -> dict[str, str | int]:
         """The track as its line in ``tracks.json`` has it."""
         return {"artist": self.artists[self.artist_of[track]], "title": self.titles[track], "track": track}
 
@@ -104,7 +103,7 @@ def load_users(world: Path) -> npt.NDArray[np.int64]:
     return np.array(sorted(seen), np.int64)
 
 
-def user_id(path: Path, number: int, line: dict[str, Any], seen: set[int] | dict[int, Any]) -> int:
+def user_id(path: Path, number: int, line: Mapping[str, object], seen: Container[int]) -> int:
     """The checked ``user`` of a line of a users file; ``seen`` holds the ids of the lines before.
 
     Raises:
@@ -143,7 +142,7 @@ def load_top_tracks(world: Path) -> list[int] | None:
     return tracks[:TOP_LENGTH]
 
 
-def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def json_lines(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
     """Line numbers (from 1) and objects of a file with one JSON object a line; empty lines at its end do not count.
 
     Raises:

@@ -1,14 +1,13 @@
 """Reading of YAML configuration: a path in, whatever the file holds out, or one line that says why not."""
 
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from recsys.exceptions import InvalidInputError
 
 
-def read_yaml(path: Path, what: str, refusal: type[InvalidInputError] = InvalidInputError) -> Any:
+def read_yaml(path: Path, what: str, refusal: type[InvalidInputError] = InvalidInputError) -> object:
     """The content of a YAML file, made of plain types; None if it is empty.
 
     Args:
@@ -18,10 +17,11 @@ def read_yaml(path: Path, what: str, refusal: type[InvalidInputError] = InvalidI
         InvalidInputError: the file cannot be read, or is not YAML.
     """
     try:
-        return yaml.safe_load(path.read_bytes())
+        content: object = yaml.safe_load(path.read_bytes())
     except OSError as error:
         raise refusal(f"{what} {path} cannot be read ({error.strerror}); name an existing file") from None
     except RecursionError:
         raise refusal(f"{what} {path} is nested too deeply to be read") from None
     except (yaml.YAMLError, ValueError) as error:
         raise refusal(f"{what} {path} is not YAML: {' '.join(str(error).split())}") from None
+    return content

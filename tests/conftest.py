@@ -1,14 +1,23 @@
 """Fixtures that every test may use."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from tests.support.components import valkey
 from tests.support.hdfs import hdfs, hdfs_root, scratch
 
-pytest_plugins = ["tests.support.drill"]
+pytest_plugins = ["tests.support.drill", "tests.support.groups", "tests.support.leftovers"]
 __all__ = ["hdfs", "hdfs_root", "scratch", "valkey"]
+
+
+@pytest.fixture(scope="session")
+def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where pictures and screenshots are left for people."""
+    directory = Path(os.environ.get("NIGHTSHIFT_ARTEFACTS") or tmp_path_factory.mktemp("artefacts"))
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
 
 
 @pytest.fixture(autouse=True)

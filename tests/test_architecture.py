@@ -1,8 +1,14 @@
-"""Imports inside ``recsys`` point one way, and never round in a circle; docs/architecture.md says which way."""
+"""Imports inside ``recsys`` point one way, and never round in a circle; docs/architecture.md says which way.
+
+Also what may not grow: modules, what stands beside the packages, values of any type, tables with a layout of their own.
+"""
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 
@@ -22,6 +28,10 @@ LAYERS = [
     ["platform"],
     ["cli"],
 ]
+#: Lines of a module, and modules that stand beside the packages.
+MOST_LINES, MOST_BESIDE_PACKAGES = 350, 9
+#: The word Any, imports included, and tables that ruff leaves as they are.
+MOST_WORDS_ANY, MOST_OWN_LAYOUTS = 80, 60
 #: What others may call of the simulator: shards are started, worlds written and checked. Who likes what stays inside.
 SIMULATOR_DOORS = {"recsys.simulate.shards", "recsys.simulate.world"}
 
@@ -81,8 +91,9 @@ def test_the_package_imports_nothing_that_is_built_on_it() -> None:
     assert [edge for edge in EDGES if edge[1].split(".")[0] in above] == []
 
 
-def test_no_import_goes_round_in_a_circle() -> None:
-    graph = {module: imports(tree, everywhere=False) & MODULES.keys() - {module} for module, tree in MODULES.items()}
+@pytest.mark.parametrize("everywhere", [False, True], ids=["as modules are loaded", "inside functions too"])
+def test_no_import_goes_round_in_a_circle(everywhere: bool) -> None:
+    graph = {module: imports(tree, everywhere) & MODULES.keys() - {module} for module, tree in MODULES.items()}
     TopologicalSorter(graph).prepare()
 
 
@@ -92,6 +103,30 @@ def test_no_package_needs_another_that_needs_it() -> None:
         if part(wanted) and part(module) and part(wanted) != part(module):
             graph.setdefault(part(module), set()).add(part(wanted))
     TopologicalSorter(graph).prepare()
+
+
+def test_a_module_is_read_in_one_sitting() -> None:
+    lengths = {path: len(path.read_text().splitlines()) for path in (ROOT / "recsys").rglob("*.py")}
+    assert [(str(path.relative_to(ROOT)), lines) for path, lines in lengths.items() if lines > MOST_LINES] == []
+
+
+def test_only_what_everybody_needs_stands_beside_the_packages() -> None:
+    assert len(list((ROOT / "recsys").glob("*.py"))) <= MOST_BESIDE_PACKAGES
+
+
+def test_any_type_stands_where_a_library_forces_it_alone() -> None:
+    assert found_in("recsys dags plugins", r"\bAny\b") <= MOST_WORDS_ANY
+
+
+def test_few_tables_keep_a_layout_of_their_own() -> None:
+    assert found_in("recsys dags plugins docker benchmarks notebooks tests", "fmt: [s]kip") <= MOST_OWN_LAYOUTS
+
+
+def found_in(folders: str, pattern: str) -> int:
+    """How often a pattern occurs in the Python files of some folders."""
+    paths = [path for folder in folders.split() for path in (ROOT / folder).rglob("*.py")]
+    assert paths
+    return sum(len(re.findall(pattern, path.read_text())) for path in paths)
 
 
 def test_tables_for_people_are_nobody_else_s() -> None:

@@ -33,6 +33,8 @@ from recsys.simulate.run import run_in_process, run_shard
 from recsys.simulate.world import generate
 from recsys.storage.store import Storage
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
@@ -169,9 +171,10 @@ def test_plain_sql_collects_what_collection_does(bench: Bench, tmp_path: Path) -
     collect(Night(DAY, load_settings(storage=store.url)))
     ours = store.local(f"interactions/date={DAY}")
     for name, columns in {
-        "interactions": ["user", "track"], "sessions": ["user", "run", "session", "steps", "time", "first_track"],
+        "interactions": ["user", "track"],
+        "sessions": ["user", "run", "session", "steps", "time", "first_track"],
         "plays": ["user", "run", "session", "step", "track", "recommendation", "propensity"],
-    }.items():  # fmt: skip
+    }.items():
         theirs = pq.read_table(tmp_path / "out" / f"{name}.parquet", columns=columns).to_pylist()
         assert theirs == pq.read_table(ours / f"{name}.parquet", columns=columns).to_pylist(), name
 

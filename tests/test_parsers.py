@@ -39,14 +39,18 @@ from recsys.versions.content import read_content
 from recsys.versions.pointer import version_date
 from recsys.versions.session_lists import SessionLists
 
+pytestmark = pytest.mark.slow
+
 QUIET = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 #: JSON-like values of any shape, with the words that parsers look for among the keys.
-WORDS = st.sampled_from(["user", "track", "tracks", "artist", "title", "interests", "experiment", "arms", "name", "recommender",
-                         "weight", "salt", "margin", "files", "counts", "bytes", "sha256", "guardrails", "primary",
-                         "track_catalog_config", "track_meta_path", "user_catalog_config", "default_session_budget",
-                         "remote_recommender_config", "host", "port", "layers", "dropout", "batch", "precision", "answers",
-                         "base", "version", "exploration", "seed", "run", "pid", "started"])  # fmt: skip
+KEYS = (
+    "user track tracks artist title interests experiment arms name recommender weight salt margin files counts bytes sha256 "
+    "guardrails primary track_catalog_config track_meta_path user_catalog_config default_session_budget "
+    "remote_recommender_config host port layers dropout batch precision answers base version exploration seed run pid "
+    "started"
+)
+WORDS = st.sampled_from(KEYS.split())
 SCALARS = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=6) | WORDS
 VALUES = st.recursive(
     SCALARS,
@@ -99,9 +103,16 @@ PARSERS: dict[str, tuple[Callable[[Path], object], bytes]] = {
     "state": (lambda path: read_state(path.parent), b'[{"name": "service", "pid": 2147483000, "started": 1.5}]'),
 }
 FILES = {
-    "tracks": "tracks.json", "users": "users.json", "experiment": "x.yml", "rule": "x.yml", "top": "top_tracks.json",
-    "environment": "env.yml", "listeners": "users.json", "dae": "best.json", "state": "platform.json",
-}  # fmt: skip
+    "tracks": "tracks.json",
+    "users": "users.json",
+    "experiment": "x.yml",
+    "rule": "x.yml",
+    "top": "top_tracks.json",
+    "environment": "env.yml",
+    "listeners": "users.json",
+    "dae": "best.json",
+    "state": "platform.json",
+}
 
 
 @pytest.mark.parametrize("name", PARSERS)

@@ -90,9 +90,11 @@ def measure_recommend_dense(bench: Bench) -> Result:
     found = offline.dense_lists(directory / WEIGHTS, history, users, bench.scratch / "dense.jsonl")
     dense = time.perf_counter() - began
     detail = {
-        "users": len(users), "tracks": tracks, "ours_ranking_alone_s": round(lists, 3),
+        "users": len(users),
+        "tracks": tracks,
+        "ours_ranking_alone_s": round(lists, 3),
         "same_first_track_share": round(float((best[:, 0] == found[:, 0]).mean()), 4),
-    }  # fmt: skip
+    }
     return less_is_better("recommend_dense", "seconds", ours, dense, detail)
 
 

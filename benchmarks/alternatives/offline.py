@@ -10,9 +10,17 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 COLUMNS = {
-    "message": "VARCHAR", "timestamp": "BIGINT", "user": "INTEGER", "track": "INTEGER", "time": "DOUBLE", "run": "VARCHAR",
-    "session": "BIGINT", "step": "INTEGER", "recommendation": "INTEGER", "propensity": "DOUBLE",
-}  # fmt: skip
+    "message": "VARCHAR",
+    "timestamp": "BIGINT",
+    "user": "INTEGER",
+    "track": "INTEGER",
+    "time": "DOUBLE",
+    "run": "VARCHAR",
+    "session": "BIGINT",
+    "step": "INTEGER",
+    "recommendation": "INTEGER",
+    "propensity": "DOUBLE",
+}
 #: An event counts once, whichever shard or try logged it.
 PLAYS = """
     CREATE TABLE plays AS

@@ -66,9 +66,15 @@ def create_app(files: Path, redis_url: str, log: int) -> FastAPI:
 
     def write(message: str, began: float, user: int, play: Play, arm: str, track: int | None) -> None:
         record = {
-            "message": message, "timestamp": int(time.time() * 1000), "user": user, "track": play.track, "time": play.time,
-            "latency": time.perf_counter() - began, "recommendation": track, "experiments": {DESIGN.name: arm},
-        }  # fmt: skip
+            "message": message,
+            "timestamp": int(time.time() * 1000),
+            "user": user,
+            "track": play.track,
+            "time": play.time,
+            "latency": time.perf_counter() - began,
+            "recommendation": track,
+            "experiments": {DESIGN.name: arm},
+        }
         os.write(log, orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
 
     @app.post("/next/{user}")

@@ -76,6 +76,8 @@ def _effect(control: pd.Series, treatment: pd.Series) -> dict[str, float]:
     half = stats.norm.ppf(0.975) * error
     p = stats.ttest_ind(treatment, control, equal_var=False).pvalue
     return {
-        "effect": 100 * difference / mean, "low": 100 * (difference - half) / mean, "high": 100 * (difference + half) / mean,
+        "effect": 100 * difference / mean,
+        "low": 100 * (difference - half) / mean,
+        "high": 100 * (difference + half) / mean,
         "p_value": float(p),
-    }  # fmt: skip
+    }

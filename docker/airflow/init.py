@@ -45,20 +45,31 @@ def airflow(*words: str) -> None:
 def database() -> None:
     """Tables, user, connections, pool."""
     airflow("db", "migrate")
-    airflow(
-        "users", "create", "--username", os.environ["AIRFLOW_ADMIN_USER"], "--password", secret("airflow_admin_password"),
-        "--role", "Admin", "--firstname", "Nightshift", "--lastname", "Admin", "--email", "admin@localhost",
-    )  # fmt: skip
+    admin = {
+        "username": os.environ["AIRFLOW_ADMIN_USER"],
+        "password": secret("airflow_admin_password"),
+        "role": "Admin",
+        "firstname": "Nightshift",
+        "lastname": "Admin",
+        "email": "admin@localhost",
+    }
+    airflow("users", "create", *(word for name, value in admin.items() for word in (f"--{name}", value)))
     storage = urlsplit(os.environ["RECSYS_STORAGE"])
     connections = {
         "redis_default": {
-            "conn_type": "redis", "host": "valkey", "port": 6379, "password": secret("valkey_password"), "extra": {"db": 0},
+            "conn_type": "redis",
+            "host": "valkey",
+            "port": 6379,
+            "password": secret("valkey_password"),
+            "extra": {"db": 0},
         },
         "webhdfs_default": {
-            "conn_type": "webhdfs", "host": storage.hostname, "port": storage.port or HDFS_PORT,
+            "conn_type": "webhdfs",
+            "host": storage.hostname,
+            "port": storage.port or HDFS_PORT,
             "login": unquote(storage.username or ""),
         },
-    }  # fmt: skip
+    }
     pools = {
         "training": {"slots": 1, "description": "Tasks that hold a model and its matrices in memory", "include_deferred": False}
     }

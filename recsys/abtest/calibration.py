@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from recsys.abtest.analysis import CONFIDENCE, welch
-from recsys.abtest.metrics import METRICS, PRIMARY, Columns, Metric
+from recsys.abtest.metrics import METRICS, PRIMARY, Columns, Floats, Metric
 from recsys.abtest.sessions import ExperimentLog
 from recsys.exceptions import InvalidInputError
 from recsys.storage.document import Document, Part
@@ -131,7 +131,8 @@ def stored_calibration(store: Storage) -> Calibration | None:
 
 def _held(control: Columns, treatment: Columns, mean: float, lift: float) -> bool | None:
     """Whether the interval holds an effect of ``lift`` times ``mean``, added to every session; None without an interval."""
-    planted = {**treatment, PRIMARY.numerator: treatment[PRIMARY.numerator] + lift * mean * treatment["sessions"]}
+    heard: Floats = np.asarray(treatment[PRIMARY.numerator] + lift * mean * treatment["sessions"], np.float64)
+    planted = {**treatment, PRIMARY.numerator: heard}
     result = welch(PRIMARY, control, planted)
     if result.ci_low_percent is None or result.ci_high_percent is None:
         return None

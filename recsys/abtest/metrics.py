@@ -6,7 +6,7 @@ compares. A new metric is one more entry of :data:`METRICS`; a new guardrail one
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,10 @@ import numpy.typing as npt
 from recsys.wording import counted
 
 Floats = npt.NDArray[np.float64]
-Columns = Mapping[str, npt.NDArray[Any]]
+Ints = npt.NDArray[np.int64]
+#: A column of a table of users or sessions, and such a table: columns of one length by name.
+Column = Ints | Floats
+Columns = Mapping[str, Column]
 
 #: primary and secondary metrics share one error rate; validity checks and costs never count as a success.
 Role = Literal["primary", "secondary", "validity", "cost"]

@@ -7,10 +7,11 @@ descriptions for readers who cannot see them. Timings are not drawn, so that equ
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recsys.abtest.metrics import Columns
 from recsys.abtest.schema import Picture, Report, percents
 from recsys.abtest.sessions import ExperimentLog
 
@@ -157,7 +158,7 @@ def _effects(axes: "Axes", report: Report, log: ExperimentLog, theme: Theme) -> 
     )
 
 
-def _each_arm(report: Report, log: ExperimentLog, theme: Theme) -> list[tuple[str, str, dict[str, Any]]]:
+def _each_arm(report: Report, log: ExperimentLog, theme: Theme) -> list[tuple[str, str, Columns]]:
     """Arm, colour and sessions of every arm that has some."""
     order = [arm for arm in report.arms if arm in log.arms]
     found = [(arm, theme.arms[i % len(theme.arms)], log.sessions_of_arm(arm)) for i, arm in enumerate(order)]

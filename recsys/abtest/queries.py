@@ -5,15 +5,18 @@ In goes a connection; out come tables ``raw``, ``events``, ``parts``, ``people``
 integers (millionths of a track, nanoseconds), so that the same logs give the same numbers in any order of reading.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from recsys.abtest.metrics import Column, Columns, Floats, Ints
 from recsys.logs.record import SHARD_AND_TRY, SQL_TYPES, lines_sql, whole_sql
 
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
-def load(db: Any, files: list[str], experiment: str) -> dict[str, int]:
+
+def load(db: "DuckDBPyConnection", files: list[str], experiment: str) -> dict[str, int]:
     """``events``: distinct, valid records with base, user, session and step; ``arm`` is null outside the experiment.
 
     Rows are copied only where they must be: in the original's format, or when records are repeated.
@@ -38,10 +41,10 @@ def load(db: Any, files: list[str], experiment: str) -> dict[str, int]:
               ORDER BY regexp_replace(run, '{SHARD_AND_TRY}', ''))::INTEGER AS base
             FROM (SELECT DISTINCT run FROM raw)"""
     )
-    total, valid, lean, bases = db.execute(
+    [(total, valid, lean, bases)] = db.execute(
         """SELECT count(*), count(*) FILTER (valid), count(*) FILTER (valid AND (session IS NULL OR step IS NULL)),
              (SELECT count(DISTINCT base) FROM runs) FROM raw"""
-    ).fetchone()
+    ).fetchall()
     based = "(SELECT *, rowid AS line, 1::INTEGER AS base FROM raw)"
     if bases > 1:
         based = "(SELECT raw.*, raw.rowid AS line, runs.base FROM raw JOIN runs USING (run))"
@@ -56,20 +59,16 @@ def load(db: Any, files: list[str], experiment: str) -> dict[str, int]:
         _parts(db, "events")
     else:
         db.execute("CREATE TEMP VIEW events AS SELECT * FROM lines")
-    events, last, outside = db.execute(
-        "SELECT sum(steps)::BIGINT, sum(lasts)::BIGINT, sum(steps - armed)::BIGINT FROM parts"
-    ).fetchone()
-    events, last, outside = events or 0, last or 0, outside or 0
-    return {
-        "events": events, "next": events - last, "last": last, "malformed": total - valid, "repeated": valid - events,
-        "outside": outside,
-    }  # fmt: skip
+    sums = "coalesce(sum(steps), 0)::BIGINT, coalesce(sum(lasts), 0)::BIGINT, coalesce(sum(steps - armed), 0)::BIGINT"
+    [(events, last, outside)] = db.execute(f"SELECT {sums} FROM parts").fetchall()
+    counts = {"events": events, "next": events - last, "last": last}
+    return {**counts, "malformed": total - valid, "repeated": valid - events, "outside": outside}
 
 
 _FIELDS = 'is_last, timestamp, "user", track, time, latency, recommendation, arm, source, degraded'
 
 
-def _add_lean_records(db: Any) -> None:
+def _add_lean_records(db: "DuckDBPyConnection") -> None:
     """Records of the original's format: a session ends with the user's ``last``; equal lines are one event."""
     db.execute(
         f"""INSERT INTO lines
@@ -85,7 +84,7 @@ def _add_lean_records(db: Any) -> None:
     )
 
 
-def _parts(db: Any, source: str) -> bool:
+def _parts(db: "DuckDBPyConnection", source: str) -> bool:
     """Table ``parts``, a row a session, whole or not; returns whether a session may hold a step more than once.
 
     Steps are counted as bits of a number; a session too long for that is looked at again.
@@ -103,10 +102,11 @@ def _parts(db: Any, source: str) -> bool:
              bit_count(bit_or(1::BIGINT << least(step, 62)::BIGINT)) <> count(*) AS doubtful
            FROM {source} GROUP BY base, "user", session"""
     )
-    return bool(db.execute("SELECT coalesce(bool_or(doubtful), false) FROM parts").fetchone()[0])
+    [(doubtful,)] = db.execute("SELECT coalesce(bool_or(doubtful), false) FROM parts").fetchall()
+    return bool(doubtful)
 
 
-def _without_repeats(db: Any) -> None:
+def _without_repeats(db: "DuckDBPyConnection") -> None:
     """Keep the first line of each (run, user, session, step)."""
     db.execute(
         """CREATE TEMP TABLE repeated AS SELECT unnest(list_sort(list(line))[2:]) AS line FROM lines
@@ -117,7 +117,7 @@ def _without_repeats(db: Any) -> None:
     db.execute("CREATE TEMP TABLE events AS SELECT * FROM lines ANTI JOIN repeated USING (line)")
 
 
-def find_sessions(db: Any) -> dict[str, int]:
+def find_sessions(db: "DuckDBPyConnection") -> dict[str, int]:
     """Table ``sessions`` of whole sessions of users in one arm, and ``people`` (user, arm)."""
     db.execute(
         """CREATE TEMP TABLE people AS SELECT "user", min(arm) AS arm FROM parts WHERE arm IS NOT NULL GROUP BY "user"
@@ -128,25 +128,21 @@ def find_sessions(db: Any) -> dict[str, int]:
              row_number() OVER (PARTITION BY "user" ORDER BY base, session) - 1 AS ordinal
            FROM parts JOIN people USING ("user") WHERE whole AND parts.arm IS NOT NULL"""
     )
-    sessions, unfinished, backwards, users = db.execute(
+    [(sessions, unfinished, backwards, mixed)] = db.execute(
         """SELECT (SELECT count(*) FROM sessions), count(*) FILTER (NOT whole), count(*) FILTER (backwards),
-             count(DISTINCT "user") FROM parts WHERE arm IS NOT NULL"""
-    ).fetchone()
-    single = db.execute("SELECT count(*) FROM people").fetchone()[0]
-    return {
-        "sessions": sessions, "unfinished_sessions": unfinished, "clock_backwards": backwards,
-        "users_in_two_arms": users - single,
-    }  # fmt: skip
+             count(DISTINCT "user") - (SELECT count(*) FROM people) FROM parts WHERE arm IS NOT NULL"""
+    ).fetchall()
+    return {"sessions": sessions, "unfinished_sessions": unfinished, "clock_backwards": backwards, "users_in_two_arms": mixed}
 
 
-def user_columns(db: Any, arms: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
+def user_columns(db: "DuckDBPyConnection", arms: tuple[str, ...]) -> Columns:
     """Sums over each user's whole sessions, [users] by name, users ascending; ``arm`` is a place in ``arms``, which is sorted."""
     found = db.execute(
         """SELECT "user", arm, count(*) AS sessions, sum(steps)::BIGINT AS steps, sum(time)::BIGINT AS time,
              sum(finished)::BIGINT AS finished, sum(requests)::BIGINT AS requests, sum(latency)::HUGEINT::DOUBLE AS latency_ms
            FROM sessions GROUP BY "user", arm ORDER BY "user" """
     ).fetchnumpy()
-    users = {name: np.asarray(column) for name, column in found.items()}
+    users: dict[str, Column] = {name: np.asarray(column) for name, column in found.items()}
     names = users["arm"].astype(str)
     users["arm"] = np.searchsorted(np.array(arms, dtype=str), names) if arms else np.zeros(0, dtype=np.int64)
     users["time"] = users["time"] / 1e6
@@ -154,31 +150,32 @@ def user_columns(db: Any, arms: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
     return users
 
 
-def session_columns(db: Any, users: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+def session_columns(db: "DuckDBPyConnection", users: Columns) -> Columns:
     """Whole sessions, [sessions] by name, in order of user and session; ``user`` is a row of ``users``, :func:`user_columns`."""
     found = db.execute('SELECT "user", ordinal, steps, time FROM sessions ORDER BY "user", ordinal').fetchnumpy()
-    sessions = {name: np.asarray(column) for name, column in found.items()}
+    sessions: dict[str, Column] = {name: np.asarray(column) for name, column in found.items()}
     sessions["user"] = np.searchsorted(users["user"], sessions["user"])
     sessions["arm"] = users["arm"][sessions["user"]]
     sessions["time"] = sessions["time"] / 1e6
     return sessions
 
 
-def first_timestamp(db: Any) -> int:
+def first_timestamp(db: "DuckDBPyConnection") -> int:
     """The earliest timestamp of the experiment's records, in milliseconds."""
-    return int(db.execute("SELECT coalesce(min(began), 0) FROM parts WHERE arm IS NOT NULL").fetchone()[0])
+    [(first,)] = db.execute("SELECT coalesce(min(began), 0) FROM parts WHERE arm IS NOT NULL").fetchall()
+    return int(first)
 
 
-def earlier_means(db: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any], int]:
+def earlier_means(db: "DuckDBPyConnection") -> tuple[Ints, Floats, int]:
     """Users with whole sessions, in whatever arm, ascending; their mean session time in tracks; the latest timestamp."""
     found = db.execute(
         'SELECT "user", avg(time) / 1e6 AS time FROM parts WHERE whole GROUP BY "user" ORDER BY "user"'
     ).fetchnumpy()
-    last = db.execute("SELECT coalesce(max(timestamp) FILTER (valid), 0) FROM raw").fetchone()[0]
+    [(last,)] = db.execute("SELECT coalesce(max(timestamp) FILTER (valid), 0) FROM raw").fetchall()
     return np.asarray(found["user"]), np.asarray(found["time"]), last
 
 
-def guardrails(db: Any, arms: tuple[str, ...], catalogue: int) -> dict[str, dict[str, float | None]]:
+def guardrails(db: "DuckDBPyConnection", arms: tuple[str, ...], catalogue: int) -> dict[str, dict[str, float | None]]:
     """Values by arm and name."""
     mine = 'events JOIN people USING ("user")'
     found = db.execute(

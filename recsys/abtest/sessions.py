@@ -15,15 +15,18 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from recsys.abtest import queries
+from recsys.abtest.metrics import Column, Columns, Floats, Ints
 from recsys.exceptions import InvalidInputError, MissingDataError
 from recsys.experiments import Experiment
 from recsys.wording import counted
+
+if TYPE_CHECKING:
+    import duckdb
 
 log = logging.getLogger(__name__)
 
@@ -44,19 +47,19 @@ class ExperimentLog:
 
     experiment: str
     arms: tuple[str, ...]
-    users: dict[str, npt.NDArray[Any]]
-    sessions: dict[str, npt.NDArray[Any]]
+    users: Columns
+    sessions: Columns
     guardrails: dict[str, dict[str, float | None]]
     counts: dict[str, int]
     warnings: tuple[str, ...]
     first_ms: int = 0
 
-    def of_arm(self, arm: str) -> dict[str, npt.NDArray[Any]]:
+    def of_arm(self, arm: str) -> Columns:
         """The users' columns of one arm; empty columns for an arm that nobody was in."""
         mask = self.users["arm"] == self._index(arm)
         return {name: column[mask] for name, column in self.users.items()}
 
-    def sessions_of_arm(self, arm: str) -> dict[str, npt.NDArray[Any]]:
+    def sessions_of_arm(self, arm: str) -> Columns:
         """The sessions' columns of one arm."""
         mask = self.sessions["arm"] == self._index(arm)
         return {name: column[mask] for name, column in self.sessions.items()}
@@ -68,10 +71,10 @@ class ExperimentLog:
 class Before(NamedTuple):
     """Users who were there before the experiment, ascending, and their mean session time in tracks."""
 
-    user: npt.NDArray[Any]
-    time: npt.NDArray[Any]
+    user: Ints
+    time: Floats
 
-    def of(self, users: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    def of(self, users: Column) -> Floats:
         """The values of these users; NaN for those who were not there."""
         if not len(self.user):
             return np.full(len(users), np.nan)
@@ -194,13 +197,13 @@ def _cut_last_line(path: Path) -> None:
         file.truncate(end)
 
 
-def _misassigned(users: dict[str, npt.NDArray[Any]], arms: tuple[str, ...], design: Experiment) -> int:
+def _misassigned(users: Columns, arms: tuple[str, ...], design: Experiment) -> int:
     """Users whose logged arm is not the one that the assignment hash gives."""
     logged = users["arm"].tolist()
     return sum(design.arm_of(user).name != arms[arm] for user, arm in zip(users["user"].tolist(), logged, strict=True))
 
 
-def _no_such_experiment(db: Any, experiment: str, counts: dict[str, int]) -> str:
+def _no_such_experiment(db: "duckdb.DuckDBPyConnection", experiment: str, counts: dict[str, int]) -> str:
     names = [row[0] for row in db.execute("SELECT DISTINCT unnest(json_keys(others)) AS n FROM raw ORDER BY n").fetchall()]
     if not counts["events"]:
         malformed = counted(counts["malformed"], "malformed line")

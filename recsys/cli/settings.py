@@ -72,7 +72,7 @@ def listed(*groups: BaseSettings) -> Iterator[Setting]:
     for group in groups:
         kind = type(group)
         properties = kind.model_json_schema()["properties"]
-        prefix = {Settings: PREFIX, HdfsOptions: HDFS_PREFIX}[kind]  # type: ignore[index]
+        prefix = {Settings: PREFIX, HdfsOptions: HDFS_PREFIX}[kind]
         for name, field in kind.model_fields.items():
             yield Setting(
                 f"{prefix}{name}".upper(),

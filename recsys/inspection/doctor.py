@@ -25,8 +25,13 @@ class Finding(NamedTuple):
 def examine(settings: Settings) -> list[Finding]:
     """Look at every component once; nothing is started or changed."""
     return [
-        _world(settings), _storage(settings), _redis(settings), _service(settings), _packages(), _docker(),
-    ]  # fmt: skip
+        _world(settings),
+        _storage(settings),
+        _redis(settings),
+        _service(settings),
+        _packages(),
+        _docker(),
+    ]
 
 
 def _world(settings: Settings) -> Finding:

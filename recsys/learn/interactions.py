@@ -83,6 +83,12 @@ def load_interactions(store: Storage, log_date: date, world: Path) -> Interactio
     if not np.isfinite(weight).all():
         raise CorruptDataError(f"{name} has a weight that is not finite; collect the date again")
     return Interactions(
-        users, artist_of, row, track, weight, table["log_date"].to_numpy().astype("datetime64[D]"),
-        checksums["interactions.parquet"], checksums.get("plays.parquet", ""),
-    )  # fmt: skip
+        users,
+        artist_of,
+        row,
+        track,
+        weight,
+        table["log_date"].to_numpy().astype("datetime64[D]"),
+        checksums["interactions.parquet"],
+        checksums.get("plays.parquet", ""),
+    )

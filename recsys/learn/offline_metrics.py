@@ -70,7 +70,8 @@ def recall_at_k(found: npt.NDArray[np.bool_], sizes: npt.NDArray[np.integer], k:
     >>> recall_at_k(np.array([[False, True, False]]), np.array([3]), 2).tolist()
     [0.5]
     """
-    return found[:, :k].sum(axis=1) / np.minimum(k, sizes)
+    share: Floats = found[:, :k].sum(axis=1) / np.minimum(k, sizes)
+    return share
 
 
 def ndcg_at_k(found: npt.NDArray[np.bool_], sizes: npt.NDArray[np.integer], k: int) -> Floats:

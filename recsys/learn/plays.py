@@ -91,10 +91,16 @@ def load_plays(store: Storage, log_date: date, world: Path) -> Plays:
 
 
 def from_columns(
-    users: int, artist_of: npt.NDArray[np.int32], begins: npt.NDArray[np.bool_], row: Ints, track: Ints,
-    time: npt.NDArray[np.integer], step: npt.NDArray[np.integer], propensity: npt.NDArray[np.float64],
+    users: int,
+    artist_of: npt.NDArray[np.int32],
+    begins: npt.NDArray[np.bool_],
+    row: Ints,
+    track: Ints,
+    time: npt.NDArray[np.integer],
+    step: npt.NDArray[np.integer],
+    propensity: npt.NDArray[np.float64],
     day: npt.NDArray[np.datetime64],
-) -> Plays:  # fmt: skip
+) -> Plays:
     """Plays from columns in order; ``begins``: bool [n], whether a play is the first row of its session.
 
     Sessions whose own first track is not in the logs are left out: nobody knows with what they began.
@@ -107,10 +113,18 @@ def from_columns(
     track = track[whole]
     artists = int(artist_of.max()) + 1 if len(artist_of) else 1
     return Plays(
-        users, artist_of, row[whole], track, time[whole].astype(np.int64), first, step[whole].astype(np.int64),
-        _occurrence(session * artists + artist_of[track]), _occurrence(session * len(artist_of) + track) > 0,
-        propensity[whole], day[whole],
-    )  # fmt: skip
+        users,
+        artist_of,
+        row[whole],
+        track,
+        time[whole].astype(np.int64),
+        first,
+        step[whole].astype(np.int64),
+        _occurrence(session * artists + artist_of[track]),
+        _occurrence(session * len(artist_of) + track) > 0,
+        propensity[whole],
+        day[whole],
+    )
 
 
 def _changes(parts: tuple[npt.NDArray[np.integer], ...]) -> npt.NDArray[np.bool_]:

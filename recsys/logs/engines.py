@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from recsys.exceptions import UnavailableError
 from recsys.logs.record import COLUMNS, NATURALS, RUN, whole_sql
@@ -21,6 +21,8 @@ from recsys.logs.record import COLUMNS, NATURALS, RUN, whole_sql
 if TYPE_CHECKING:
     import ibis.expr.types as ir
     import pyarrow as pa
+    from ibis.backends import duckdb, pyspark
+    from pyspark.sql import DataFrame, SparkSession
 
 ROW_GROUP = 1_000_000
 #: DuckDB spills to disk beyond this; the process as a whole stays below 4 GiB.
@@ -57,7 +59,7 @@ def engine(name: Name, scratch: Path, master: str = "local[*]") -> Iterator[Engi
 
 
 class _DuckDb:
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: "duckdb.Backend") -> None:
         self._connection = connection
         self._made = 0
 
@@ -114,7 +116,7 @@ def _duckdb(scratch: Path) -> Iterator[Engine]:
 
 
 class _Spark:
-    def __init__(self, session: Any, connection: Any, scratch: Path) -> None:
+    def __init__(self, session: "SparkSession", connection: "pyspark.Backend", scratch: Path) -> None:
         self._session = session
         self._connection = connection
         self._scratch = scratch
@@ -153,10 +155,10 @@ class _Spark:
                     for batch in pq.ParquetFile(part).iter_batches(ROW_GROUP):
                         writer.write_table(_cast(batch, schema))
 
-    def _frame(self, expression: "ir.Table") -> Any:
+    def _frame(self, expression: "ir.Table") -> "DataFrame":
         return self._session.sql(self._connection.compile(expression))
 
-    def _table(self, frame: Any) -> "ir.Table":
+    def _table(self, frame: "DataFrame") -> "ir.Table":
         self._views += 1
         name = f"table_{self._views}"
         frame.createOrReplaceTempView(name)
@@ -177,10 +179,15 @@ def _spark(scratch: Path, master: str) -> Iterator[Engine]:
     from pyspark.sql import SparkSession
 
     settings = {
-        "spark.app.name": "nightshift-collect", "spark.sql.session.timeZone": "UTC", "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false", "spark.local.dir": str(scratch), "spark.sql.shuffle.partitions": "16",
-        "spark.sql.warehouse.dir": str(scratch / "warehouse"), "spark.sql.ansi.enabled": "false",
-    }  # fmt: skip
+        "spark.app.name": "nightshift-collect",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.local.dir": str(scratch),
+        "spark.sql.shuffle.partitions": "16",
+        "spark.sql.warehouse.dir": str(scratch / "warehouse"),
+        "spark.sql.ansi.enabled": "false",
+    }
     builder = SparkSession.builder.master(master)
     for name, value in settings.items():
         builder = builder.config(name, value)

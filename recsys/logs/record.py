@@ -14,13 +14,9 @@ import orjson
 
 from recsys.exceptions import InvalidInputError
 
-#: Order of the fields in a line; the original's come first.
-FIELDS = (
-    "message", "timestamp", "user", "track", "time", "latency", "recommendation", "experiments",
-    "run", "version", "session", "step", "event", "source", "degraded", "propensity",
-)  # fmt: skip
-#: What the original server wrote.
-ORIGINAL_FIELDS = FIELDS[:8]
+#: What the original server wrote, and the order of the fields in a line: the original's come first.
+ORIGINAL_FIELDS = ("message", "timestamp", "user", "track", "time", "latency", "recommendation", "experiments")
+FIELDS = (*ORIGINAL_FIELDS, "run", "version", "session", "step", "event", "source", "degraded", "propensity")
 #: Fields that a record must have.
 REQUIRED = ("message", "timestamp", "user", "track", "time", "run", "session", "step")
 MESSAGES = ("next", "last")
@@ -37,17 +33,36 @@ TIME, NO_RUN = "time out of range", "no run, or not a plain name"
 
 #: Columns that query engines read, and their types.
 COLUMNS = {
-    "message": "string", "timestamp": "int64", "user": "int32", "track": "int32", "time": "float64", "run": "string",
-    "session": "int32", "step": "int32", "recommendation": "int32", "propensity": "float64",
-}  # fmt: skip
+    "message": "string",
+    "timestamp": "int64",
+    "user": "int32",
+    "track": "int32",
+    "time": "float64",
+    "run": "string",
+    "session": "int32",
+    "step": "int32",
+    "recommendation": "int32",
+    "propensity": "float64",
+}
 
 #: All fields for queries that read typed columns: quick, but a number in quotes passes for a number. What may turn out to be no
 #: integer is read as a double.
 SQL_TYPES = {
-    "message": "VARCHAR", "timestamp": "BIGINT", "user": "DOUBLE", "track": "DOUBLE", "time": "DOUBLE", "latency": "DOUBLE",
-    "recommendation": "BIGINT", "experiments": "JSON", "run": "VARCHAR", "session": "DOUBLE", "step": "DOUBLE",
-    "source": "VARCHAR", "degraded": "BOOLEAN", "propensity": "DOUBLE",
-}  # fmt: skip
+    "message": "VARCHAR",
+    "timestamp": "BIGINT",
+    "user": "DOUBLE",
+    "track": "DOUBLE",
+    "time": "DOUBLE",
+    "latency": "DOUBLE",
+    "recommendation": "BIGINT",
+    "experiments": "JSON",
+    "run": "VARCHAR",
+    "session": "DOUBLE",
+    "step": "DOUBLE",
+    "source": "VARCHAR",
+    "degraded": "BOOLEAN",
+    "propensity": "DOUBLE",
+}
 
 _RUN, _BASE = re.compile(RUN), re.compile(SHARD_AND_TRY)
 _PREVIEW = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}" + SHARD_AND_TRY)

@@ -88,9 +88,14 @@ def upload_shards(
 
 
 def publish_files(
-    store: Storage, source: Path, name: str, *, only: Sequence[ShardResult] = (), cleanup: bool = False,
+    store: Storage,
+    source: Path,
+    name: str,
+    *,
+    only: Sequence[ShardResult] = (),
+    cleanup: bool = False,
     tell: Callable[[str], None] = log.info,
-) -> dict[str, int]:  # fmt: skip
+) -> dict[str, int]:
     """Publish the log files below a directory as ``name``; a rerun continues or finds everything done.
 
     Args:

@@ -5,13 +5,16 @@ In goes a name (``dae``, ``ease``, ``popularity``, ``response``, or ``package.mo
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, TypeGuard, cast
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import JsonValue
 
 from recsys.exceptions import InvalidInputError
 from recsys.learn.offline_metrics import top_k
+from recsys.learn.plays import Plays
+from recsys.schemas import Figures
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -33,7 +36,7 @@ class Recommender(Protocol):
     JSON-ready.
     """
 
-    def fit(self, history: "csr_matrix", *, seed: int, work: Path) -> dict[str, Any]:
+    def fit(self, history: "csr_matrix", *, seed: int, work: Path) -> Figures:
         """Learn.
 
         Args:
@@ -55,7 +58,14 @@ class Recommender(Protocol):
         """Become the model that was saved."""
 
 
-def create(name: str, /, **arguments: Any) -> Recommender:
+class LearnsFromPlays(Protocol):
+    """A recommender that learns from the answered plays, too."""
+
+    def fit(self, history: "csr_matrix", *, seed: int, work: Path, plays: Plays) -> Figures:
+        """Learn, as :meth:`Recommender.fit`."""
+
+
+def create(name: str, /, **arguments: JsonValue) -> Recommender:
     """A new model by name.
 
     Args:
@@ -99,11 +109,11 @@ def label(name: str) -> str:
     return name if name in MODELS else name.rpartition(":")[2]
 
 
-def uses_plays(model: Recommender) -> bool:
+def uses_plays(model: Recommender) -> TypeGuard[LearnsFromPlays]:
     """Whether the model wants the answered plays."""
     return bool(getattr(model, "uses_plays", False))
 
 
-def config_of(model: Recommender) -> dict[str, Any]:
+def config_of(model: Recommender) -> dict[str, object]:
     """What the model says about itself."""
     return dict(getattr(model, "config", {}))

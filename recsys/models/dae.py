@@ -9,7 +9,7 @@ import logging
 import time
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,10 @@ from recsys.exceptions import CorruptDataError, InvalidInputError, MissingDataEr
 from recsys.learn.offline_metrics import hits, ndcg_at_k, top_k
 from recsys.learn.ranking import LinearRanking
 from recsys.models import dae_net
+from recsys.models.dae_training import Optimizer, Progress
+from recsys.schemas import Figures
 
 if TYPE_CHECKING:
-    import torch
     from scipy.sparse import csr_matrix
 
 log = logging.getLogger(__name__)
@@ -30,9 +31,23 @@ HELD_OUT_USERS = 1000
 SCORED_ROWS = 256
 #: Least and greatest value of each number among the hyperparameters, and of each of the layers; the type is the least one's.
 RANGES = {
-    "layers": (1, 100_000), "dropout": (0.0, 0.99), "learning_rate": (1e-8, 10.0), "batch": (1, 2**20), "epochs": (1, 10_000),
+    "layers": (1, 100_000),
+    "dropout": (0.0, 0.99),
+    "learning_rate": (1e-8, 10.0),
+    "batch": (1, 2**20),
+    "epochs": (1, 10_000),
     "patience": (1, 10_000),
-}  # fmt: skip
+}
+
+
+class _Config(TypedDict):
+    layers: list[int]
+    dropout: float
+    learning_rate: float
+    batch: int
+    epochs: int
+    patience: int
+    precision: str
 
 
 class Dae:
@@ -47,25 +62,37 @@ class Dae:
     """
 
     def __init__(
-        self, layers: tuple[int, ...] = (128,), *, dropout: float = 0.5, learning_rate: float = 4e-3, batch: int = 128,
-        epochs: int = 12, patience: int = 4, precision: str = "bfloat16",
-    ) -> None:  # fmt: skip
-        self._config: dict[str, Any] = {
-            "layers": list(layers), "dropout": dropout, "learning_rate": learning_rate, "batch": batch, "epochs": epochs,
-            "patience": patience, "precision": precision,
-        }  # fmt: skip
+        self,
+        layers: tuple[int, ...] = (128,),
+        *,
+        dropout: float = 0.5,
+        learning_rate: float = 4e-3,
+        batch: int = 128,
+        epochs: int = 12,
+        patience: int = 4,
+        precision: str = "bfloat16",
+    ) -> None:
+        self._config: _Config = {
+            "layers": list(layers),
+            "dropout": dropout,
+            "learning_rate": learning_rate,
+            "batch": batch,
+            "epochs": epochs,
+            "patience": patience,
+            "precision": precision,
+        }
         _check(self._config)
         self._items = np.zeros(0, dtype=np.int64)
         self._tracks = 0
-        self._net: Any = None
+        self._net: dae_net.Net
         self._ranking: LinearRanking | None = None
 
     @property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, object]:
         """The hyperparameters."""
         return dict(self._config)
 
-    def fit(self, history: "csr_matrix", *, seed: int, work: Path) -> dict[str, Any]:
+    def fit(self, history: "csr_matrix", *, seed: int, work: Path) -> Figures:
         """Train with early stopping; resumes from a checkpoint in ``work`` of the same seed and data.
 
         Raises:
@@ -85,8 +112,8 @@ class Dae:
         data.sort_indices()
         fold_in, held_out, train = _split(data, seed)
         self._net = dae_net.build(len(self._items), self._config["layers"]).to(_device())
-        optimizer = _Optimizer(self._net, self._config["learning_rate"])
-        state = _Progress(work / CHECKPOINT, f"{seed} {data.shape} {data.nnz} {json.dumps(self._config)}")
+        optimizer = Optimizer(self._net, self._config["learning_rate"])
+        state = Progress(work / CHECKPOINT, f"{seed} {data.shape} {data.nnz} {json.dumps(self._config)}")
         state.resume(self._net, optimizer)
         users = np.flatnonzero(np.diff(train.indptr))
         while state.epoch < self._config["epochs"] and state.stale < self._config["patience"]:
@@ -94,10 +121,9 @@ class Dae:
             loss = self._epoch(train, users, optimizer, np.random.default_rng([seed, state.epoch]))
             ndcg = self._validate(fold_in, held_out)
             state.finish_epoch(self._net, optimizer, ndcg)
-            log.info(
-                "epoch %d of %d: loss %.2f, held-out NDCG@100 %s, %.1f s",
-                state.epoch, self._config["epochs"], loss, f"{ndcg:.4f}" if ndcg is not None else "-", time.monotonic() - started,
-            )  # fmt: skip
+            shown, seconds = "-" if ndcg is None else f"{ndcg:.4f}", time.monotonic() - started
+            text = "epoch %d of %d: loss %.2f, held-out NDCG@100 %s, %.1f s"
+            log.info(text, state.epoch, self._config["epochs"], loss, shown, seconds)
         self._net.load_state_dict(state.best)
         return {"trained_epochs": state.epoch, "best_epoch": state.best_epoch, "ndcg_100": round(state.best_ndcg, 6)}
 
@@ -166,7 +192,7 @@ class Dae:
         except RuntimeError as error:
             raise CorruptDataError(f"{directory / WEIGHTS} has the weights of another model; train again ({error})") from None
 
-    def _epoch(self, train: "csr_matrix", users: npt.NDArray[np.int64], optimizer: Any, rng: np.random.Generator) -> float:
+    def _epoch(self, train: "csr_matrix", users: npt.NDArray[np.int64], optimizer: Optimizer, rng: np.random.Generator) -> float:
         self._net.train()
         total = 0.0
         batches = np.array_split(rng.permutation(users), max(1, round(len(users) / self._config["batch"])))
@@ -197,91 +223,19 @@ class Dae:
         return float(ndcg_at_k(found, np.diff(held_out.indptr), 100).mean())
 
 
-def _check(config: dict[str, Any]) -> None:
+def _check(config: _Config) -> None:
     """Raise InvalidInputError if a hyperparameter is out of its range."""
     if config["precision"] not in ("bfloat16", "float32"):
         raise InvalidInputError(f"precision {config['precision']!r} is neither bfloat16 nor float32")
     if not 1 <= len(config["layers"]) <= 10:
         raise InvalidInputError(f"layers {config['layers']!r} must be the sizes of one to ten layers")
+    values: dict[str, object] = dict(config)
     for name, (low, high) in RANGES.items():
-        for value in config["layers"] if name == "layers" else [config[name]]:
-            kinds = (int,) if type(low) is int else (int, float)
-            if type(value) not in kinds or not low <= value <= high:
-                what = "an integer" if type(low) is int else "a number"
+        for value in config["layers"] if name == "layers" else [values[name]]:
+            whole = type(low) is int
+            if not (type(value) is int or (type(value) is float and not whole)) or not low <= value <= high:
+                what = "an integer" if whole else "a number"
                 raise InvalidInputError(f"{name} of the autoencoder is {value!r}; it must be {what} from {low} to {high}")
-
-
-class _Optimizer:
-    """Adam; the embeddings' gradient is sparse, and only the rows that a batch touches move."""
-
-    def __init__(self, net: Any, rate: float) -> None:
-        import torch
-
-        dense = [parameter for name, parameter in net.named_parameters() if name != "embedding.weight"]
-        self._parts = (
-            torch.optim.Adam(dense, lr=rate, fused=True), torch.optim.SparseAdam([net.embedding.weight], lr=rate),
-        )  # fmt: skip
-
-    def descend(self, loss: "torch.Tensor") -> None:
-        """One step."""
-        for part in self._parts:
-            part.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        for part in self._parts:
-            part.step()
-
-    def state_dict(self) -> list[Any]:
-        return [part.state_dict() for part in self._parts]
-
-    def load_state_dict(self, saved: list[Any]) -> None:
-        for part, state in zip(self._parts, saved, strict=True):
-            part.load_state_dict(state)
-
-
-class _Progress:
-    """Where training stands, written after every epoch so that a killed training goes on from there."""
-
-    def __init__(self, path: Path, identity: str) -> None:
-        self._path, self._identity = path, identity
-        self.epoch, self.stale, self.best_epoch = 0, 0, 0
-        self.best_ndcg = -1.0
-        self.best: dict[str, Any] = {}
-
-    def resume(self, net: Any, optimizer: Any) -> None:
-        import torch
-
-        if not self._path.exists():
-            return
-        saved = torch.load(self._path, weights_only=True)
-        if saved["identity"] != self._identity:
-            return
-        net.load_state_dict(saved["net"])
-        optimizer.load_state_dict(saved["optimizer"])
-        torch.set_rng_state(saved["rng"])
-        self.epoch, self.stale, self.best_epoch = saved["epoch"], saved["stale"], saved["best_epoch"]
-        self.best_ndcg, self.best = saved["best_ndcg"], saved["best"]
-        log.info("resuming after epoch %d", self.epoch)
-
-    def finish_epoch(self, net: Any, optimizer: Any, ndcg: float | None) -> None:
-        """Note an epoch; without users to validate on (None) the last epoch is the best."""
-        import torch
-
-        self.epoch += 1
-        self.stale += 1
-        if ndcg is None or ndcg > self.best_ndcg:
-            self.best_ndcg, self.best_epoch, self.stale = ndcg or 0.0, self.epoch, 0
-            self.best = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_suffix(".partial")
-        torch.save(
-            {
-                "identity": self._identity, "net": net.state_dict(), "optimizer": optimizer.state_dict(),
-                "rng": torch.get_rng_state(), "epoch": self.epoch, "stale": self.stale, "best_epoch": self.best_epoch,
-                "best_ndcg": self.best_ndcg, "best": self.best,
-            },
-            partial,
-        )  # fmt: skip
-        partial.rename(self._path)
 
 
 def _device() -> str:
@@ -292,7 +246,8 @@ def _device() -> str:
 
 def _unit(rows: "csr_matrix") -> npt.NDArray[np.float32]:
     """What scales each row to unit length."""
-    return (1.0 / np.sqrt(np.maximum(np.diff(rows.indptr), 1))).astype(np.float32)
+    scale: npt.NDArray[np.float32] = (1.0 / np.sqrt(np.maximum(np.diff(rows.indptr), 1))).astype(np.float32)
+    return scale
 
 
 def _split(data: "csr_matrix", seed: int) -> tuple["csr_matrix", "csr_matrix", "csr_matrix"]:

@@ -4,9 +4,10 @@ The first layer sums the embeddings of a row's items; the loss is a function wit
 once, and where the processor multiplies bfloat16 natively the three large products may use it (weights and sums stay float32).
 """
 
+from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,36 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 
-def build(items: int, layers: list[int], *, drawn: bool = True) -> "torch.nn.Module":
+class Net(Protocol):
+    """A network: items' indices, offsets of rows and weights in, units out; ``out`` gives an item's logits from them."""
+
+    embedding: "torch.nn.EmbeddingBag"
+    bias: "torch.nn.Parameter"
+    out: "torch.nn.Linear"
+
+    def __call__(self, index: "torch.Tensor", offset: "torch.Tensor", weight: "torch.Tensor", /) -> "torch.Tensor":
+        """Units of each row."""
+
+    def to(self, device: str, /) -> Self:
+        """Move it to a device."""
+
+    def train(self) -> Self:
+        """Set it to training."""
+
+    def eval(self) -> Self:
+        """Set it to use."""
+
+    def named_parameters(self) -> "Iterator[tuple[str, torch.nn.Parameter]]":
+        """Its weights, as they are learned."""
+
+    def state_dict(self) -> "dict[str, torch.Tensor]":
+        """Its weights by name."""
+
+    def load_state_dict(self, state_dict: "Mapping[str, torch.Tensor]", /, *, assign: bool = False) -> object:
+        """Take weights of these names."""
+
+
+def build(items: int, layers: list[int], *, drawn: bool = True) -> Net:
     """An encoder with the given layers, mirrored but for the last, and an output a unit each item.
 
     Args:
@@ -50,18 +80,17 @@ def build(items: int, layers: list[int], *, drawn: bool = True) -> "torch.nn.Mod
     return Net()
 
 
-def code(net: Any, rows: "csr_matrix", weight: npt.NDArray[np.floating]) -> "torch.Tensor":
+def code(net: Net, rows: "csr_matrix", weight: npt.NDArray[np.floating]) -> "torch.Tensor":
     """The last hidden layer of rows, float32 [rows, units]; ``weight``: [nnz], what each entry counts."""
     import torch
 
     device = net.bias.device
     index = torch.from_numpy(rows.indices.astype(np.int64)).to(device)
     offset = torch.from_numpy(rows.indptr[:-1].astype(np.int64)).to(device)
-    units: torch.Tensor = net(index, offset, torch.from_numpy(weight.astype(np.float32)).to(device))
-    return units
+    return net(index, offset, torch.from_numpy(weight.astype(np.float32)).to(device))
 
 
-def loss(net: Any, units: "torch.Tensor", rows: "csr_matrix", *, half: bool) -> "torch.Tensor":
+def loss(net: Net, units: "torch.Tensor", rows: "csr_matrix", *, half: bool) -> "torch.Tensor":
     """Negative multinomial log likelihood of the rows, the mean over users; ``half``: products in bfloat16."""
     import torch
 
@@ -74,8 +103,16 @@ def loss(net: Any, units: "torch.Tensor", rows: "csr_matrix", *, half: bool) -> 
     return result
 
 
+class _Context(Protocol):
+    """What the gradient finds again of the way forward."""
+
+    saved_tensors: tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]
+
+    def save_for_backward(self, *tensors: "torch.Tensor") -> None: ...
+
+
 @cache
-def _likelihood() -> Any:
+def _likelihood() -> "type[torch.autograd.Function]":
     import torch
 
     class Likelihood(torch.autograd.Function):
@@ -85,10 +122,16 @@ def _likelihood() -> Any:
         """
 
         @staticmethod
-        def forward(  # type: ignore[override]
-            ctx: Any, units: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, row: torch.Tensor, column: torch.Tensor,
-            total: torch.Tensor, half: bool,
-        ) -> torch.Tensor:  # fmt: skip
+        def forward(
+            ctx: _Context,
+            units: torch.Tensor,
+            weight: torch.Tensor,
+            bias: torch.Tensor,
+            row: torch.Tensor,
+            column: torch.Tensor,
+            total: torch.Tensor,
+            half: bool,
+        ) -> torch.Tensor:
             kind = torch.bfloat16 if half else torch.float32
             x, w = units.to(kind), weight.to(kind)
             logits = torch.addmm(bias.to(kind), x, w.T).float()
@@ -103,7 +146,7 @@ def _likelihood() -> Any:
             return value / len(units)
 
         @staticmethod
-        def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+        def backward(ctx: _Context, upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
             x, w, gradient = ctx.saved_tensors
             d = gradient.to(x.dtype)
             # The upstream gradient is multiplied into what is small.

@@ -4,10 +4,12 @@ With G the Gram matrix plus a ridge and P its inverse, the weights are -P[i, j] 
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+from recsys.schemas import Figures
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -26,7 +28,7 @@ class Ease:
         self._items = np.zeros(0, dtype=np.int64)
         self._weights = np.zeros((0, 0), dtype=np.float32)
 
-    def fit(self, history: "csr_matrix", *, seed: int = 0, work: Path | None = None) -> dict[str, Any]:  # noqa: ARG002
+    def fit(self, history: "csr_matrix", *, seed: int = 0, work: Path | None = None) -> Figures:  # noqa: ARG002
         """Invert the Gram matrix."""
         counts = np.asarray(history.sum(axis=0)).ravel()
         order = np.lexsort((np.arange(len(counts)), -counts))[: self._most]

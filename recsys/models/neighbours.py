@@ -5,14 +5,14 @@ matrix of users and tracks is therefore reduced to its largest singular vectors 
 rows of unit length. The relevance of s after t is the inner product of their vectors.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from recsys.exceptions import InvalidInputError
 from recsys.learn.offline_metrics import top_k
-from recsys.schemas import NEIGHBOURS
+from recsys.schemas import NEIGHBOURS, Figures
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -36,7 +36,7 @@ class Neighbours:
         self.tracks: npt.NDArray[np.int64] = np.zeros(0, np.int64)
         self.vectors: npt.NDArray[np.float32] = np.zeros((0, 0), np.float32)
 
-    def fit(self, history: "csr_matrix", *, seed: int) -> dict[str, Any]:
+    def fit(self, history: "csr_matrix", *, seed: int) -> Figures:
         """Learn the vectors from a binary users x tracks matrix."""
         from scipy.sparse import diags
 

@@ -1,10 +1,12 @@
 """Popularity: a track's score is the number of users who liked it, the same for everybody."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+from recsys.schemas import Figures
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -16,7 +18,7 @@ class Popularity:
     def __init__(self) -> None:
         self._counts = np.zeros(0, dtype=np.float32)
 
-    def fit(self, history: "csr_matrix", *, seed: int = 0, work: Path | None = None) -> dict[str, Any]:  # noqa: ARG002
+    def fit(self, history: "csr_matrix", *, seed: int = 0, work: Path | None = None) -> Figures:  # noqa: ARG002
         """Count."""
         self._counts = np.asarray(history.sum(axis=0), dtype=np.float32).ravel()
         return {}

@@ -12,7 +12,7 @@ import logging
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from recsys.models.firsts import FirstTracks, Tastes
 from recsys.models.merge import merge
 from recsys.models.refine import Answers, alternate
 from recsys.models.session_candidates import Levels, build
+from recsys.schemas import Figures
 from recsys.versions.session_lists import WHOLE_TIME, SessionLists
 
 if TYPE_CHECKING:
@@ -44,6 +45,13 @@ MOST_LIKELY, ENOUGH_RANDOM = 2.0, 0.25
 BINS = 20
 
 
+class _Config(TypedDict):
+    dims: int
+    epochs: int
+    batch: int
+    rate: float
+
+
 class Response:
     """See the module; as a list model, a user's relevance is the mean expected time over the sessions that they begin.
 
@@ -54,17 +62,17 @@ class Response:
     uses_plays: ClassVar[bool] = True
 
     def __init__(self, dims: int = 32, *, epochs: int = 6, batch: int = 8192, rate: float = 0.06) -> None:
-        self._config: dict[str, Any] = {"dims": dims, "epochs": epochs, "batch": batch, "rate": rate}
+        self._config: _Config = {"dims": dims, "epochs": epochs, "batch": batch, "rate": rate}
         self.gamma = 1.0
         self.lists = SessionLists.empty()
         self.tastes, self.shares = np.zeros((0, 2), np.int32), np.zeros((0, 0), np.float32)
 
     @property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, object]:
         """The hyperparameters."""
         return dict(self._config)
 
-    def fit(self, history: "csr_matrix", *, seed: int, work: Path, plays: Plays) -> dict[str, Any]:
+    def fit(self, history: "csr_matrix", *, seed: int, work: Path, plays: Plays) -> Figures:
         """Learn from plays; resumes from a checkpoint in ``work`` of the same seed and data.
 
         Raises:
@@ -88,10 +96,8 @@ class Response:
             started = time.monotonic()
             losses.append(self._epoch(state, taught, firsts, np.random.default_rng([seed, state.epoch])))
             state.finish_epoch(work / CHECKPOINT, identity)
-            log.info(
-                "epoch %d of %d: loss %.5f, artist discount %.3f, %.1f s",
-                state.epoch, self._config["epochs"], losses[-1], state.gamma, time.monotonic() - started,
-            )  # fmt: skip
+            text, seconds = "epoch %d of %d: loss %.5f, artist discount %.3f, %.1f s", time.monotonic() - started
+            log.info(text, state.epoch, self._config["epochs"], losses[-1], state.gamma, seconds)
         self.gamma = state.gamma
         tastes = firsts.tastes(state.vectors, state.vectors + state.shifts)
         tastes, vectors = self._refined(state, tastes, plays, seed)
@@ -221,9 +227,14 @@ class _State:
         self.gamma, self.epoch = 1.0, 0
 
     def respond(
-        self, row: "torch.Tensor", track: "torch.Tensor", first: "torch.Tensor", heard: "torch.Tensor", earlier: "torch.Tensor",
+        self,
+        row: "torch.Tensor",
+        track: "torch.Tensor",
+        first: "torch.Tensor",
+        heard: "torch.Tensor",
+        earlier: "torch.Tensor",
         rate: float,
-    ) -> tuple[float, npt.NDArray[np.float64]]:  # fmt: skip
+    ) -> tuple[float, npt.NDArray[np.float64]]:
         """One step on answered plays; returns the summed loss and, by bins of expected time without discount, float64 [4, bins]:
         time heard and expected of first plays of an artist, and the same of second plays.
         """

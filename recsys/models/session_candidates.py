@@ -56,9 +56,14 @@ class Levels:
 
 
 def build(
-    vectors: npt.NDArray[np.float32], tastes: Tastes, known: npt.NDArray[np.bool_], listeners: Levels, gamma: float,
-    artist_of: npt.NDArray[np.int32], begun: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
-) -> tuple[SessionLists, npt.NDArray[np.int32], npt.NDArray[np.float32]]:  # fmt: skip
+    vectors: npt.NDArray[np.float32],
+    tastes: Tastes,
+    known: npt.NDArray[np.bool_],
+    listeners: Levels,
+    gamma: float,
+    artist_of: npt.NDArray[np.int32],
+    begun: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
+) -> tuple[SessionLists, npt.NDArray[np.int32], npt.NDArray[np.float32]]:
     """Rank every known track for every taste.
 
     Args:
@@ -97,9 +102,11 @@ def build(
 
 
 def _usual_distance(
-    firsts: npt.NDArray[np.int8], places: npt.NDArray[np.int8], groups: npt.NDArray[np.int32],
+    firsts: npt.NDArray[np.int8],
+    places: npt.NDArray[np.int8],
+    groups: npt.NDArray[np.int32],
     begun: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
-) -> int:  # fmt: skip
+) -> int:
     """The squared distance within which most first tracks of a user have a group of that user."""
     row, track = begun
     low, high = np.searchsorted(groups[:, 0], row), np.searchsorted(groups[:, 0], row, side="right")

@@ -42,9 +42,7 @@ def publish_candidate(night: Night, client: redis.Redis, held: Lease) -> Candida
     if baseline and baseline != version:
         restore.bring_back(client, store, baseline, held=held)
         arms.append(Arm("L", "dae", baseline))
-    spec = RunSpec(
-        version, version, 0.0, night.seed, Experiment(EXPERIMENT, tuple(arms), str(night.log_date)),
-        catalog.load_tracks(night.world).size,
-    ).marked()  # fmt: skip
+    experiment = Experiment(EXPERIMENT, tuple(arms), str(night.log_date))
+    spec = RunSpec(version, version, 0.0, night.seed, experiment, catalog.load_tracks(night.world).size).marked()
     open_run(client, spec)
     return {"version": version, "base": spec.base, "seed": night.seed, "arms": [arm.name for arm in arms]}

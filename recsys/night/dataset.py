@@ -78,9 +78,13 @@ def plan(night: Night, sessions: int = SESSIONS) -> list[tuple[date, Shard]]:
         registered = traffic.plan(Night(day, night.settings))
         if not registered["done"]:
             shards = shards_of(
-                registered["base"], registered["version"], seed=registered["seed"], episodes=count, shards=PARTS,
+                registered["base"],
+                registered["version"],
+                seed=registered["seed"],
+                episodes=count,
+                shards=PARTS,
                 batch=traffic.BATCH,
-            )  # fmt: skip
+            )
             parts += [(day, shard) for shard in shards]
     return parts
 

@@ -108,9 +108,13 @@ def run(night: Night, *, run_id: str, wanted: bool | None = None, backfill: bool
         found = publish_candidate(night, held)
         if settings.experiment_source == "simulate":
             parts = shards_of(
-                found["base"], found["version"], seed=found["seed"], episodes=settings.episodes, shards=settings.shards,
+                found["base"],
+                found["version"],
+                seed=found["seed"],
+                episodes=settings.episodes,
+                shards=settings.shards,
                 batch=settings.batch,
-            )  # fmt: skip
+            )
             upload_logs(night, found["base"], simulate_all(settings, parts, run_id))
         build_report(night)
         return promote_or_hold(night, found["version"], held, wanted=wanted, backfill=backfill)

@@ -46,7 +46,7 @@ def train(night: Night) -> Figures:
         models.setdefault("response", create("response"))
     neighbours = Neighbours()
     modules = [module_of(settings.model), *(type(model).__module__ for model in (*models.values(), neighbours))]
-    identity: Figures = {
+    identity: dict[str, object] = {
         "data": data.checksum,
         "plays": data.plays_checksum,
         "seed": night.seed,
@@ -97,10 +97,10 @@ def train(night: Night) -> Figures:
 
 
 def _fit(model: Recommender, history: "csr_matrix", night: Night, work: Path) -> Figures:
-    if not uses_plays(model):
-        return model.fit(history, seed=night.seed, work=work)
-    plays = load_plays(night.store, night.log_date, night.world).before(night.log_date)
-    return model.fit(history, seed=night.seed, work=work, plays=plays)  # type: ignore[call-arg]
+    if uses_plays(model):
+        plays = load_plays(night.store, night.log_date, night.world).before(night.log_date)
+        return model.fit(history, seed=night.seed, work=work, plays=plays)
+    return model.fit(history, seed=night.seed, work=work)
 
 
 def _summary(card: Card) -> Figures:

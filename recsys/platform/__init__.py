@@ -21,6 +21,7 @@ from recsys.night.log_date import yesterday
 from recsys.platform import components, engine, night
 from recsys.platform.client import AirflowClient
 from recsys.platform.console import Console
+from recsys.platform.ports import HOST, check_ports
 from recsys.platform.processes import Processes, end, is_running, read_state, sole_owner
 from recsys.settings import Settings
 from recsys.simulate.world import validate
@@ -42,7 +43,7 @@ class Platform:
 
     def __init__(self, settings: Settings, console: Console, scheduled: bool) -> None:
         self.console = console
-        self.url = f"http://{components.HOST}:{settings.port_airflow}"
+        self.url = f"http://{HOST}:{settings.port_airflow}"
         self.var = settings.var.resolve()
         self._generated = "world" not in settings.model_fields_set and not settings.world.exists()
         if not self._generated:
@@ -60,7 +61,7 @@ class Platform:
         Raises:
             UnavailableError: a part does not come up; the message ends with its log.
         """
-        self._start(VALKEY, components.valkey_words(self.var, "--bind", components.HOST, "--port", str(self.settings.port_redis)))
+        self._start(VALKEY, components.valkey_words(self.var, "--bind", HOST, "--port", str(self.settings.port_redis)))
         self._wait(VALKEY, self._valkey_answers, f"127.0.0.1:{self.settings.port_redis}")
         self.console.say(self._choice.why)
         migrated = self._migrate()
@@ -71,7 +72,8 @@ class Platform:
             self._migration_stamp().write_text(self._migrated_to())
             self.console.say("Airflow's database is ready")
         for part in components.AIRFLOW_PARTS:
-            self._start(part, components.airflow_words(part))
+            words = components.scheduler_words() if part == "scheduler" else components.airflow_words(part)
+            self._start(part, words)
         self._wait("service", self._service_answers, self.settings.service_url)
         self._wait("api-server", self.airflow.is_healthy, self.url)
         self.airflow.ensure_pool(*TRAINING_POOL)
@@ -186,7 +188,7 @@ def down(settings: Settings) -> int:
 def _running(settings: Settings, console: Console, *, scheduled: bool) -> Iterator[Platform]:
     """A started platform while the block runs; on every way out everything is ended."""
     with sole_owner(settings.var.resolve(), console.say) as ignore_signals:
-        components.check_ports(settings)
+        check_ports(settings)
         platform = Platform(settings, console, scheduled)
         try:
             platform.start()

@@ -5,7 +5,10 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+from pydantic import JsonValue
 
 from recsys.exceptions import UnavailableError
 
@@ -16,6 +19,28 @@ TRIES, PAUSE = 3, 2.0
 
 class _NoAnswerError(UnavailableError):
     """Airflow did not answer at all."""
+
+
+class Run(TypedDict):
+    """What a caller may read of a DAG run; its dates are ISO texts, the end is there once it has ended."""
+
+    dag_run_id: str
+    state: str
+    start_date: str
+    end_date: str
+
+
+class TaskInstance(TypedDict):
+    """What a caller may read of a task instance; ``map_index`` is -1 unless it is mapped, ``duration`` is in seconds."""
+
+    dag_id: str
+    dag_run_id: str
+    task_id: str
+    map_index: int
+    rendered_map_index: str | None
+    try_number: int
+    state: str | None
+    duration: float | None
 
 
 class AirflowClient:
@@ -59,31 +84,34 @@ class AirflowClient:
         """Create a pool, or leave the one of that name as somebody has set it."""
         if any(pool["name"] == name for pool in self.call("GET", "/pools?limit=1000")["pools"]):
             return
-        pool = {"name": name, "slots": slots, "description": description, "include_deferred": False}
+        pool: dict[str, JsonValue] = {"name": name, "slots": slots, "description": description, "include_deferred": False}
         self.call("POST", "/pools", pool)
 
-    def trigger(self, dag: str, run: str, parameters: dict[str, Any]) -> None:
+    def trigger(self, dag: str, run: str, parameters: Mapping[str, JsonValue]) -> None:
         """Start a manual run."""
-        self.call("POST", f"/dags/{dag}/dagRuns", {"dag_run_id": run, "logical_date": None, "conf": parameters})
+        self.call("POST", f"/dags/{dag}/dagRuns", {"dag_run_id": run, "logical_date": None, "conf": dict(parameters)})
 
-    def run(self, dag: str, run: str) -> dict[str, Any]:
-        """A run: ``state``, ``start_date``, ``end_date`` and more."""
-        return self.call("GET", f"/dags/{dag}/dagRuns/{_quoted(run)}")
+    def run(self, dag: str, run: str) -> Run:
+        """A run."""
+        found: Run = self.call("GET", f"/dags/{dag}/dagRuns/{_quoted(run)}")
+        return found
 
-    def unfinished_runs(self, dag: str) -> list[dict[str, Any]]:
+    def unfinished_runs(self, dag: str) -> list[Run]:
         """Runs that are queued or running."""
-        answer = self.call("GET", f"/dags/{dag}/dagRuns?state=running&state=queued&limit=100")
-        return list(answer["dag_runs"])
+        found: list[Run] = self.call("GET", f"/dags/{dag}/dagRuns?state=running&state=queued&limit=100")["dag_runs"]
+        return found
 
     def fail_run(self, dag: str, run: str) -> None:
         """Mark a run and its unfinished tasks failed."""
         self.call("PATCH", f"/dags/{dag}/dagRuns/{_quoted(run)}?update_mask=state", {"state": "failed"})
 
-    def tasks(self, dag: str, run: str) -> list[dict[str, Any]]:
+    def tasks(self, dag: str, run: str) -> list[TaskInstance]:
         """Task instances of a run."""
-        return list(self.call("GET", f"/dags/{dag}/dagRuns/{_quoted(run)}/taskInstances?limit=300")["task_instances"])
+        answer = self.call("GET", f"/dags/{dag}/dagRuns/{_quoted(run)}/taskInstances?limit=300")
+        found: list[TaskInstance] = answer["task_instances"]
+        return found
 
-    def log_tail(self, task: dict[str, Any], lines: int = 12) -> list[str]:
+    def log_tail(self, task: TaskInstance, lines: int = 12) -> list[str]:
         """The last lines of the log of a task instance's last try."""
         path = (
             f"/dags/{task['dag_id']}/dagRuns/{_quoted(task['dag_run_id'])}/taskInstances/{task['task_id']}"
@@ -100,8 +128,8 @@ class AirflowClient:
             found += [text, *(f"{d.get('exc_type')}: {d.get('exc_value')}" for d in details)]
         return [line for line in found if line.strip() and not line.startswith("::")][-lines:]
 
-    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The answer to a request below ``/api/v2``; without one it is sent again, unless it is a POST.
+    def call(self, method: str, path: str, body: Mapping[str, JsonValue] | None = None) -> Any:
+        """The answer to a request below ``/api/v2``, a JSON object; without one it is sent again, unless it is a POST.
 
         Raises:
             UnavailableError: Airflow does not answer, or answers with an error; the message holds it.
@@ -118,7 +146,7 @@ class AirflowClient:
                 tries += 1
                 time.sleep(PAUSE)
 
-    def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def _send(self, method: str, path: str, body: Mapping[str, JsonValue] | None = None) -> Any:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"

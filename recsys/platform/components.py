@@ -7,7 +7,6 @@ import getpass
 import json
 import os
 import secrets
-import socket
 import sys
 import urllib.request
 from base64 import urlsafe_b64encode
@@ -19,14 +18,18 @@ import redis
 from pydantic import SecretStr
 
 import recsys
-from recsys.exceptions import UnavailableError
+from recsys.platform.ports import HOST
 from recsys.settings import Settings, environment_of, load_hdfs_options
 
-HOST = "127.0.0.1"
 USER = "admin"
 ROOT = Path(recsys.__file__).resolve().parents[1]
 #: Of Airflow's own variables only these are handed on: where its metrics go, and connections.
 HANDED_ON = ("AIRFLOW__METRICS__", "AIRFLOW_CONN_")
+#: What tasks load for seconds, and what stays as it is while a platform runs: nothing of ``recsys``, which may be edited.
+LIBRARIES = (
+    "ibis.backends.duckdb", "matplotlib.backends.backend_agg", "matplotlib.figure", "pandas", "pyarrow.dataset",
+    "pyarrow.parquet", "pydantic_settings", "scipy.sparse.linalg", "scipy.stats", "tea_tasting", "torch",
+)  # fmt: skip
 AIRFLOW_PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 
 
@@ -37,24 +40,6 @@ class Secrets(NamedTuple):
     fernet_key: str
     jwt_secret: str
     api_secret: str
-
-
-def check_ports(settings: Settings) -> None:
-    """See that every port is free.
-
-    Raises:
-        UnavailableError: one is in use; the message names it and the setting that changes it.
-    """
-    for variable, port in settings.platform_ports().items():
-        with socket.socket() as probe:
-            # A connection that ended a moment ago must not count as use.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError as error:
-                raise UnavailableError(
-                    f"port {port} on {HOST} cannot be used ({error.strerror}); end what listens there or set {variable}"
-                ) from None
 
 
 def load_secrets(var: Path) -> Secrets:
@@ -107,9 +92,11 @@ def valkey_words(var: Path, *listening: str) -> list[str]:
 
 
 def valkey_answers(client: redis.Redis) -> bool:
-    """Whether Valkey is ready."""
+    """Whether Valkey is ready, be it to ask for a password."""
     try:
         return bool(client.ping())
+    except redis.AuthenticationError:
+        return True
     except redis.RedisError:
         return False
 
@@ -131,6 +118,12 @@ def service_answers(url: str) -> bool:
 def airflow_words(*arguments: str) -> list[str]:
     """Command of Airflow in this interpreter's environment."""
     return [sys.executable, "-m", "airflow", *arguments]
+
+
+def scheduler_words() -> list[str]:
+    """Command of Airflow's scheduler with the libraries of a night loaded, so that the tasks that it forks need not load them."""
+    loaded = f"import runpy, {', '.join(LIBRARIES)}; runpy.run_module('airflow', run_name='__main__', alter_sys=True)"
+    return [sys.executable, "-c", loaded, "scheduler"]
 
 
 def _airflow(settings: Settings, scheduled: bool) -> dict[str, str]:

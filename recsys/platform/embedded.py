@@ -4,7 +4,6 @@ They are recorded as a platform's are, so that whatever comes next on the direct
 """
 
 import os
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import redis
 from pydantic import SecretStr
 
 from recsys.platform import components
+from recsys.platform.ports import HOST, free_port
 from recsys.platform.processes import Processes, sole_owner
 from recsys.settings import Settings, environment_of
 
@@ -50,11 +50,9 @@ def _with_valkey(processes: Processes, settings: Settings, path: Path) -> Settin
 
 
 def _with_service(processes: Processes, settings: Settings) -> Settings:
-    with socket.socket() as probe:
-        probe.bind((components.HOST, 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     own = settings.model_copy(update={"var": settings.var, "world": settings.world, "service_logs": settings.log_dir})
-    url = f"http://{components.HOST}:{port}"
+    url = f"http://{HOST}:{port}"
     processes.start(SERVICE, components.service_words(port), os.environ | environment_of(own), Path.cwd())
     processes.wait_until(SERVICE, lambda: components.service_answers(url), START_SECONDS)
     return settings.model_copy(update={"service_url": url})

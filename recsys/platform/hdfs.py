@@ -8,7 +8,6 @@ import fcntl
 import json
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,10 +19,10 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from recsys.exceptions import UnavailableError
+from recsys.platform.ports import HOST, free_ports
 from recsys.settings import load_settings
 
 VERSION = "3.5.0"
-HOST = "127.0.0.1"
 HEAP = "-Xmx256m"
 START_SECONDS = 90.0
 GRACE = 10.0
@@ -69,18 +68,6 @@ def _fetch(final: Path) -> None:
         (partial / "lib").rename(final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def free_ports(count: int) -> list[int]:
-    """Different ports of 127.0.0.1 that nobody listens on."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind((HOST, 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 @dataclass

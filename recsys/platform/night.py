@@ -6,11 +6,10 @@ In go a running platform and a log date; out come the night's verdict and figure
 import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
 
 from recsys.abtest.history import night_row
 from recsys.exceptions import MissingDataError, RecsysError
-from recsys.platform.client import FINISHED, AirflowClient
+from recsys.platform.client import FINISHED, AirflowClient, Run, TaskInstance
 from recsys.platform.console import Console
 from recsys.schemas import Verdict
 from recsys.settings import Settings
@@ -121,7 +120,7 @@ def summarize(settings: Settings, log_date: date, console: Console) -> None:
     console.say(f"  report: {night.report}")
 
 
-def _tell(task: dict[str, Any], told: dict[tuple[str, int], str], console: Console) -> None:
+def _tell(task: TaskInstance, told: dict[tuple[str, int], str], console: Console) -> None:
     state = task["state"]
     key = (task["task_id"], task["map_index"])
     if state in (None, "scheduled", "queued", "removed") or told.get(key) == state:
@@ -143,9 +142,8 @@ def _failed(client: AirflowClient, dag: str, run: str, console: Console) -> RunF
     return RunFailedError(f"{dag} {run} failed in {', '.join(names) or 'no task'}")
 
 
-def _seconds(state: dict[str, Any]) -> float:
-    begin, end = (datetime.fromisoformat(state[key]) for key in ("start_date", "end_date"))
-    return (end - begin).total_seconds()
+def _seconds(run: Run) -> float:
+    return (datetime.fromisoformat(run["end_date"]) - datetime.fromisoformat(run["start_date"])).total_seconds()
 
 
 def _mark() -> str:

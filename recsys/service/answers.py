@@ -8,11 +8,12 @@ import struct
 from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
 from recsys.service.choose import Candidates, Choice, explore, request_hash, unplayed
+from recsys.service.link import Word
 from recsys.service.requests import Event
 from recsys.service.state import Scope, Slot, Version, candidates
 from recsys.versions import keyspace
@@ -27,7 +28,7 @@ _STATE = struct.Struct("<IIB16sB")
 class Call(NamedTuple):
     """A command, and the events that it records: their places in the request and what serves them."""
 
-    words: tuple[Any, ...]
+    words: tuple[Word, ...]
     events: Sequence[tuple[int, Event, Slot]]
 
 
@@ -98,7 +99,9 @@ class Answerer:
                 lines[place] = line_of(moment, slot, event, session, step, choice)
         return Answers(bodies, lines, sources)
 
-    def _choose(self, scope: Scope, slot: Slot, event: Event, session: int, step: int, packed: bytes, heard: array) -> Choice:
+    def _choose(
+        self, scope: Scope, slot: Slot, event: Event, session: int, step: int, packed: bytes, heard: "array[int]"
+    ) -> Choice:
         played = set(heard[::2])
         draw = request_hash(scope.seed, event.user, session, step, event.track)
         greedy = candidates(slot.arm, slot.version, keyspace.unpack(packed), heard, played)

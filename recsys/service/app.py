@@ -11,9 +11,9 @@ import hmac
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 import prometheus_client as prom
@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 #: Departures that are recorded at a time: Redis answers others in between.
 DEPARTURES = 128
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[Mapping[str, object]]]
+Send = Callable[[dict[str, str]], Awaitable[None]]
 
 REQUESTS = prom.Counter("recsys_requests", "Requests answered, by route and status", ["route", "status"])
 ANSWERS = prom.Counter("recsys_answers", "Tracks answered, by source", ["source"])
@@ -68,7 +68,7 @@ class App:
         self._outbox: list[_Answered] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Mapping[str, object], receive: Receive, send: Send) -> None:
         """Start and stop, as ASGI says it; requests come through :meth:`handle`."""
         while scope["type"] == "lifespan":
             message = await receive()
@@ -175,21 +175,31 @@ class App:
                 raise RedisDownError("not connected")
             self._answer_degraded(call, scope, events)
             return
-        recorded: list[tuple[Call, Any]] = []
+        recorded: list[tuple[Call, list[bytes]]] = []
+        failed: list[RedisDownError] = []
         asked = calls(scope, events, self._settings.history_ttl, int(time.time()) if live else 0)
 
-        def settle(one: Call, reply: Any) -> None:
-            recorded.append((one, reply))
-            if len(recorded) == len(asked):
-                self._settled(call, scope, events, recorded)
+        def settle(one: Call, reply: list[bytes] | RedisDownError) -> None:
+            if isinstance(reply, RedisDownError):
+                failed.append(reply)
+            else:
+                recorded.append((one, reply))
+            if len(recorded) + len(failed) == len(asked):
+                self._settled(call, scope, events, recorded, failed)
 
         for one in asked:
             self._link.send(one.words, partial(settle, one))
 
-    def _settled(self, call: "_Call", scope: Scope, events: list[Event], recorded: list[tuple[Call, Any]]) -> None:
+    def _settled(
+        self,
+        call: "_Call",
+        scope: Scope,
+        events: list[Event],
+        recorded: list[tuple[Call, list[bytes]]],
+        failed: list[RedisDownError],
+    ) -> None:
         try:
-            failed = next((reply for _, reply in recorded if isinstance(reply, RedisDownError)), None)
-            if failed is None:
+            if not failed:
                 if call.request.run is None:
                     self._degraded.end()
                 now, latency = time.time(), round(time.perf_counter() - call.started, 6)
@@ -197,7 +207,7 @@ class App:
             elif call.request.run is None:
                 self._answer_degraded(call, scope, events)
             else:
-                raise failed
+                raise failed[0]
         except Exception as error:
             self._fail(call, error)
 
@@ -279,9 +289,15 @@ class _Answered(NamedTuple):
 
 
 _ROUTES = {
-    "": b"GET", "track": b"GET", "healthz": b"GET", "readyz": b"GET", "metrics": b"GET",
-    "next": b"POST", "last": b"POST", "batch": b"POST",
-}  # fmt: skip
+    "": b"GET",
+    "track": b"GET",
+    "healthz": b"GET",
+    "readyz": b"GET",
+    "metrics": b"GET",
+    "next": b"POST",
+    "last": b"POST",
+    "batch": b"POST",
+}
 
 
 @cache
@@ -298,7 +314,7 @@ def _metrics() -> bytes:
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return prom.generate_latest()
     registry = prom.CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry)
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return prom.generate_latest(registry)
 
 

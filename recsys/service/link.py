@@ -9,11 +9,11 @@ import contextlib
 import logging
 import ssl
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypedDict, TypeVar, cast
 
 import hiredis
-from redis.connection import SSLConnection, parse_url
+from redis.connection import AbstractConnection, SSLConnection, parse_url
 
 from recsys.versions.functions import LIBRARY, Library
 
@@ -22,9 +22,27 @@ log = logging.getLogger(__name__)
 #: Seconds within which a command must be answered.
 TIMEOUT = 1.0
 
+#: A word of a command, and what Redis replies unless it fails.
+Word = str | bytes | int
+Reply = bytes | int | list[bytes] | None
+R = TypeVar("R", bound=Reply)
+
 
 class RedisDownError(Exception):
     """Redis cannot be reached, did not answer in time, or refuses work."""
+
+
+class _Where(TypedDict, total=False):
+    """What redis-py reads in a URL."""
+
+    host: str
+    port: int
+    path: str
+    username: str
+    password: str
+    db: int
+    connection_class: type[AbstractConnection]
+    ssl_ca_certs: str
 
 
 class RedisLink(asyncio.Protocol):
@@ -37,7 +55,7 @@ class RedisLink(asyncio.Protocol):
     """
 
     def __init__(self, url: str, library: Library = LIBRARY) -> None:
-        self._where: dict[str, Any] = dict(parse_url(url))
+        self._where: _Where = parse_url(url)  # type: ignore[no-untyped-call]
         encrypted = self._where.get("connection_class") is SSLConnection
         self._encryption = ssl.create_default_context(cafile=self._where.get("ssl_ca_certs")) if encrypted else None
         self._library = library
@@ -69,18 +87,23 @@ class RedisLink(asyncio.Protocol):
         if self._transport:
             self._transport.close()
 
-    def call(self, *words: Any) -> "asyncio.Future[Any]":
+    async def fetch(self, *words: Word) -> bytes | None:
+        """The string that a command gives, or None if there is none; raises what :meth:`call` raises."""
+        reply = await self.call(*words)
+        return reply if isinstance(reply, bytes) else None
+
+    def call(self, *words: Word) -> asyncio.Future[Reply]:
         """Send a command; the future holds the reply or raises RedisDownError (RedisReplyError is one)."""
         if self._ready:
             return self._ask(words)
-        future: asyncio.Future[Any] = self._loop.create_future()
+        future: asyncio.Future[Reply] = self._loop.create_future()
         future.set_exception(RedisDownError("not connected"))
         return future
 
-    def _ask(self, words: tuple[Any, ...]) -> "asyncio.Future[Any]":
-        future: asyncio.Future[Any] = self._loop.create_future()
+    def _ask(self, words: tuple[Word, ...]) -> asyncio.Future[Reply]:
+        future: asyncio.Future[Reply] = self._loop.create_future()
 
-        def settle(reply: Any) -> None:
+        def settle(reply: Reply | RedisDownError) -> None:
             if future.done():
                 return
             if isinstance(reply, RedisDownError):
@@ -91,9 +114,9 @@ class RedisLink(asyncio.Protocol):
         self.send(words, settle)
         return future
 
-    def send(self, words: tuple[Any, ...], settle: Callable[[Any], None]) -> None:
+    def send(self, words: tuple[Word, ...], settle: Callable[[R | RedisDownError], None]) -> None:
         """Send a command (only while ``ready``); ``settle`` gets the reply or a RedisDownError, in the order of the calls."""
-        self._out.append(hiredis.pack_command(words))
+        self._out.append(hiredis.pack_command(words))  # type: ignore[arg-type]
         self._waiting.append((self._loop.time(), settle))
         if not self._flushing:
             self._flushing = True
@@ -108,7 +131,7 @@ class RedisLink(asyncio.Protocol):
     # asyncio.Protocol
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is open."""
-        self._transport = transport  # type: ignore[assignment]
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         """Hand each whole reply to the command that waits longest."""
@@ -131,7 +154,7 @@ class RedisLink(asyncio.Protocol):
         self._reader = hiredis.Reader(replyError=RedisReplyError)
         self._lost.clear()
         if "path" in where:
-            connecting: Any = self._loop.create_unix_connection(lambda: self, where["path"])
+            connecting: Awaitable[object] = self._loop.create_unix_connection(lambda: self, where["path"])
         else:
             host, port = where.get("host", "127.0.0.1"), where.get("port", 6379)
             connecting = self._loop.create_connection(lambda: self, host, port, ssl=self._encryption)
@@ -154,7 +177,7 @@ class RedisLink(asyncio.Protocol):
             if not self._library.is_there(str(error)):
                 raise
 
-    async def _early(self, words: tuple[str, ...]) -> None:
+    async def _early(self, words: tuple[Word, ...]) -> None:
         try:
             await asyncio.wait_for(self._ask(words), TIMEOUT)
         except TimeoutError:

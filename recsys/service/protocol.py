@@ -8,7 +8,7 @@ uvicorn's.
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 
 import httptools
 import orjson
@@ -19,9 +19,16 @@ MAX_QUEUED = 64
 LINGER = 1.0
 
 _REASONS = {
-    200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 405: "Method Not Allowed",
-    413: "Content Too Large", 431: "Request Header Fields Too Large", 500: "Internal Server Error", 503: "Service Unavailable",
-}  # fmt: skip
+    200: "OK",
+    400: "Bad Request",
+    401: "Unauthorized",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    413: "Content Too Large",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
 _HEADS = {status: f"HTTP/1.1 {status} {reason}\r\n".encode() for status, reason in _REASONS.items()}
 _JSON = b"content-type: application/json\r\ncontent-length: "
 _TEXT = b"content-type: text/plain; version=0.0.4\r\ncontent-length: "
@@ -38,10 +45,27 @@ class Request(NamedTuple):
     respond: Callable[[int, bytes], None]
 
 
+class Application(Protocol):
+    """What answers requests; ``max_body`` is the greatest size of a body in bytes."""
+
+    max_body: int
+
+    def handle(self, request: Request) -> None:
+        """Answer a request: call its ``respond`` once, now or later."""
+
+
+class _Config(Protocol):
+    loaded_app: Application
+
+
+class _ServerState(Protocol):
+    connections: set["HttpProtocol"]
+
+
 class HttpProtocol(asyncio.Protocol):
     """One connection; its requests are answered in order."""
 
-    def __init__(self, config: Any, server_state: Any, **_: Any) -> None:
+    def __init__(self, config: _Config, server_state: _ServerState, **_: object) -> None:
         self._app = config.loaded_app
         self._connections = server_state.connections
         self._parser = httptools.HttpRequestParser(self)

@@ -1,7 +1,7 @@
 """Reading of request bodies: bytes in, typed events out, or an error that names field, value and constraint."""
 
-from collections.abc import Container
-from typing import Any, NamedTuple
+from collections.abc import Container, Mapping
+from typing import NamedTuple
 
 import mmh3
 import orjson
@@ -21,12 +21,12 @@ class BadRequestError(InvalidInputError):
         field: where in the request. value: what was there. constraint: what is allowed. status: HTTP status.
     """
 
-    def __init__(self, field: str, value: Any, constraint: str, status: int = 400) -> None:
+    def __init__(self, field: str, value: object, constraint: str, status: int = 400) -> None:
         text = repr(value)
         self.field, self.value, self.constraint, self.status = field, text[:200], constraint, status
         super().__init__(f"{field} is {self.value}: {constraint}")
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> dict[str, dict[str, str]]:
         """The JSON body of the answer."""
         return {"error": {"field": self.field, "value": self.value, "constraint": self.constraint, "message": str(self)}}
 
@@ -42,7 +42,7 @@ class Event(NamedTuple):
     digest: bytes
 
 
-def parse_json(body: bytes) -> dict[str, Any]:
+def parse_json(body: bytes) -> dict[str, object]:
     """The JSON object of a body."""
     if len(body) > MAX_BODY:
         raise BadRequestError("body", f"{len(body)} bytes", f"at most {MAX_BODY} bytes", 413)
@@ -55,7 +55,7 @@ def parse_json(body: bytes) -> dict[str, Any]:
     return data
 
 
-def parse_user(text: Any, users: Container[int]) -> int:
+def parse_user(text: object, users: Container[int]) -> int:
     """A known user id from a path or a field."""
     if type(text) is str:
         if not (text.isascii() and text.isdigit() and len(text) <= 10):
@@ -68,7 +68,7 @@ def parse_user(text: Any, users: Container[int]) -> int:
     return text
 
 
-def parse_event(data: dict[str, Any], last: bool, user: int, tracks: int) -> Event:
+def parse_event(data: Mapping[str, object], last: bool, user: int, tracks: int) -> Event:
     """Check the fields of a next or last event; the catalogue has ``tracks`` tracks.
 
     >>> parse_event({"track": 3, "time": 1.5}, last=False, user=7, tracks=100)

@@ -39,10 +39,22 @@ def serve(settings: Settings, host: str, port: int, workers: int = 1) -> None:
 
 def _run(host: str, port: int, workers: int) -> None:
     uvicorn.run(
-        "recsys.service.app:create", factory=True, host=host, port=port, workers=workers, loop="uvloop", http=HttpProtocol,
-        access_log=False, log_level="warning", lifespan="on", server_header=False, date_header=False, proxy_headers=False,
-        timeout_graceful_shutdown=10, backlog=2048,
-    )  # fmt: skip
+        "recsys.service.app:create",
+        factory=True,
+        host=host,
+        port=port,
+        workers=workers,
+        loop="uvloop",
+        http=HttpProtocol,
+        access_log=False,
+        log_level="warning",
+        lifespan="on",
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=10,
+        backlog=2048,
+    )
 
 
 def _check_port(host: str, port: int) -> None:

@@ -68,7 +68,7 @@ class SessionChooser:
         return Candidates((chosen,), "session") if chosen >= 0 else None
 
 
-def _points(rows: npt.NDArray[np.int8]) -> list[tuple[array, int]]:
+def _points(rows: npt.NDArray[np.int8]) -> list[tuple["array[int]", int]]:
     """Coordinates and squared length of each row."""
     lengths = (rows.astype(np.int32) ** 2).sum(axis=1).tolist()
     return [(array("b", row.tobytes()), length) for row, length in zip(rows, lengths, strict=True)]

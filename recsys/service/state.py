@@ -38,12 +38,12 @@ class Version:
 
     name: str
     top: Sequence[int]
-    neighbours: array = field(default_factory=lambda: array("I"), repr=False)
+    neighbours: "array[int]" = field(default_factory=lambda: array("I"), repr=False)
     lists: tuple[str, ...] = ()
     sessions: SessionChooser | None = field(default=None, repr=False)
 
     @classmethod
-    def named(cls, name: str, top: Sequence[int], neighbours: array, sessions: bytes = b"") -> "Version":
+    def named(cls, name: str, top: Sequence[int], neighbours: "array[int]", sessions: bytes = b"") -> "Version":
         """A version whose users' lists are in Redis."""
         chooser = SessionChooser(SessionLists.from_bytes(sessions)) if sessions else None
         return cls(name, top, neighbours, _lists(name), chooser)
@@ -106,7 +106,9 @@ class Scope:
         return orjson.dumps({"experiments": experiments, "run": self.name, "version": version.name})[1:-1]
 
 
-def candidates(arm: Arm | None, version: Version, listed: array, plays: Sequence[int], played: AbstractSet[int]) -> Candidates:
+def candidates(
+    arm: Arm | None, version: Version, listed: "array[int]", plays: Sequence[int], played: AbstractSet[int]
+) -> Candidates:
     """What the arm would answer now: its recommender's candidates, else an unplayed track of the TOP 100, else none.
 
     Without an arm, a version that has lists by first track answers by them.
@@ -196,7 +198,7 @@ class Catalogue:
 
     async def _load_run(self, run: str) -> Scope:
         try:
-            data = await self.link.call("GET", keyspace.run_key(preview_base(run)))
+            data = await self.link.fetch("GET", keyspace.run_key(preview_base(run)))
             if data is None:
                 raise InvalidInputError(f"run id {run!r} is not registered; publish its version first")
             spec = _specification(run, data)
@@ -216,9 +218,9 @@ class Catalogue:
 
     async def _load_version(self, name: str) -> Version:
         top, neighbours, sessions = await asyncio.gather(
-            self.link.call("GET", keyspace.version_key(name, "top")),
-            self.link.call("GET", keyspace.version_key(name, "neighbours")),
-            self.link.call("GET", keyspace.version_key(name, "sessions")),
+            self.link.fetch("GET", keyspace.version_key(name, "top")),
+            self.link.fetch("GET", keyspace.version_key(name, "neighbours")),
+            self.link.fetch("GET", keyspace.version_key(name, "sessions")),
         )
         if top is None:
             raise InvalidInputError(f"version {name!r} is not in Redis; publish it again or restore the live version")
@@ -249,7 +251,7 @@ class Catalogue:
 
     async def _follow(self) -> None:
         try:
-            name = (await self.link.call("HGET", keyspace.LIVE, "version") or b"").decode()
+            name = (await self.link.fetch("HGET", keyspace.LIVE, "version") or b"").decode()
             if name != self.live.version.name:
                 self.live = self._live_scope(await self._version(name))
                 log.info("live version is now %s", name or "none")

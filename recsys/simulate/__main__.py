@@ -78,9 +78,15 @@ def _simulate(arguments: argparse.Namespace) -> ShardResult:
     }
     if arguments.recommender == "remote":
         return run_shard(
-            world, _service_url(settings, world, config), **played, run=arguments.run,
-            token=_token(arguments.token_env, settings), batch=arguments.batch, in_flight=arguments.in_flight, env_config=config,
-        )  # fmt: skip
+            world,
+            _service_url(settings, world, config),
+            **played,
+            run=arguments.run,
+            token=_token(arguments.token_env, settings),
+            batch=arguments.batch,
+            in_flight=arguments.in_flight,
+            env_config=config,
+        )
     listeners = load_listeners(world, config)
     if arguments.recommender == "console":
         recommender = ConsoleRecommender(listeners.catalogue)

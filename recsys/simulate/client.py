@@ -8,7 +8,7 @@ import asyncio
 import logging
 import signal
 import threading
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import orjson
@@ -260,14 +260,15 @@ class Remote:
             begin = end
 
 
-def _json(body: bytes) -> Any:
+def _json(body: bytes) -> object:
     try:
-        return orjson.loads(body)
+        found: object = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise SimulationError(f"the service answered something that is not JSON: {body[:80]!r}") from None
+    return found
 
 
-def _track(answer: Any, user: int, leaving: bool, tracks: int) -> int:
+def _track(answer: object, user: int, leaving: bool, tracks: int) -> int:
     """The track of one answer, checked."""
     if type(answer) is not dict:
         raise SimulationError(f"user {user} got {answer!r}, which is not a JSON object")

@@ -3,9 +3,11 @@
 In goes a path; out comes an :class:`EnvConfig`. Every section and key may be left out.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from recsys import urls
 from recsys.exceptions import InvalidInputError, WorldError
@@ -51,43 +53,51 @@ def read_env(path: Path) -> EnvConfig:
     tracks = _section(path, data, "track_catalog_config")
     users = _section(path, data, "user_catalog_config")
     remote = _section(path, data, "remote_recommender_config")
-    given = {f.name: users[f"default_{f.name}"] for f in fields(Defaults) if f"default_{f.name}" in users}
-    for name, value in given.items():
-        problem = parameter_problem(name, value)
-        if problem:
-            raise WorldError(f"{path}: user_catalog_config.default_{name} is {value!r}; {problem}")
+    given = {
+        f.name: parameter(f.name, users[f"default_{f.name}"], f"{path}: user_catalog_config.default_{f.name}")
+        for f in fields(Defaults)
+        if f"default_{f.name}" in users
+    }
     return EnvConfig(
         tracks=_file(path, tracks, "track_meta_path"),
         embeddings=_file(path, tracks, "track_embeddings_path"),
         users=_file(path, users, "user_catalog_path"),
-        defaults=Defaults(**given),
+        defaults=TypeAdapter(Defaults).validate_python(given),
         service_url=_url(path, remote),
     )
 
 
-def parameter_problem(name: str, value: Any) -> str | None:
-    """What is wrong with a listener's parameter, or None; integers for counts, finite numbers for the rest.
+def parameter(name: str, value: object, where: str) -> float:
+    """A listener's parameter as it was given: an integer for a count, a finite number for the rest.
 
-    >>> parameter_problem("artist_discount_gamma", 1.2)
-    'it must be a number from 0 to 1'
+    Args:
+        where: where it stands, for people.
+
+    >>> parameter("artist_discount_gamma", 1.2, "env.yml: default_artist_discount_gamma")
+    Traceback (most recent call last):
+    recsys.exceptions.WorldError: env.yml: default_artist_discount_gamma is 1.2; it must be a number from 0 to 1
+
+    Raises:
+        WorldError: it is out of its range.
     """
     if name in ("interest_neighbours", "session_budget"):
-        ok = type(value) is int and 1 <= value < 2**31
-        return None if ok else "it must be an integer from 1"
-    ok = type(value) in (int, float) and abs(value) < 1e9
-    if name == "artist_discount_gamma":
-        return None if ok and 0 <= value <= 1 else "it must be a number from 0 to 1"
-    return None if ok else "it must be a finite number"
+        if type(value) is int and 1 <= value < 2**31:
+            return value
+        raise WorldError(f"{where} is {value!r}; it must be an integer from 1")
+    is_share = name == "artist_discount_gamma"
+    if (type(value) is float or type(value) is int) and (0 <= value <= 1 if is_share else abs(value) < 1e9):
+        return value
+    raise WorldError(f"{where} is {value!r}; it must be {'a number from 0 to 1' if is_share else 'a finite number'}")
 
 
-def _section(path: Path, data: Any, name: str) -> dict[str, Any]:
+def _section(path: Path, data: object, name: str) -> Mapping[str, object]:
     section = data.get(name) or {} if isinstance(data, dict) else None
     if not isinstance(section, dict):
         raise WorldError(f"{path}: {name} must be a mapping of settings")
     return section
 
 
-def _file(path: Path, section: dict[str, Any], key: str) -> Path | None:
+def _file(path: Path, section: Mapping[str, object], key: str) -> Path | None:
     value = section.get(key)
     if value is None:
         return None
@@ -100,7 +110,7 @@ def _file(path: Path, section: dict[str, Any], key: str) -> Path | None:
         raise WorldError(f"{path}: {key} is {value[:100]!r}, which can be no path: {error}") from None
 
 
-def _url(path: Path, remote: dict[str, Any]) -> str | None:
+def _url(path: Path, remote: Mapping[str, object]) -> str | None:
     if "host" not in remote and "port" not in remote:
         return None
     host, port = remote.get("host", "127.0.0.1"), remote.get("port", 5000)

@@ -7,7 +7,7 @@ keeps its connection alive, and sends the request again, with back-off, while th
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -163,7 +163,7 @@ class Channel(asyncio.Protocol):
         if self._closed:
             transport.close()
             return
-        self._transport = transport  # type: ignore[assignment]
+        self._transport = cast(asyncio.Transport, transport)
         self._parser = httptools.HttpResponseParser(self)
         self.on_message_begin()
 

@@ -79,13 +79,15 @@ class Engine:
         self._budget[slots], self.step[slots], self.track[slots], self.time[slots] = budget, step, recommended, time
         self.total[slots] += time
         self._tracks[slots, step], self._artists[slots, step] = recommended, artist
-        return budget == 0
+        leaves: npt.NDArray[np.bool_] = budget == 0
+        return leaves
 
     def _affinity(self, interest: Ints, recommended: Ints) -> npt.NDArray[np.float64]:
         """Inner products row by row, so that they do not depend on how many rows there are, as a matrix product's would."""
         space = self.listeners.embeddings
         left, right = space[interest].astype(np.float64), space[recommended].astype(np.float64)
-        return np.einsum("ij,ij->i", left, right)
+        affinity: npt.NDArray[np.float64] = np.einsum("ij,ij->i", left, right)
+        return affinity
 
     def _lengthen(self) -> None:
         more = np.full_like(self._tracks, -1)

@@ -10,14 +10,13 @@ import os
 import uuid
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from recsys import catalog
 from recsys.exceptions import InvalidInputError, WorldError
-from recsys.simulate.config import Defaults, EnvConfig, parameter_problem, read_env
+from recsys.simulate.config import Defaults, EnvConfig, parameter, read_env
 from recsys.simulate.nearest import nearest_tracks
 
 log = logging.getLogger(__name__)
@@ -74,11 +73,12 @@ def load_listeners(world: Path | None, env_config: Path | None = None, *, first_
     if world is not None:
         files = (world / catalog.TRACKS, world / EMBEDDINGS, world / catalog.USERS)
     else:
-        named = (config.tracks, config.embeddings, config.users)
-        if None in named:
-            keys = ("track_meta_path", "track_embeddings_path", "user_catalog_path")
-            raise WorldError(f"{env_config} does not name {keys[named.index(None)]}; add it, or give a world directory")
-        files = named  # type: ignore[assignment]
+        tracks, embeddings, users = config.tracks, config.embeddings, config.users
+        if tracks is None or embeddings is None or users is None:
+            paths = {"track_meta_path": tracks, "track_embeddings_path": embeddings, "user_catalog_path": users}
+            missing = next(key for key, path in paths.items() if path is None)
+            raise WorldError(f"{env_config} does not name {missing}; add it, or give a world directory")
+        files = (tracks, embeddings, users)
     return _load(*files, config.defaults, first_tracks)
 
 
@@ -139,11 +139,11 @@ def _load(tracks: Path, embeddings: Path, users: Path, defaults: Defaults, first
     )
 
 
-def _read_users(path: Path, tracks: int, defaults: Defaults) -> tuple[list[int], list[list[int]], dict[str, list[Any]]]:
+def _read_users(path: Path, tracks: int, defaults: Defaults) -> tuple[list[int], list[list[int]], dict[str, list[float]]]:
     """Ids, interests and parameters, in the order of the lines."""
     seen: dict[int, list[int]] = {}
-    preset = [(f.name, getattr(defaults, f.name)) for f in fields(Defaults)]
-    columns: dict[str, list[Any]] = {name: [] for name, _ in preset}
+    preset: list[tuple[str, float]] = [(f.name, getattr(defaults, f.name)) for f in fields(Defaults)]
+    columns: dict[str, list[float]] = {name: [] for name, _ in preset}
     for number, line in catalog.json_lines(path):
         user = catalog.user_id(path, number, line, seen)
         interests = line.get("interests")
@@ -154,12 +154,8 @@ def _read_users(path: Path, tracks: int, defaults: Defaults) -> tuple[list[int],
                 raise WorldError(f"{path} line {number}: interest {track!r} is not a track id from 0 to {tracks - 1}")
         seen[user] = interests
         for name, default in preset:
-            value = line.get(name, default)
-            if value is not default:
-                problem = parameter_problem(name, value)
-                if problem:
-                    raise WorldError(f"{path} line {number}: {name} is {value!r}; {problem}")
-            columns[name].append(value)
+            given = line.get(name, default)
+            columns[name].append(default if given is default else parameter(name, given, f"{path} line {number}: {name}"))
     if not seen:
         raise WorldError(f"{path} has no users; at least one is needed")
     return list(seen), list(seen.values()), columns
@@ -175,7 +171,7 @@ def _cached_table(beside: Path, space: npt.NDArray[np.float32], queries: npt.NDA
     places = (first_track_cache(beside).parent / name, home / name)
     for path in places:
         try:
-            table = np.load(path, allow_pickle=False)
+            table: npt.NDArray[np.int32] = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError):
             continue
         if table.shape == (len(queries), k) and table.dtype == np.int32:

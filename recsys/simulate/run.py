@@ -115,9 +115,12 @@ def run_in_process(
 
 def _check(*, episodes: int, seed: int, shard: int, shards: int, first_episode: int) -> None:
     bounds = {
-        "episodes": (episodes, 1, 2**31), "seed": (seed, 0, 2**64 - 1), "shards": (shards, 1, 2**16),
-        "shard": (shard, 0, shards - 1), "first_episode": (first_episode, 0, 2**62),
-    }  # fmt: skip
+        "episodes": (episodes, 1, 2**31),
+        "seed": (seed, 0, 2**64 - 1),
+        "shards": (shards, 1, 2**16),
+        "shard": (shard, 0, shards - 1),
+        "first_episode": (first_episode, 0, 2**62),
+    }
     for name, (value, low, high) in bounds.items():
         if not low <= value <= high:
             raise InvalidInputError(f"{name} is {value}; it must be from {low} to {high}")

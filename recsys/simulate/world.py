@@ -78,9 +78,12 @@ class WorldSize:
     def check(self) -> None:
         """Raise InvalidInputError if a number is out of range."""
         ranges = {
-            "tracks": (INTERESTS, 2**31 - 1), "artists": (1, self.tracks), "users": (1, catalog.MAX_USER),
-            "dims": (2, 4096), "seed": (0, 2**64 - 1),
-        }  # fmt: skip
+            "tracks": (INTERESTS, 2**31 - 1),
+            "artists": (1, self.tracks),
+            "users": (1, catalog.MAX_USER),
+            "dims": (2, 4096),
+            "seed": (0, 2**64 - 1),
+        }
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
             if not low <= value <= high:
@@ -258,8 +261,8 @@ def _embeddings(size: WorldSize, artist_of: npt.NDArray[np.int64], rng: np.rando
 def _fame(artist_of: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """Popularity of each track, a probability [tracks]."""
     artist = rng.normal(0, FAME, int(artist_of.max()) + 1)
-    weight = np.exp(artist[artist_of] + rng.normal(0, OWN_FAME, len(artist_of)))
-    return weight / weight.sum()
+    weight: npt.NDArray[np.float64] = np.exp(artist[artist_of] + rng.normal(0, OWN_FAME, len(artist_of)))
+    return weight / float(weight.sum())
 
 
 def _write_users(

@@ -9,23 +9,22 @@ directory that nobody reads: the next writer of the same name removes it, as doe
 import errno
 import hashlib
 import logging
-import os
 import re
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import unquote
 
 import fsspec
 
 from recsys import urls
 from recsys.exceptions import ConflictError, CorruptDataError, InvalidInputError, MissingDataError, UnavailableError
+from recsys.storage import copies
 from recsys.storage.document import Readable
 from recsys.storage.layout import parse_date
 from recsys.storage.manifest import SUCCESS, Manifest
@@ -36,8 +35,6 @@ log = logging.getLogger(__name__)
 D = TypeVar("D", bound=Readable)
 
 TRASH = ".trash"
-#: How long local copies of remote directories are kept after their last use.
-KEEP_COPIES = timedelta(days=2)
 #: Parts of a name; what HDFS or a shell would read otherwise is left out.
 _PART = re.compile(r"[\w.=@,+-]+")
 _STAMP = "%Y%m%dT%H%M%SZ"
@@ -60,7 +57,7 @@ class Storage:
             )
         self.url = url.rstrip("/")
         self.is_local = scheme == "file"
-        self.fs: Any
+        self.fs: fsspec.AbstractFileSystem
         self.root: str
         self.fs, self.root = fsspec.core.url_to_fs(url) if self.is_local else _hdfs(url)
 
@@ -151,7 +148,7 @@ class Storage:
         """
         parent, base = self.path(name).rsplit("/", 1)
         self._remove_abandoned(parent, base)
-        beside = Path(parent) if self.is_local else _scratch()
+        beside = Path(parent) if self.is_local else copies.scratch()
         try:
             beside.mkdir(mode=0o755 if self.is_local else 0o700, parents=True, exist_ok=True)
             local = beside / staging_name(base)
@@ -176,7 +173,7 @@ class Storage:
         """
         manifest = self.manifest(name)
         source = self.path(name)
-        directory = Path(source) if self.is_local else _cached(manifest.checksum)
+        directory = Path(source) if self.is_local else copies.copy_of(manifest.checksum)
         for file in manifest.files:
             path = directory / file.name
             if not self.is_local and not file.matches(path):
@@ -203,7 +200,7 @@ class Storage:
         old += [e.path for e in self._unfinished(self.root.rstrip("/")) if is_abandoned(e.name) or e.modified < before]
         for path in old:
             self.fs.rm(path, recursive=True)
-        return sorted([*old, *([] if self.is_local else _forget_copies(before))])
+        return sorted([*old, *([] if self.is_local else copies.forget(before))])
 
     def _date(self, prefix: str, entry: "_Entry") -> date | None:
         """The date of a dated directory, or None: a file, another name, a link that leaves the root or goes round in a circle."""
@@ -309,44 +306,18 @@ class _Entry:
         return self.path.rsplit("/", 1)[-1]
 
     @classmethod
-    def of(cls, info: Mapping[str, Any]) -> "_Entry":
-        seconds = info["mtime"] if "mtime" in info else info["modificationTime"] / 1000
+    def of(cls, info: Mapping[str, str | float]) -> "_Entry":
+        seconds = float(info["mtime"]) if "mtime" in info else float(info["modificationTime"]) / 1000
         return cls(str(info["name"]).rstrip("/"), str(info["type"]), datetime.fromtimestamp(seconds, UTC))
 
 
-def _hdfs(url: str) -> tuple[Any, str]:
+def _hdfs(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     from recsys.storage.webhdfs import StrictWebHdfs
 
     parts = urls.split(url, "storage")
     if not parts.hostname or ".." in parts.path.split("/"):
         raise InvalidInputError(f"storage {url!r} must be of the form webhdfs://[user@]host[:port]/path, without '..'")
     return StrictWebHdfs(parts.hostname, parts.port or 9870, unquote(parts.username or "")), parts.path.rstrip("/") or "/"
-
-
-def _scratch() -> Path:
-    """Where local copies of remote directories stand."""
-    return Path(tempfile.gettempdir()) / f"recsys-{os.getuid()}"
-
-
-def _cached(checksum: str) -> Path:
-    """Directory of the local copy of a remote directory; copies that nobody has asked for in a while go."""
-    _scratch().mkdir(mode=0o700, parents=True, exist_ok=True)
-    directory = _scratch() / f"cache-{checksum}"
-    directory.mkdir(exist_ok=True)
-    os.utime(directory)
-    _forget_copies(datetime.now(UTC) - KEEP_COPIES)
-    return directory
-
-
-def _forget_copies(before: datetime) -> list[str]:
-    """Remove local copies of remote directories that are older or whose writer is dead."""
-    removed = []
-    for path in _scratch().glob("*"):
-        with suppress(FileNotFoundError):
-            if is_abandoned(path.name) or datetime.fromtimestamp(path.stat().st_mtime, UTC) < before:
-                shutil.rmtree(path, ignore_errors=True)
-                removed.append(str(path))
-    return removed
 
 
 def _trashed(name: str) -> datetime:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import requests
@@ -42,19 +42,7 @@ class PassingError(UnavailableError):
     """The server is not able to answer now, but may be soon."""
 
 
-class _Session(requests.Session):
-    """A session whose requests end."""
-
-    def __init__(self, timeout: float) -> None:
-        super().__init__()
-        self._timeout = (min(timeout, 10.0), timeout)
-
-    def request(self, *args: Any, **kwargs: Any) -> requests.Response:  # type: ignore[override]
-        kwargs.setdefault("timeout", self._timeout)
-        return super().request(*args, **kwargs)
-
-
-class StrictWebHdfs(WebHDFS):
+class StrictWebHdfs(WebHDFS):  # type: ignore[misc]
     """An fsspec filesystem of one NameNode.
 
     Args:
@@ -62,15 +50,14 @@ class StrictWebHdfs(WebHDFS):
     """
 
     cachable = False
+    session: requests.Session
 
     def __init__(self, host: str, port: int = 9870, user: str | None = None) -> None:
         self.options = load_hdfs_options()
         user = plain_user(user or self.options.user or getpass.getuser())
         self._hosts = self.options.host_map
+        self._timeouts = (min(self.options.timeout, 10.0), self.options.timeout)
         super().__init__(urls.bracketed(host), port=port, user=user, data_proxy=self._reachable)
-
-    def _connect(self) -> None:
-        self.session = _Session(self.options.timeout)
 
     def _reachable(self, location: str) -> str:
         """The URL with its host, or host:port, replaced as the settings say."""
@@ -83,19 +70,28 @@ class StrictWebHdfs(WebHDFS):
         return urlunsplit(parts._replace(netloc=netloc))
 
     def _call(
-        self, op: str, method: str = "get", path: str | None = None, data: Any = None, redirect: bool = True, **kwargs: Any
+        self,
+        op: str,
+        method: str = "get",
+        path: str | None = None,
+        data: bytes | None = None,
+        redirect: bool = True,
+        **kwargs: str | int,
     ) -> requests.Response:
         return self._patiently(lambda: self._once(op, method, path, data, redirect, **kwargs), f"{op} {path or ''}")
 
     def _once(
-        self, op: str, method: str, path: str | None, data: Any = None, redirect: bool = True, **kwargs: Any
+        self, op: str, method: str, path: str | None, data: bytes | None = None, redirect: bool = True, **kwargs: str | int
     ) -> requests.Response:
         url = self.url + quote(self._strip_protocol(path) if path else "/", safe="/=")
         parameters = {**kwargs, **self.pars, "op": op.upper()}
-        answer = self.session.request(method.upper(), url, params=parameters, data=data, allow_redirects=False)
+        answer = self.session.request(
+            method.upper(), url, params=parameters, data=data, allow_redirects=False, timeout=self._timeouts
+        )
         self._check(answer, op, path)
         if redirect and "Location" in answer.headers:
-            answer = self.session.request(method.upper(), self._apply_proxy(answer.headers["Location"]), data=data)
+            location = self._apply_proxy(answer.headers["Location"])
+            answer = self.session.request(method.upper(), location, data=data, timeout=self._timeouts)
             self._check(answer, op, path)
         return answer
 
@@ -136,7 +132,7 @@ class StrictWebHdfs(WebHDFS):
                 time.sleep(pause)
                 pause = min(2 * pause, 5.0)
 
-    def exists(self, path: str, **_: Any) -> bool:
+    def exists(self, path: str, **_: object) -> bool:
         """Whether it exists; an error is an error, not a no."""
         try:
             self.info(path)
@@ -144,7 +140,7 @@ class StrictWebHdfs(WebHDFS):
             return False
         return True
 
-    def mv(self, path1: str, path2: str, **_: Any) -> None:
+    def mv(self, path1: str, path2: str, **_: object) -> None:
         """Rename; the destination must not exist.
 
         Raises:
@@ -171,12 +167,12 @@ class StrictWebHdfs(WebHDFS):
 
         self._patiently(rename, f"RENAME {path1}")
 
-    def mkdir(self, path: str, **_: Any) -> None:
+    def mkdir(self, path: str, **_: object) -> None:
         """Make a directory and its parents."""
         if self._call("MKDIRS", "put", path).json().get("boolean") is not True:
             raise UnavailableError(f"HDFS at {self.url} refused to make the directory {path}")
 
-    def put_file(self, lpath: str, rpath: str, **_: Any) -> None:  # type: ignore[override]
+    def put_file(self, lpath: str, rpath: str, **_: object) -> None:
         """Write a local file, replacing what is there."""
 
         def put() -> None:
@@ -184,12 +180,12 @@ class StrictWebHdfs(WebHDFS):
             with Path(lpath).open("rb") as file:
                 # An empty file object would be sent in chunks of which there are none.
                 data = file if Path(lpath).stat().st_size else b""
-                answer = self.session.put(self._apply_proxy(location), data=data, headers=BINARY)
+                answer = self.session.put(self._apply_proxy(location), data=data, headers=BINARY, timeout=self._timeouts)
             self._check(answer, "CREATE", rpath)
 
         self._patiently(put, f"CREATE {rpath}")
 
-    def rm(self, path: str, recursive: bool = False, **_: Any) -> None:
+    def rm(self, path: str, recursive: bool = False, **_: object) -> None:
         """Delete; nothing if it is not there."""
         with suppress(FileNotFoundError):
             self._call("DELETE", "delete", path, recursive=str(recursive).lower())
@@ -199,13 +195,13 @@ class StrictWebHdfs(WebHDFS):
         with suppress(UnavailableError, FileNotFoundError, InvalidInputError, *TRIED_AGAIN):
             self._once("DELETE", "delete", path, recursive="true")
 
-    def _open(self, path: str, mode: str = "rb", block_size: int | None = None, **_: Any) -> "_Reader":
+    def _open(self, path: str, mode: str = "rb", block_size: int | None = None, **_: object) -> "_Reader":
         if mode != "rb":
             raise ValueError(f"mode {mode!r} of {path}: files are only read in parts; write them by put_file")
         return _Reader(self, path, mode=mode, block_size=block_size or READ_BLOCK, tempdir=self.tempdir, autocommit=True)
 
 
-class _Reader(WebHDFile):
+class _Reader(WebHDFile):  # type: ignore[misc]
     """A file whose parts are fetched one by one, each tried again if need be."""
 
     def _fetch_range(self, start: int, end: int) -> bytes:

@@ -67,7 +67,7 @@ def pack(tracks: Iterable[int]) -> bytes:
     return array("I", tracks).tobytes()
 
 
-def unpack(data: bytes) -> array:
+def unpack(data: bytes) -> "array[int]":
     """The inverse of :func:`pack`."""
     return array("I", data)
 
@@ -77,7 +77,7 @@ def pack_taste(numbers: Iterable[int]) -> bytes:
     return pack(TASTE | number for number in numbers)
 
 
-def split(listed: array) -> tuple[array, list[int]]:
+def split(listed: "array[int]") -> tuple["array[int]", list[int]]:
     """A user's entry as tracks, and level and numbers of session lists.
 
     >>> tracks, taste = split(unpack(pack([7, 9]) + pack_taste([3, 120])))

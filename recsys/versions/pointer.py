@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any, cast
+from typing import cast
 
 import redis
 
@@ -158,7 +158,8 @@ def _block(client: redis.Redis, action: str, version: str, who: str, why: str) -
 def audit(client: redis.Redis) -> list[Entry]:
     """The newest lines of the trail, at most a thousand, oldest first."""
     entries = []
-    for stream_id, raw in reversed(cast(list[Any], client.xrevrange(keyspace.AUDIT, count=1000))):
+    found = cast(list[tuple[bytes, dict[bytes, bytes]]], client.xrevrange(keyspace.AUDIT, count=1000))
+    for stream_id, raw in reversed(found):
         fields = {key.decode(): value.decode() for key, value in raw.items()}
         at = datetime.fromtimestamp(int(stream_id.split(b"-")[0]) / 1000, UTC).isoformat(timespec="seconds")
         entries.append(Entry(at, fields["action"], fields["from"], fields["to"], fields["who"], fields["why"]))

@@ -30,8 +30,11 @@ def test_real_logs_are_split_and_the_outcome_is_kept(found: ExperimentLog, tmp_p
     assert document == calibrate(found, "C", repetitions=300, seed=1, source="given logs")
     assert document.ok, document
     assert {row.name for row in document.metrics} == {
-        "mean_session_time", "mean_session_length", "time_per_session", "time_per_play",
-    }  # fmt: skip
+        "mean_session_time",
+        "mean_session_length",
+        "time_per_session",
+        "time_per_play",
+    }
     assert [row.effect_percent for row in document.coverage] == [0.0, 2.0, 20.0, 100.0]
     store = Storage(f"file://{tmp_path}")
     store_calibration(store, document)

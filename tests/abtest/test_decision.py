@@ -10,9 +10,15 @@ from recsys.abtest.decision import decide
 from recsys.abtest.rule import Limit, PromotionRule
 
 COUNTS = {
-    "events": 10_000, "malformed": 0, "repeated": 0, "sessions": 1000, "unfinished_sessions": 0, "users": 900,
-    "users_in_two_arms": 0, "misassigned": 0,
-}  # fmt: skip
+    "events": 10_000,
+    "malformed": 0,
+    "repeated": 0,
+    "sessions": 1000,
+    "unfinished_sessions": 0,
+    "users": 900,
+    "users_in_two_arms": 0,
+    "misassigned": 0,
+}
 BETTER = Comparison(
     "mean_session_time", "T1", "C", "primary", 450, 450, 2.0, 2.2, 0.2, 0.1, 0.3, 10.0, 5.0, 15.0, 0.001, 0.004, 7.0
 )
@@ -25,9 +31,15 @@ GUARDRAILS = {"repeat_share": 0.0, "fallback_share": 0.01, "degraded_share": 0.0
 def verdict(**changes: Any) -> tuple[str, list[str]]:
     """The verdict with some inputs changed, and the names of the rules that fail."""
     given: dict[str, Any] = {
-        "primary": BETTER, "live": LIVE, "rule": PromotionRule(), "ratio": RATIO, "validity": [ARRIVALS],
-        "guardrails": GUARDRAILS, "counts": COUNTS, **changes,
-    }  # fmt: skip
+        "primary": BETTER,
+        "live": LIVE,
+        "rule": PromotionRule(),
+        "ratio": RATIO,
+        "validity": [ARRIVALS],
+        "guardrails": GUARDRAILS,
+        "counts": COUNTS,
+        **changes,
+    }
     primary, live = given.pop("primary"), given.pop("live")
     found = decide(primary, live, **given)
     assert len(found.reasons) == len(found.lines)

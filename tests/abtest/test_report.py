@@ -13,6 +13,8 @@ from tests.support.documents import as_json
 from tests.support.pages import assert_self_contained, strict
 from tests.support.traffic import lean, records, write
 
+pytestmark = pytest.mark.slow
+
 NIGHT = date(2026, 11, 23)
 DESIGN = Experiment(
     "DAE_VS_CONTEXTUAL",

@@ -50,11 +50,17 @@ def test_bad_lines_and_repeats_are_dropped_and_counted(tmp_path: Path) -> None:
     clean = read_log(write(tmp_path / "clean/a.jsonl", rows), "X")
     good = json.dumps(rows[0])
     bad = [
-        "garbage", "[1, 2]", '{"message": "next"}', good[: len(good) // 2],
-        good.replace('"time": 1.0', '"time": Infinity'), good.replace('"time": 1.0', '"time": NaN'),
-        good.replace('"time": 1.0', '"time": 7.5'), good.replace('"message": "next"', '"message": "skip"'),
-        good.replace(f'"user": {rows[0]["user"]}', '"user": 1.5'), good.replace(f'"user": {rows[0]["user"]}', '"user": "x"'),
-    ]  # fmt: skip
+        "garbage",
+        "[1, 2]",
+        '{"message": "next"}',
+        good[: len(good) // 2],
+        good.replace('"time": 1.0', '"time": Infinity'),
+        good.replace('"time": 1.0', '"time": NaN'),
+        good.replace('"time": 1.0', '"time": 7.5'),
+        good.replace('"message": "next"', '"message": "skip"'),
+        good.replace(f'"user": {rows[0]["user"]}', '"user": 1.5'),
+        good.replace(f'"user": {rows[0]["user"]}', '"user": "x"'),
+    ]
     repeated = [{**row, "timestamp": row["timestamp"] + 9} for row in rows[5:12]]
     tail = "\n".join(bad) + "\n" + json.dumps({**rows[0], "user": 7, "session": 99})
     dirty = read_log(write(tmp_path / "dirty/a.jsonl", [*rows, *repeated], tail), "X")

@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.components import free_port
 
+pytestmark = pytest.mark.slow
+
 
 def recsys(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     import os

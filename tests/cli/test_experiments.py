@@ -12,6 +12,8 @@ from recsys.storage.store import Storage
 from tests.inspection.test_diff import DAYS, night
 from tests.support.traffic import records, write
 
+pytestmark = pytest.mark.slow
+
 DESIGN = Experiment("X", (Arm("C", "contextual"), Arm("T1", "dae")))
 
 

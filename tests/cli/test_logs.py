@@ -13,9 +13,10 @@ from recsys.exceptions import ConflictError, CorruptDataError, InvalidInputError
 from recsys.logs import upload as logs
 from recsys.storage.store import Storage
 from tests.logs.test_upload import record, result
+from tests.support.hdfs import SCHEMES
 
 
-@pytest.fixture(params=["file", pytest.param("webhdfs", marks=pytest.mark.real)])
+@pytest.fixture(params=SCHEMES)
 def storage(request: pytest.FixtureRequest, tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     url = f"file://{tmp_path}/store"
     if request.param == "webhdfs":

@@ -41,14 +41,19 @@ def test_the_sensor_and_the_url_come_from_the_connection(hdfs: Hdfs, hdfs_root: 
         (staging / "a").touch()
     connection = {"conn_type": "webhdfs", "host": "127.0.0.1", "port": port, "login": "root"}
     environment = os.environ | {
-        "RECSYS_STORAGE": f"webhdfs://{path}", "AIRFLOW_CONN_WEBHDFS_DEFAULT": json.dumps(connection),
+        "RECSYS_STORAGE": f"webhdfs://{path}",
+        "AIRFLOW_CONN_WEBHDFS_DEFAULT": json.dumps(connection),
         "PYTHONPATH": str(DAGS.parent),
-    }  # fmt: skip
+    }
     for day, there in (("2026-01-05", True), ("2026-01-04", False)):
         words = [sys.executable, "-c", PROGRAM, str(DAGS), day]
         answer = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
         assert answer.returncode == 0, answer.stderr
         assert json.loads(answer.stdout.splitlines()[-1]) == [
-            "WebHdfsSensor", f"{path}/logs/date={day}/_SUCCESS", there, f"webhdfs://root@127.0.0.1:{port}/a/b",
-            "webhdfs://given:1/a", "reschedule",
-        ]  # fmt: skip
+            "WebHdfsSensor",
+            f"{path}/logs/date={day}/_SUCCESS",
+            there,
+            f"webhdfs://root@127.0.0.1:{port}/a/b",
+            "webhdfs://given:1/a",
+            "reschedule",
+        ]

@@ -36,9 +36,12 @@ def run(checkout: Path, script: str, directory: Path, running: int = 0, broken: 
     notes = checkout / "notes"
     notes.write_text("")
     environment = {
-        **os.environ, "PATH": f"{checkout}/bin:{os.environ['PATH']}",
-        "NOTES": str(notes), "RUNNING": str(running), "BROKEN": broken,
-    }  # fmt: skip
+        **os.environ,
+        "PATH": f"{checkout}/bin:{os.environ['PATH']}",
+        "NOTES": str(notes),
+        "RUNNING": str(running),
+        "BROKEN": broken,
+    }
     words = [str(checkout / "docker" / script), str(directory)]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr, notes.read_text()

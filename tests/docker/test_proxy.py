@@ -72,10 +72,15 @@ def proxy(engine: Engine) -> Iterator[int]:
     """Port of a proxy in front of the recorder."""
     port = free_port()
     environment = os.environ | {
-        "NIGHTSHIFT_STACK": "night", "NIGHTSHIFT_IMAGE": "sim", "NIGHTSHIFT_NETWORK": "night_simulation",
-        "NIGHTSHIFT_MOUNTS": "/world=night_world", "NIGHTSHIFT_MEMORY": str(2 * 2**30), "NIGHTSHIFT_HOST": "127.0.0.1",
-        "NIGHTSHIFT_PORT": str(port), "NIGHTSHIFT_SOCKET": engine._listener.getsockname(),
-    }  # fmt: skip
+        "NIGHTSHIFT_STACK": "night",
+        "NIGHTSHIFT_IMAGE": "sim",
+        "NIGHTSHIFT_NETWORK": "night_simulation",
+        "NIGHTSHIFT_MOUNTS": "/world=night_world",
+        "NIGHTSHIFT_MEMORY": str(2 * 2**30),
+        "NIGHTSHIFT_HOST": "127.0.0.1",
+        "NIGHTSHIFT_PORT": str(port),
+        "NIGHTSHIFT_SOCKET": engine._listener.getsockname(),
+    }
     with subprocess.Popen([sys.executable, str(PROXY)], env=environment) as process:
         try:
             for _ in range(200):
@@ -145,8 +150,10 @@ def test_only_containers_of_this_stack_may_be_touched(proxy: int, engine: Engine
     assert answer.startswith(b"HTTP/1.1 403")
     assert b"none of the simulation" in answer
     assert [head.split(" ")[1] for head in engine.heads] == [
-        f"/containers/{OWN}/json", f"/containers/{OWN}/start", f"/containers/{OTHER}/json",
-    ]  # fmt: skip
+        f"/containers/{OWN}/json",
+        f"/containers/{OWN}/start",
+        f"/containers/{OTHER}/json",
+    ]
 
 
 def test_output_comes_through_as_it_is_made(proxy: int) -> None:

@@ -38,10 +38,17 @@ def test_a_password_that_its_url_would_read_otherwise_is_refused(tmp_path: Path,
     assert f"={password}" not in told or not password
 
 
-@pytest.mark.parametrize("own", [["VALKEY_PASSWORD=My-own_word.1~"], [
-    "POSTGRES_PASSWORD=p/w", "AIRFLOW_DATABASE_URL=postgresql+psycopg2://airflow:p%2Fw@postgres:5432/airflow",
-    "AIRFLOW_RESULT_URL=db+postgresql://airflow:p%2Fw@postgres:5432/airflow",
-]])  # fmt: skip
+@pytest.mark.parametrize(
+    "own",
+    [
+        ["VALKEY_PASSWORD=My-own_word.1~"],
+        [
+            "POSTGRES_PASSWORD=p/w",
+            "AIRFLOW_DATABASE_URL=postgresql+psycopg2://airflow:p%2Fw@postgres:5432/airflow",
+            "AIRFLOW_RESULT_URL=db+postgresql://airflow:p%2Fw@postgres:5432/airflow",
+        ],
+    ],
+)
 def test_ones_own_are_kept(tmp_path: Path, own: list[str]) -> None:
     (tmp_path / ".env").write_text("\n".join(own) + "\n")
     assert run(tmp_path) == (0, "")

@@ -25,9 +25,11 @@ SESSIONS = 3000
 
 def place(directory: Path, world: Path, valkey: Valkey) -> dict[str, str]:
     return {
-        "RECSYS_VAR": str(directory), "RECSYS_WORLD": str(world), "RECSYS_REDIS_URL": valkey.url,
+        "RECSYS_VAR": str(directory),
+        "RECSYS_WORLD": str(world),
+        "RECSYS_REDIS_URL": valkey.url,
         "RECSYS_SERVICE_LOGS": str(directory / "logs"),
-    }  # fmt: skip
+    }
 
 
 def command(environment: dict[str, str]) -> subprocess.Popen[str]:

@@ -27,8 +27,7 @@ SESSIONS = 1500
 
 def night(directory: Path, world: Path, storage: str) -> tuple[Settings, str]:
     """Three days of traffic and the night of the last one; its settings and digest."""
-    (directory / "valkey").mkdir(parents=True)
-    with running(Valkey(directory / "valkey")) as valkey:
+    with running(Valkey(directory)) as valkey:
         settings = load_settings(
             var=directory, world=world, redis_url=valkey.url, storage=storage, service_logs=directory / "logs",
             episodes=SESSIONS, batch=256,

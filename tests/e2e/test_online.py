@@ -83,8 +83,7 @@ class Ground:
 
 @contextmanager
 def ground_at(directory: Path) -> Iterator[Ground]:
-    (directory / "valkey").mkdir(parents=True)
-    with running(Valkey(directory / "valkey")) as valkey:
+    with running(Valkey(directory)) as valkey:
         yield Ground(directory, valkey)
 
 
@@ -274,8 +273,7 @@ def test_a_guarded_service_wants_its_token(ground: Ground) -> None:
 
 
 def test_a_redis_with_a_password(tmp_path: Path) -> None:
-    (tmp_path / "valkey").mkdir()
-    with running(Valkey(tmp_path / "valkey", ("--requirepass", "word"))) as valkey:
+    with running(Valkey(tmp_path, ("--requirepass", "word"))) as valkey:
         open_url = valkey.url
         guarded = f"redis://:word@127.0.0.1:{valkey.port}/0"
         generate(tmp_path / "world", tracks=300, artists=50, users=20, seed=1)

@@ -38,9 +38,13 @@ def sources(store: Storage, day: date) -> Counter[str]:
 def test_a_night_plays_the_session_aware_arm(tmp_path: Path, valkey: Valkey) -> None:
     generate(tmp_path / "world", tracks=2000, artists=400, users=300, seed=5)
     environment = {
-        "RECSYS_WORLD": str(tmp_path / "world"), "RECSYS_VAR": str(tmp_path / "var"), "RECSYS_REDIS_URL": valkey.url,
-        "RECSYS_SESSION_ARM": "1", "RECSYS_EXPERIMENTS": "config/experiments-session.yml", "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
+        "RECSYS_WORLD": str(tmp_path / "world"),
+        "RECSYS_VAR": str(tmp_path / "var"),
+        "RECSYS_REDIS_URL": valkey.url,
+        "RECSYS_SESSION_ARM": "1",
+        "RECSYS_EXPERIMENTS": "config/experiments-session.yml",
+        "OMP_NUM_THREADS": "1",
+    }
     store = Storage(load_settings(var=tmp_path / "var").storage_url)
     with running(Service(environment)) as service:
         environment["RECSYS_SERVICE_URL"] = service.url

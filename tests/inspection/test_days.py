@@ -16,10 +16,23 @@ DAY = date(2026, 1, 5)
 def record(user: int, step: int, time: float, recommendation: int | None) -> dict[str, object]:
     message = "last" if recommendation is None else "next"
     return {
-        "message": message, "timestamp": step, "user": user, "track": 10 * user + step, "time": time, "latency": 0.001,
-        "recommendation": recommendation, "experiments": {}, "run": "base.0.a", "version": "v", "session": 0, "step": step,
-        "event": None, "source": None, "degraded": False, "propensity": None,
-    }  # fmt: skip
+        "message": message,
+        "timestamp": step,
+        "user": user,
+        "track": 10 * user + step,
+        "time": time,
+        "latency": 0.001,
+        "recommendation": recommendation,
+        "experiments": {},
+        "run": "base.0.a",
+        "version": "v",
+        "session": 0,
+        "step": step,
+        "event": None,
+        "source": None,
+        "degraded": False,
+        "propensity": None,
+    }
 
 
 @pytest.fixture

@@ -27,9 +27,16 @@ def store(tmp_path: Path) -> Storage:
 def logs(tmp_path: Path) -> Path:
     plays = [(5, "dae", 6), (6, "dae", 7), (7, "contextual", 10), (10, "top100", 2), (2, "exploration", 19)]
     common = {
-        "timestamp": 1, "time": 0.5, "run": "base.0.a", "user": 1, "session": 0, "version": VERSION, "experiments": {"E": "T1"},
-        "degraded": False, "propensity": 0.5,
-    }  # fmt: skip
+        "timestamp": 1,
+        "time": 0.5,
+        "run": "base.0.a",
+        "user": 1,
+        "session": 0,
+        "version": VERSION,
+        "experiments": {"E": "T1"},
+        "degraded": False,
+        "propensity": 0.5,
+    }
     with (tmp_path / "w.jsonl").open("w") as file:
         for step, (track, source, answer) in enumerate(plays):
             record = {"message": "next", "track": track, "source": source, "recommendation": answer, "step": step}

@@ -9,6 +9,7 @@ from recsys.abtest.history import NightRow
 from recsys.exceptions import MissingDataError
 from recsys.inspection.pages import nights_page, notice_page, report_file
 from recsys.storage.store import Storage
+from tests.support.hdfs import SCHEMES
 
 DAY = date(2026, 1, 5)
 
@@ -26,7 +27,7 @@ def test_nights_are_listed_newest_first_with_links_where_there_is_a_report() -> 
     assert "&lt;b&gt;" in notice_page("t", "<b>")
 
 
-@pytest.mark.parametrize("scheme", ["file", pytest.param("webhdfs", marks=pytest.mark.real)])
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_report_is_read_from_any_storage(tmp_path: Path, scheme: str, request: pytest.FixtureRequest) -> None:
     store = Storage(f"file://{tmp_path}" if scheme == "file" else request.getfixturevalue("hdfs_root"))
     with store.stage(f"reports/date={DAY}") as staging:

@@ -49,8 +49,12 @@ def test_equal_arms_leave_no_noise_and_bad_values_are_refused() -> None:
     same = compare_paired(values, values, "T1", "C")
     assert (same.effect_percent, same.ci_low_percent, same.ci_high_percent, same.gain) == (0.0, 0.0, 0.0, None)
     for control, treatment in (
-        ([1.0], [2.0]), ([1.0, 2.0], [1.0]), ([1.0, math.inf], [1.0, 2.0]), ([0.0, 0.0], [1.0, 2.0]), ([1.0, 1.0], [1.0, 2.0]),
-    ):  # fmt: skip
+        ([1.0], [2.0]),
+        ([1.0, 2.0], [1.0]),
+        ([1.0, math.inf], [1.0, 2.0]),
+        ([0.0, 0.0], [1.0, 2.0]),
+        ([1.0, 1.0], [1.0, 2.0]),
+    ):
         with pytest.raises(InvalidInputError):
             compare_paired(np.array(control), np.array(treatment), "T1", "C")
 

@@ -71,5 +71,6 @@ def test_artist_spread_counts_distinct_artists() -> None:
 def test_figures_by_activity_start_with_the_least_active() -> None:
     found = by_activity(np.array([0.1, 0.9, 0.5, 0.3]), np.array([7, 1, 3, 9]), parts=2)
     assert found == [
-        {"users": 2, "most_positives": 3, "mean": 0.7}, {"users": 2, "most_positives": 9, "mean": 0.2},
-    ]  # fmt: skip
+        {"users": 2, "most_positives": 3, "mean": 0.7},
+        {"users": 2, "most_positives": 9, "mean": 0.2},
+    ]

@@ -24,10 +24,13 @@ def store(tmp_path: Path) -> Storage:
 def test_logs_become_plays(store: Storage, tmp_path: Path) -> None:
     world = write_world(tmp_path / "world", tracks=50, users=5)  # the artist of track t is t modulo 40
     text = (
-        record(1, 0, 5, 1.0, recommendation=45, propensity=0.25) + record(1, 1, 45, 0.57, recommendation=6, propensity=0.5)
-        + record(1, 2, 7, 0.9, recommendation=5, propensity=0.125) + record(1, 3, 5, 0.0, "last")
-        + record(0, 1, 3, 0.2, "last") + record(1, 0, 8, 1.0, "last", session=1)
-    )  # fmt: skip
+        record(1, 0, 5, 1.0, recommendation=45, propensity=0.25)
+        + record(1, 1, 45, 0.57, recommendation=6, propensity=0.5)
+        + record(1, 2, 7, 0.9, recommendation=5, propensity=0.125)
+        + record(1, 3, 5, 0.0, "last")
+        + record(0, 1, 3, 0.2, "last")
+        + record(1, 0, 8, 1.0, "last", session=1)
+    )
     publish(store, str(DAY), text)
     collect(Night(DAY, load_settings(window=2, storage=store.url)))
     plays = load_plays(store, DAY, world)

@@ -23,15 +23,21 @@ from recsys.versions import keyspace, lease
 from tests.support.components import Valkey
 from tests.support.night import DAY, USERS, tastes, write_interactions, write_world
 
+pytestmark = pytest.mark.slow
+
 BEFORE = DAY - timedelta(days=1)
 
 
 @pytest.fixture
 def settings(tmp_path: Path, valkey: Valkey) -> Settings:
     return load_settings(
-        var=tmp_path / "var", world=write_world(tmp_path / "world"), redis_url=valkey.url, experiment_source="live", live_days=2,
+        var=tmp_path / "var",
+        world=write_world(tmp_path / "world"),
+        redis_url=valkey.url,
+        experiment_source="live",
+        live_days=2,
         shards=1,
-    )  # fmt: skip
+    )
 
 
 def write_requests(settings: Settings, day: date, sessions: int, seed: int) -> int:
@@ -46,13 +52,23 @@ def write_requests(settings: Settings, day: date, sessions: int, seed: int) -> i
         for step in range(steps):
             last = step == steps - 1
             record = {
-                "message": "last" if last else "next", "timestamp": 1_000_000 + number * 1000 + step, "user": user,
-                "track": tracks[step], "time": float(rng.integers(60, 101) / 100), "latency": 0.001,
+                "message": "last" if last else "next",
+                "timestamp": 1_000_000 + number * 1000 + step,
+                "user": user,
+                "track": tracks[step],
+                "time": float(rng.integers(60, 101) / 100),
+                "latency": 0.001,
                 "recommendation": None if last else tracks[step + 1],
-                "experiments": {ORIGINAL.name: arm.name}, "run": "live", "version": "",
-                "session": seed * 1000 + number, "step": step, "event": None, "source": None if last else arm.recommender,
-                "degraded": False, "propensity": None if last else 1.0,
-            }  # fmt: skip
+                "experiments": {ORIGINAL.name: arm.name},
+                "run": "live",
+                "version": "",
+                "session": seed * 1000 + number,
+                "step": step,
+                "event": None,
+                "source": None if last else arm.recommender,
+                "degraded": False,
+                "propensity": None if last else 1.0,
+            }
             lines.append(json.dumps(record) + "\n")
     directory = settings.log_dir / "live"
     directory.mkdir(parents=True, exist_ok=True)

@@ -69,9 +69,11 @@ def test_every_model_that_comes_along_can_be_made(name: str) -> None:
 
 def test_what_is_no_model_is_named(own_package: str) -> None:
     cases = {
-        "nonsense": "none of dae", f"{own_package}:Absent": "cannot be imported", "no.such.package:Model": "cannot be imported",
+        "nonsense": "none of dae",
+        f"{own_package}:Absent": "cannot be imported",
+        "no.such.package:Model": "cannot be imported",
         f"{own_package}:NoScore": "no method score",
-    }  # fmt: skip
+    }
     for name, message in cases.items():
         with pytest.raises(InvalidInputError, match=message):
             create(name)

@@ -142,6 +142,7 @@ def test_a_class_of_a_script_counts_with_what_lies_beside_it(tmp_path: Path) -> 
     assert len({first, second, run(script)}) == 3
 
 
+@pytest.mark.slow
 def test_recsys_counts_where_it_is_installed_too(tmp_path: Path) -> None:
     packages = tmp_path / "site-packages"
     shutil.copytree(Path(recsys.__file__).parent, packages / "recsys", ignore=shutil.ignore_patterns("__pycache__"))

@@ -13,6 +13,8 @@ from recsys.versions.session_lists import SessionLists
 from tests.support.listens import group_plays
 from tests.support.night import GROUPS
 
+pytestmark = pytest.mark.slow
+
 
 def history(plays: Plays) -> csr_matrix:
     liked = np.unique(np.stack([plays.row, plays.track])[:, plays.time > 80], axis=1)

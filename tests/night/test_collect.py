@@ -16,16 +16,31 @@ from recsys.settings import Settings, load_settings
 from recsys.storage.manifest import sha256
 from recsys.storage.store import Storage
 
+pytestmark = pytest.mark.slow
+
 DAY = date(2026, 1, 5)
 SETTINGS = load_settings(window=3, malformed=1.0)
 
 
 def record(user: int, step: int, track: int, time: float, message: str = "next", **more: Any) -> str:
     row = {
-        "message": message, "timestamp": 1000 + step, "user": user, "track": track, "time": time, "latency": 0.001,
-        "recommendation": 1, "experiments": {}, "run": "traffic.0.a", "version": "", "session": 0, "step": step, "event": None,
-        "source": "exploration", "degraded": False, "propensity": 0.1,
-    }  # fmt: skip
+        "message": message,
+        "timestamp": 1000 + step,
+        "user": user,
+        "track": track,
+        "time": time,
+        "latency": 0.001,
+        "recommendation": 1,
+        "experiments": {},
+        "run": "traffic.0.a",
+        "version": "",
+        "session": 0,
+        "step": step,
+        "event": None,
+        "source": "exploration",
+        "degraded": False,
+        "propensity": 0.1,
+    }
     return json.dumps(row | more) + "\n"
 
 
@@ -72,12 +87,19 @@ def test_sessions_sum_their_plays(store: Storage) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "{]\n", "[1]\n", '"text"\n',
-        record(3, 0, 1, 1.5), record(-3, 0, 1, 1.0), record(3, 0, -1, 1.0), record(3, 0, 1, 1.0, "stop"),
-        '{"user": null, "message": "next"}\n', record(3, 0, 1, 1.0, session="x"), record(3, 0, 1, 1.0)[:-20],
+        "{]\n",
+        "[1]\n",
+        '"text"\n',
+        record(3, 0, 1, 1.5),
+        record(-3, 0, 1, 1.0),
+        record(3, 0, -1, 1.0),
+        record(3, 0, 1, 1.0, "stop"),
+        '{"user": null, "message": "next"}\n',
+        record(3, 0, 1, 1.0, session="x"),
+        record(3, 0, 1, 1.0)[:-20],
         record(3, 0, 1, 1.0)[:-1],
     ],
-)  # fmt: skip
+)
 def test_malformed_lines_are_dropped_and_counted(store: Storage, line: str) -> None:
     publish(store, "2026-01-05", record(1, 0, 5, 1.0) + line)
     counts = collected(store)
@@ -121,8 +143,10 @@ def test_malformed_lines_go_to_quarantine_with_their_reason(store: Storage) -> N
     name = f"quarantine/date={DAY}"
     rows = [json.loads(line) for line in (store.local(name) / "malformed.jsonl").read_text().splitlines()]
     assert [(r["file"], r["line"], r["reason"]) for r in rows] == [
-        ("0000-w.jsonl", 2, "time out of range"), ("0000-w.jsonl", 3, "not JSON"), ("0000-w.jsonl", 4, "unterminated"),
-    ]  # fmt: skip
+        ("0000-w.jsonl", 2, "time out of range"),
+        ("0000-w.jsonl", 3, "not JSON"),
+        ("0000-w.jsonl", 4, "unterminated"),
+    ]
     assert rows[1]["text"] == "{]"
     assert store.manifest(name).counts == {"lines": 4, "time out of range": 1, "not JSON": 1, "unterminated": 1}
     publish(store, str(DAY), record(1, 0, 5, 1.0))

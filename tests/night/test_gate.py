@@ -87,10 +87,14 @@ def settings_for(tmp_path: Path, **more: Any) -> Settings:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("NotNumbers", "not numbers"), ("TooFew", "only 30 tracks"), ("TooMany", "the catalogue has 400"),
-        ("Twice", "hold a track twice"), ("Unknown", "not in the catalogue"), ("Short", "only 49 tracks"),
+        ("NotNumbers", "not numbers"),
+        ("TooFew", "only 30 tracks"),
+        ("TooMany", "the catalogue has 400"),
+        ("Twice", "hold a track twice"),
+        ("Unknown", "not in the catalogue"),
+        ("Short", "only 49 tracks"),
     ],
-)  # fmt: skip
+)
 def test_broken_scores_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, message: str) -> None:
     (tmp_path / "bad_models.py").write_text(BAD)
     monkeypatch.syspath_prepend(tmp_path)
@@ -118,9 +122,7 @@ def test_malformed_logs_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_the_gate_notes(tmp_path: Path) -> None:
-    settings = load_settings(
-        var=tmp_path / "var", world=write_world(tmp_path / "world", tracks=300, users=120), model="ease"
-    )  # fmt: skip
+    settings = load_settings(var=tmp_path / "var", world=write_world(tmp_path / "world", tracks=300, users=120), model="ease")
     night = Night(DAY, settings)
     write_plays(night.store, two_days())
     train(night)

@@ -26,6 +26,8 @@ from tests.support.documents import experiment, inputs, night_of
 from tests.support.documents import publish as document
 from tests.support.traffic import records
 
+pytestmark = pytest.mark.slow
+
 DAY = date(2026, 1, 5)
 
 

@@ -23,6 +23,8 @@ from tests.support.documents import as_json, experiment, gate, inputs, night_of,
 from tests.support.pages import SHAPE, assert_self_contained, strict
 from tests.support.traffic import records
 
+pytestmark = pytest.mark.slow
+
 NIGHT = date(2026, 11, 23)
 VERSION = "2026-11-23-0a1b2c3d"
 DESIGN = Experiment(
@@ -56,9 +58,17 @@ def test_report_of_a_better_candidate_promotes(finished: Finished) -> None:
     assert document["sessions"] == document["counts"]["last"] == 2400
     assert document["counts"]["events"] == len(rows)
     needed = {
-        "name", "arm", "control_mean", "treatment_mean", "effect_percent", "ci_low_percent", "ci_high_percent", "p_value",
-        "p_adjusted", "role",
-    }  # fmt: skip
+        "name",
+        "arm",
+        "control_mean",
+        "treatment_mean",
+        "effect_percent",
+        "ci_low_percent",
+        "ci_high_percent",
+        "p_value",
+        "p_adjusted",
+        "role",
+    }
     assert all(needed <= row.keys() for row in document["metrics"])
     primary = document["metrics"][0]
     assert primary["ci_low_percent"] < primary["effect_percent"] < primary["ci_high_percent"]
@@ -150,16 +160,32 @@ def test_earlier_nights_calibration_and_paired_run_are_shown(tmp_path: Path) -> 
     experiment(later, design, records(design, users=600, sessions=1500, seed=4))
     allowed = {"ok": True, "low_percent": 3.0, "high_percent": 7.0}
     calibration = Calibration(
-        experiment="E", arm="C", source="x", users=300, repetitions=2000, seed=1, ok=True,
+        experiment="E",
+        arm="C",
+        source="x",
+        users=300,
+        repetitions=2000,
+        seed=1,
+        ok=True,
         metrics=[CalibratedMetric(name="n", label="Session time", false_positive_percent=5.1, uniform_p=0.4, **allowed)],
         coverage=[Coverage(effect_percent=20.0, covered_percent=94.8, **allowed)],
-    )  # fmt: skip
+    )
     with store.stage(LAST) as staging:
         calibration.write(staging)
     pair = PairedComparison(
-        arm="T1", control="C", users=600, control_mean=1.0, treatment_mean=1.0, effect_percent=1.0, ci_low_percent=0.5,
-        ci_high_percent=1.5, unpaired_low_percent=-4.0, unpaired_high_percent=6.0, correlation=0.93, gain=14.2,
-    )  # fmt: skip
+        arm="T1",
+        control="C",
+        users=600,
+        control_mean=1.0,
+        treatment_mean=1.0,
+        effect_percent=1.0,
+        ci_low_percent=0.5,
+        ci_high_percent=1.5,
+        unpaired_low_percent=-4.0,
+        unpaired_high_percent=6.0,
+        correlation=0.93,
+        gain=14.2,
+    )
     publish(store, later.log_date, Paired(log_date=str(later.log_date), sessions_an_arm=1, seed=1, comparisons=[pair]))
     # A third night is between its report and its verdict.
     under_way = night_of(tmp_path, NIGHT - timedelta(days=1))

@@ -17,6 +17,8 @@ from recsys.settings import load_settings
 from recsys.versions.content import LISTS, lists_in
 from tests.support.night import DAY, GROUPS, TRACKS, USERS, tastes, write_interactions, write_world
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def night(tmp_path: Path) -> Night:

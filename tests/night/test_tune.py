@@ -46,10 +46,13 @@ def test_trials_are_ranked_kept_and_adopted(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("grid", "message"),
     [
-        ({"layers": [16]}, "cannot be made"), ({"layers": []}, "at least one value"), ({"layer": [[16]]}, "cannot be made"),
-        ({"epochs": list(range(201))}, "more than 200"), ({"precision": ["float8"]}, "float8"),
+        ({"layers": [16]}, "cannot be made"),
+        ({"layers": []}, "at least one value"),
+        ({"layer": [[16]]}, "cannot be made"),
+        ({"epochs": list(range(201))}, "more than 200"),
+        ({"precision": ["float8"]}, "float8"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_grid_is_named(grid: dict, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         configurations(grid)

@@ -109,6 +109,18 @@ def test_a_signal_while_starting_ends_everything(number: int, environment: dict[
     assert processes_of(environment) == []
 
 
+@pytest.mark.real
+def test_everything_ends_though_nobody_reads_what_is_said(environment: dict[str, str]) -> None:
+    words = [sys.executable, "-m", "recsys.cli", "platform", "run"]
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "valkey is ready" in process.stdout.readline()
+        process.stdout.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 128 + signal.SIGTERM
+    assert processes_of(environment) == []
+
+
 @pytest.mark.drill("platform", "killed with all its parts running", "make down ends every part; nothing stays on a port")
 @pytest.mark.real
 def test_down_ends_what_a_killed_platform_left(environment: dict[str, str]) -> None:

@@ -40,9 +40,8 @@ class Client:
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     directory = tmp_path_factory.mktemp("fuzz")
-    (directory / "valkey").mkdir()
     with (
-        running(Valkey(directory / "valkey", ("--enable-debug-command", "local"))) as valkey,
+        running(Valkey(directory, ("--enable-debug-command", "local"))) as valkey,
         serving(directory, valkey, RECSYS_SERVICE_TOKEN=TOKEN) as stage,
     ):
         yield stage

@@ -26,8 +26,7 @@ MALFORMED = {
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     tmp_path = tmp_path_factory.mktemp("stage")
-    (tmp_path / "valkey").mkdir()
-    with running(Valkey(tmp_path / "valkey")) as valkey, serving(tmp_path, valkey) as stage:
+    with running(Valkey(tmp_path)) as valkey, serving(tmp_path, valkey) as stage:
         yield stage
 
 

@@ -71,9 +71,10 @@ def test_requests_arrive_in_any_pieces(seed: int) -> None:
     app = App()
     wire = receive(cut(POST + GET + POST, random.Random(seed)), app)
     assert [(r.method, r.path, r.run, r.body) for r in app.requests] == [
-        (b"POST", "/next/3", "b.0.t", b'{"track": 1, "time": 0.5}'), (b"GET", "/healthz", None, b""),
         (b"POST", "/next/3", "b.0.t", b'{"track": 1, "time": 0.5}'),
-    ]  # fmt: skip
+        (b"GET", "/healthz", None, b""),
+        (b"POST", "/next/3", "b.0.t", b'{"track": 1, "time": 0.5}'),
+    ]
     assert wire.written.count(b"HTTP/1.1 200 OK") == 3
 
 

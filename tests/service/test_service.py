@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from recsys.experiments import Arm, Experiment, RunSpec
+from recsys.logs.record import FIELDS
 from recsys.settings import load_settings
 from recsys.versions import keyspace, pointer, publish
 from recsys.versions.content import Content
@@ -59,8 +60,7 @@ class Stage:
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     tmp_path = tmp_path_factory.mktemp("stage")
-    (tmp_path / "valkey").mkdir()
-    with running(Valkey(tmp_path / "valkey")) as valkey, serving(tmp_path, valkey) as stage:
+    with running(Valkey(tmp_path)) as valkey, serving(tmp_path, valkey) as stage:
         yield stage
 
 
@@ -94,6 +94,7 @@ def test_the_original_api(stage: Stage) -> None:
     assert 0 <= answer["track"] < 100
     assert service.post("/last/3", {"track": answer["track"], "time": 0.4}) == (200, {"user": 3})
     first, last = stage.records("live")[-2:]
+    assert tuple(first) == tuple(last) == FIELDS
     assert (first["message"], first["track"], first["recommendation"]) == ("next", 5, answer["track"])
     assert (last["message"], last["recommendation"], last["step"]) == ("last", None, 1)
 

@@ -18,18 +18,26 @@ def lists(seed: int = 0, rows: int = 3, width: int = 12, gamma: float = 0.6) -> 
     order = np.lexsort((tracks, -scores), axis=1)
     discounts = np.rint(WHOLE_DISCOUNT * gamma ** np.arange(4)).astype(np.uint32)
     return SessionLists(
-        rng.integers(0, rows, TRACKS).astype(np.uint32), np.take_along_axis(tracks, order, 1).astype(np.uint32),
-        scores.astype(np.uint16), np.sort(rng.integers(0, 40, (2, 1024)), axis=1).astype(np.uint16),
-        rng.integers(-20, 20, (TRACKS, 3)).astype(np.int8), rng.integers(-20, 20, (rows, 3)).astype(np.int8),
-        np.array([300], np.uint32), rng.integers(0, 5, TRACKS).astype(np.uint32), discounts,
-    )  # fmt: skip
+        rng.integers(0, rows, TRACKS).astype(np.uint32),
+        np.take_along_axis(tracks, order, 1).astype(np.uint32),
+        scores.astype(np.uint16),
+        np.sort(rng.integers(0, 40, (2, 1024)), axis=1).astype(np.uint16),
+        rng.integers(-20, 20, (TRACKS, 3)).astype(np.int8),
+        rng.integers(-20, 20, (rows, 3)).astype(np.int8),
+        np.array([300], np.uint32),
+        rng.integers(0, 5, TRACKS).astype(np.uint32),
+        discounts,
+    )
 
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.integers(0, 20), st.lists(st.integers(0, TRACKS - 1), min_size=1, max_size=25), st.integers(0, 1),
-    st.lists(st.integers(0, 2), max_size=3, unique=True), st.booleans(),
-)  # fmt: skip
+    st.integers(0, 20),
+    st.lists(st.integers(0, TRACKS - 1), min_size=1, max_size=25),
+    st.integers(0, 1),
+    st.lists(st.integers(0, 2), max_size=3, unique=True),
+    st.booleans(),
+)
 def test_the_best_unplayed_candidate_after_discounts(
     seed: int, session: list[int], level: int, groups: list[int], known: bool
 ) -> None:

@@ -13,6 +13,8 @@ from tests.simulate.conftest import OriginalServer, neighbour_policy, random_pol
 from tests.support import reference
 from tests.support.components import free_port
 
+pytestmark = pytest.mark.slow
+
 EPISODES, SEED = 60, 3
 RUN = "night.0.a"
 

@@ -10,6 +10,8 @@ from recsys.simulate.run import run_in_process
 from tests.simulate.conftest import POLICIES, Recorder, neighbour_policy
 from tests.support import reference
 
+pytestmark = pytest.mark.slow
+
 EPISODES, SEED = 150, 77
 
 

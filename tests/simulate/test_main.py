@@ -14,6 +14,8 @@ from recsys.simulate.__main__ import main
 from recsys.simulate.progress import Progress
 from tests.simulate.conftest import random_policy, serving
 
+pytestmark = pytest.mark.slow
+
 
 def result_of(output: str) -> ShardResult:
     return ShardResult(**json.loads(output.splitlines()[-1]))

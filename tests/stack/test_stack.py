@@ -18,7 +18,7 @@ from recsys.platform.night import NIGHT
 from tests.support.airflow import wait_until
 from tests.support.stack import PROJECT, Stack, secrets_of
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack"), pytest.mark.timeout(1800)]
 
 DAY = str(yesterday())
 SERVICES = {

@@ -19,6 +19,7 @@ import pytest
 from recsys.exceptions import ConflictError, RecsysError, UnavailableError
 from recsys.platform.hdfs import Hdfs
 from recsys.storage.store import Storage
+from tests.support.hdfs import SCHEMES
 from tests.support.uploader import publish
 
 FILES, KIB = 4, 1280
@@ -85,7 +86,7 @@ def proxy(target: str, fault: str, times: int = 1) -> Iterator[str]:
         server.server_close()
 
 
-@pytest.fixture(params=["file", pytest.param("webhdfs", marks=pytest.mark.real)])
+@pytest.fixture(params=SCHEMES)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"file://{tmp_path}/store" if request.param == "file" else str(request.getfixturevalue("hdfs_root"))
 
@@ -95,6 +96,7 @@ def listed(store: Storage, directory: str) -> list[str]:
 
 
 @pytest.mark.drill("uploader", "killed at ten moments", "nothing half-visible; the rerun completes it and removes what was left")
+@pytest.mark.slow
 def test_an_uploader_killed_at_any_moment_leaves_nothing_half_visible(url: str, tmp_path: Path) -> None:
     expected = publish(f"file://{tmp_path}/expected", "logs/x", FILES, KIB)
     store = Storage(url)

@@ -1,6 +1,5 @@
 """A whole platform for tests of Airflow: PostgreSQL, Valkey, the service, Airflow's four parts; a small world with traffic."""
 
-import json
 import os
 import pwd
 import shutil
@@ -11,21 +10,28 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from recsys.inspection.verify import verify
+from recsys.night import steps, traffic
+from recsys.night.log_date import yesterday
+from recsys.night.night import Night
 from recsys.platform import components, night
 from recsys.platform.client import FINISHED, AirflowClient
 from recsys.schemas import Verdict
 from recsys.settings import Settings, load_settings
 from recsys.storage.store import Storage
+from recsys.versions import keyspace, pointer
 from tests.support.components import free_port
 
 TRACKS, USERS, SESSIONS = 1500, 400, 2500
-IMAGE = "nightshift-simulator-test"
-#: Of the engine that has one.
-BRIDGE, BRIDGE_ADDRESS = "nightshift-test", "172.30.77.1/24"
+#: Log dates that are played again as backfills, by hand and with accidents. A night's seed comes from its date: with fixed dates
+#: the tests see the same nights on every day.
+DATES = [date(2025, 6, 20) - timedelta(days=back) for back in range(4, -1, -1)]
+#: The date that is due as soon as the DAGs are unpaused.
+DUE = yesterday() - timedelta(days=0 if datetime.now(UTC).hour >= 2 else 1)
 
 
 def wait_until(ready: Callable[[], Any], seconds: float, what: str) -> Any:
@@ -77,85 +83,6 @@ def postgres() -> Iterator[Postgres]:
             shutil.rmtree(directory, ignore_errors=True)
 
 
-@dataclass
-class Engine:
-    """A Docker engine of the tests' own, which may be killed and started again.
-
-    Args:
-        directory: of its data and its socket.
-        has_bridge: whether containers get networks of their own. Without, they use the host's.
-
-    Two engines stand side by side only if one has no bridge, and the other one not the usual: an engine without a bridge removes
-    ``docker0`` when it starts.
-    """
-
-    directory: Path
-    has_bridge: bool = False
-    process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def host(self) -> str:
-        return f"unix://{self.directory / 'docker.sock'}"
-
-    def start(self) -> "Engine":
-        d = self.directory
-        words = ["dockerd", "--data-root", str(d / "data"), "--exec-root", str(d / "exec"), "--pidfile", str(d / "pid")]
-        if self.has_bridge:
-            self._make_bridge()
-            words += ["--bridge", BRIDGE]
-        else:
-            words += ["--bridge", "none", "--iptables=false"]
-        with (d / "log").open("ab") as log:
-            self.process = subprocess.Popen([*words, "--host", self.host], stdout=log, stderr=log)
-        wait_until(lambda: self.docker("info", check=False), 60, f"dockerd; {d / 'log'} tells more")
-        return self
-
-    def docker(self, *words: str, check: bool = True) -> str:
-        """Output of a ``docker`` command."""
-        environment = os.environ | {"DOCKER_HOST": self.host}
-        answer = subprocess.run(["docker", *words], env=environment, capture_output=True, text=True, check=False)
-        assert not check or answer.returncode == 0, answer.stdout + answer.stderr
-        return answer.stdout.strip() if answer.returncode == 0 else ""
-
-    def kill(self) -> None:
-        """As a crash would: no container is ended in an orderly way."""
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-            self.process.wait(60)
-        if self.has_bridge:
-            subprocess.run(["ip", "link", "delete", BRIDGE], check=False)
-
-    def _make_bridge(self) -> None:
-        # One that a killed test has left is as good.
-        subprocess.run(["ip", "link", "add", BRIDGE, "type", "bridge"], capture_output=True, check=False)
-        subprocess.run(["ip", "address", "replace", BRIDGE_ADDRESS, "dev", BRIDGE], check=True)
-        subprocess.run(["ip", "link", "set", BRIDGE, "up"], check=True)
-
-
-@contextmanager
-def docker_engine() -> Iterator[Engine]:
-    """An engine that lasts as long as the block, with the simulator's image in it."""
-    # The path of a socket has 107 characters at most.
-    engine = Engine(Path(tempfile.mkdtemp(prefix="recsys-docker-")))
-    try:
-        engine.start()
-        environment = os.environ | {"DOCKER_HOST": engine.host}
-        base = os.environ.get("NIGHTSHIFT_TEST_BASE_IMAGE", "nightshift-base")
-        subprocess.run([str(components.ROOT / "docker" / "base" / "build.sh"), base], env=environment, check=True)
-        words = ["make", "simulator-image", f"BASE_IMAGE={base}", f"IMAGE={IMAGE}", "BUILD_ARGS=--network host"]
-        built = subprocess.run(words, env=environment, cwd=components.ROOT, capture_output=True, text=True, check=False)
-        assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
-        yield engine
-    finally:
-        engine.stop()
-        shutil.rmtree(engine.directory, ignore_errors=True)
-
-
 class Stack:
     """A running platform: its command line, its Airflow, its storage."""
 
@@ -191,16 +118,24 @@ class Stack:
         assert answer.returncode == 0, answer.stdout + answer.stderr
         return answer.stdout
 
-    def verified(self, day: date, **more: str) -> str:
+    def verified(self, day: date) -> str:
         """Digest of a finished night that is in order."""
-        answer = json.loads(self.cli("verify", "--date", str(day), "--json", **more))
-        assert answer["failures"] == []
-        return str(answer["digest"])
+        found = verify(Night(day, self.settings))
+        assert found.failures == []
+        return found.digest
+
+    def without_airflow(self, day: date, *, backfill: bool = False) -> str:
+        """Digest of a date's night that this process runs, and which promotes nothing."""
+        steps.run(Night(day, self.settings), run_id="alone", wanted=False, backfill=backfill)
+        return self.verified(day)
+
+    def play(self, *days: date, sessions: int = SESSIONS) -> None:
+        """Traffic of dates, served by what is live."""
+        for day in days:
+            traffic.collect(Night(day, self.settings.model_copy(update={"shards": 1})), sessions, run="t")
 
     def live(self) -> str:
         """The live version; empty before the first."""
-        from recsys.versions import keyspace, pointer
-
         return pointer.read(keyspace.connect(self.settings)).version
 
     def clear(self, dag: str, run: str, task: str) -> None:
@@ -218,8 +153,6 @@ class Stack:
 
     def make_live(self, day: str) -> str:
         """Make the candidate of a date's night live, whatever its verdict was; returns the version."""
-        from recsys.versions import keyspace, pointer
-
         version = Verdict.read(Storage(self.settings.storage_url), date.fromisoformat(day)).version
         pointer.move(keyspace.connect(self.settings), version, date.fromisoformat(day), who="test", why="by hand")
         assert self.live() == version
@@ -281,11 +214,12 @@ def days(last: date, count: int) -> list[date]:
 
 @contextmanager
 def stack(directory: Path, database: str, **more: str) -> Iterator[Stack]:
-    """The platform as ``make up`` starts it, with a small world; ended as ``make down`` does."""
+    """The platform as ``make up`` starts it, both DAGs paused, with a small world; ended as ``make down`` does."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RECSYS_", "AIRFLOW"))}
     redis, service, airflow = free_port(), free_port(), free_port()
     environment = kept | {
         "RECSYS_VAR": str(directory / "var"), "RECSYS_WORLD": str(directory / "world"), "RECSYS_EPISODES": str(SESSIONS),
+        "RECSYS_TRAFFIC_SESSIONS": str(SESSIONS),
         "RECSYS_PORT_REDIS": str(redis), "RECSYS_REDIS_URL": f"redis://127.0.0.1:{redis}/0", "RECSYS_BATCH": "64",
         "RECSYS_PORT_SERVICE": str(service), "RECSYS_SERVICE_URL": f"http://127.0.0.1:{service}",
         "RECSYS_PORT_AIRFLOW": str(airflow), "RECSYS_AIRFLOW_DATABASE": database,
@@ -321,4 +255,28 @@ def down(environment: dict[str, str]) -> None:
     subprocess.run(words, env=environment, check=True, capture_output=True)
 
 
-__all__ = ["IMAGE", "SESSIONS", "Engine", "Stack", "days", "docker_engine", "down", "night", "postgres", "stack", "wait_until"]
+def scheduled_runs(platform: Stack) -> dict[str, str]:
+    """Unpause both DAGs, and wait for the runs that the schedule itself starts; gives their ids by DAG.
+
+    Unpausing is all: the interval that ended at 02:00 (UTC) today is due at once, as any would be at its own 02:00. Promotions
+    are held meanwhile, so that nothing is live for the tests that follow.
+    """
+    client = platform.client
+    platform.play(*days(DUE, 3)[:2])
+    redis = keyspace.connect(platform.settings)
+    pointer.hold(redis, pointer.EVERY, who="test", why="nothing shall be live yet")
+    found = {}
+    for dag in (night.TRAFFIC, night.NIGHT):
+        client.set_paused(dag, False)
+        path = f"/dags/{dag}/dagRuns?run_type=scheduled"
+        runs = wait_until(lambda path=path: client.call("GET", path)["dag_runs"], 120, f"a scheduled run of {dag}")
+        assert len(runs) == 1
+        found[dag] = runs[0]["dag_run_id"]
+        platform.wait_for_run(dag, found[dag])
+    pointer.release(redis, pointer.EVERY, who="test", why="the tests begin")
+    return found
+
+
+__all__ = [
+    "DATES", "DUE", "SESSIONS", "Stack", "days", "down", "night", "postgres", "scheduled_runs", "stack", "wait_until",
+]  # fmt: skip

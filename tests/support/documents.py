@@ -36,9 +36,22 @@ def gate(passed: bool = True, reason: str = "Better than popularity.") -> Gate:
 
 def card(day: date) -> Card:
     return Card(
-        log_date=str(day), fingerprint="f", data="d", plays="", seed=1, code="c", model="dae", configurations={}, positives=1,
-        users=1, tracks=1, metrics={"trained_epochs": 3}, models={}, neighbours={}, timing={},
-    )  # fmt: skip
+        log_date=str(day),
+        fingerprint="f",
+        data="d",
+        plays="",
+        seed=1,
+        code="c",
+        model="dae",
+        configurations={},
+        positives=1,
+        users=1,
+        tracks=1,
+        metrics={"trained_epochs": 3},
+        models={},
+        neighbours={},
+        timing={},
+    )
 
 
 def verdict(found: str, version: str, live: str | None = None, reason: str = "Promotion was not asked for.") -> Verdict:

@@ -25,22 +25,22 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class _Table:
-    """Chooses the marked tests and notes how they end."""
+    """Chooses the marked tests and notes how they end; with several workers each chooses, and the first process notes."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._faults: dict[str, tuple[str, ...]] = {}
         self._ended: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        marked = {item.nodeid: mark.args for item in items if (mark := item.get_closest_marker("drill"))}
-        config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in marked])
-        items[:] = [item for item in items if item.nodeid in marked]
-        self._faults = marked
+        config.hook.pytest_deselected(items=[item for item in items if not item.get_closest_marker("drill")])
+        items[:] = [item for item in items if item.get_closest_marker("drill")]
+        for item in items:
+            # The report brings it back from the worker that runs the test.
+            item.user_properties.append(("fault", item.get_closest_marker("drill").args))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" or not report.passed:
-            self._ended[self._faults[report.nodeid]].append(report.outcome)
+            self._ended[tuple(dict(report.user_properties)["fault"])].append(report.outcome)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         rows = [

@@ -8,6 +8,8 @@ import pytest
 
 from recsys.platform.hdfs import Hdfs
 
+#: For a test's parameters: a storage on files, and on the HDFS of the tests.
+SCHEMES = ["file", pytest.param("webhdfs", marks=[pytest.mark.real, pytest.mark.xdist_group("hdfs")])]
 _NUMBERS = itertools.count()
 
 

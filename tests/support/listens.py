@@ -41,18 +41,25 @@ def write_plays(store: Storage, parts: list[Plays]) -> None:
         count = len(plays.row)
         begins = plays.step == 0
         columns = {
-            "user": plays.row.astype(np.int32), "run": pa.array(["traffic"] * count), "session": np.cumsum(begins),
-            "step": plays.step.astype(np.int32), "track": plays.track.astype(np.int32), "hundredths": plays.time.astype(np.int16),
+            "user": plays.row.astype(np.int32),
+            "run": pa.array(["traffic"] * count),
+            "session": np.cumsum(begins),
+            "step": plays.step.astype(np.int32),
+            "track": plays.track.astype(np.int32),
+            "hundredths": plays.time.astype(np.int16),
             "recommendation": pa.array(np.roll(plays.track, -1).astype(np.int32), mask=np.roll(begins, -1)),
-            "propensity": pa.array(np.roll(plays.propensity, -1), mask=np.roll(begins, -1)), "log_date": plays.day,
-        }  # fmt: skip
+            "propensity": pa.array(np.roll(plays.propensity, -1), mask=np.roll(begins, -1)),
+            "log_date": plays.day,
+        }
         tables.append(pa.table(columns))
         user, track = np.unique(np.stack([plays.row, plays.track])[:, plays.time > 80], axis=1)
         day = np.full(len(user), plays.day[0])
         columns = {
-            "user": user.astype(np.int32), "track": track.astype(np.int32), "weight": np.ones(len(user), np.float32),
+            "user": user.astype(np.int32),
+            "track": track.astype(np.int32),
+            "weight": np.ones(len(user), np.float32),
             "log_date": day,
-        }  # fmt: skip
+        }
         likes.append(pa.table(columns))
     with store.stage(f"interactions/date={DAY}") as staging:
         pq.write_table(pa.concat_tables(tables), staging / "plays.parquet")

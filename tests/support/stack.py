@@ -13,8 +13,8 @@ from typing import Any
 
 from recsys.platform.client import AirflowClient
 from recsys.platform.components import ROOT
-from tests.support.airflow import Engine
 from tests.support.components import free_port
+from tests.support.engine import Engine
 
 PROJECT = "nightshift-test"
 #: What a person may set in .env: a small world, few sessions, nothing by schedule.

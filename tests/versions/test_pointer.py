@@ -65,10 +65,12 @@ def test_a_rollback_goes_back_and_blocks_what_it_left(client: redis.Redis, store
     assert second in pointer.make_live(client, second, who="bob", why="mended")
     trail = [(e.action, e.source, e.to, e.who, e.why) for e in pointer.audit(client)]
     assert trail == [
-        ("promote", "", first, "run 2026-01-02", "better"), ("promote", first, second, "run 2026-01-03", "better"),
-        ("rollback", second, first, "ann", "complaints"), ("release", first, second, "bob", "mended"),
+        ("promote", "", first, "run 2026-01-02", "better"),
+        ("promote", first, second, "run 2026-01-03", "better"),
+        ("rollback", second, first, "ann", "complaints"),
+        ("release", first, second, "bob", "mended"),
         ("promote", first, second, "bob", "mended"),
-    ]  # fmt: skip
+    ]
     assert all(entry.at.endswith("+00:00") for entry in pointer.audit(client))
 
 

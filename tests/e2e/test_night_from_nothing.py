@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,10 +25,10 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 SESSIONS = 3000
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RECSYS_", "AIRFLOW"))}
-    redis = free_port()
+    tmp_path, redis = tmp_path_factory.mktemp("platform"), free_port()
     return kept | {
         "RECSYS_VAR": str(tmp_path / "var"), "RECSYS_WORLD": str(tmp_path / "world"), "RECSYS_EPISODES": str(SESSIONS),
         "RECSYS_TRAFFIC_SESSIONS": str(SESSIONS), "RECSYS_TRAFFIC_DATES": "3", "RECSYS_PORT_REDIS": str(redis),
@@ -68,24 +69,40 @@ def verified(environment: dict[str, str], day: str) -> str:
     return str(answer["digest"])
 
 
-def test_a_night_from_nothing_and_again(environment: dict[str, str], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def told(environment: dict[str, str]) -> str:
+    """What `recsys platform run` prints, from nothing to yesterday's night."""
     recsys(environment, "world", "generate", "--dir", environment["RECSYS_WORLD"], "--tracks", "2000", "--users", "500")
     result = platform("run", environment)
     assert result.returncode == 0, result.stdout + result.stderr
     assert processes_of(environment) == []
+    return result.stdout
 
-    day = str(yesterday())
-    report = re.search(r"  report: (/\S+)", result.stdout)
+
+def finished(environment: dict[str, str]) -> dict[str, Any]:
+    """The row of yesterday's night."""
+    rows = json.loads(recsys(environment, "nights", "--json"))
+    (row,) = [row for row in rows if row["log_date"] == str(yesterday())]
+    return dict(row)
+
+
+def test_a_night_from_nothing(environment: dict[str, str], told: str) -> None:
+    report = re.search(r"  report: (/\S+)", told)
     assert report is not None
     assert Path(report[1]).exists()
     (row,) = json.loads(recsys(environment, "nights", "--json"))
-    assert row["log_date"] == day
+    assert row["log_date"] == str(yesterday())
     assert row["verdict"] in ("promoted", "held")
     assert row["sessions"] == SESSIONS
     for task in ("wait_for_logs", "collect", "train", "publish", "upload_logs", "abtest_report", "promote_or_hold"):
-        assert f"  {task}: success" in result.stdout
-    assert "  simulate [shard 1]: success" in result.stdout
+        assert f"  {task}: success" in told
+    assert "  simulate [shard 1]: success" in told
+    verified(environment, str(yesterday()))
 
+
+@pytest.mark.marathon
+def test_the_same_night_again_on_a_platform_that_is_kept_up(environment: dict[str, str], told: str) -> None:
+    day, row = str(yesterday()), finished(environment)
     with kept_up(environment) as client:
         first = verified(environment, day)
         # Unpausing lets the schedule start a run of its own first, for the last date that is due.
@@ -98,4 +115,4 @@ def test_a_night_from_nothing_and_again(environment: dict[str, str], tmp_path: P
         assert verified(environment, day) == first
     assert processes_of(environment) == []
     # The scheduled run may have been for another date than yesterday.
-    assert row in json.loads(recsys(environment, "nights", "--json"))
+    assert finished(environment) == row

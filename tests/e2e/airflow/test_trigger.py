@@ -12,11 +12,10 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from recsys.platform import components, night
 from recsys.platform.client import FINISHED
-from tests.e2e.conftest import DATES
-from tests.support.airflow import Stack, wait_until
+from tests.support.airflow import DATES, Stack, wait_until
 from tests.support.browser import chromium, framed_text, log_in
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("airflow"), pytest.mark.timeout(1800)]
 
 PATIENCE = 120
 DAY, SESSIONS, SEED = DATES[-1], 1500, 42

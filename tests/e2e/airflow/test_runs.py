@@ -1,42 +1,20 @@
-"""Runs of the night by a real scheduler: by schedule, by backfill, by hand; two at once; again, task by task."""
+"""Runs of the night by a real scheduler: by schedule, by hand; two at once; again, task by task; and what is refused."""
 
 import json
-import shutil
-from contextlib import ExitStack
 from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
 from recsys.platform import night
-from tests.e2e.conftest import DATES, DUE
-from tests.support.airflow import Stack, wait_until
-from tests.support.components import Service, Valkey, running
+from tests.support.airflow import DATES, DUE, Stack, wait_until
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("airflow"), pytest.mark.timeout(1800)]
 
 TASKS = [
     "check_run", "wait_for_logs", "collect", "train", "evaluate_gate", "recommend", "publish", "simulate", "upload_logs",
     "abtest_report", "promote_or_hold",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def alone(platform: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[date, str]:
-    """Digests of the dates' nights, each run by itself as a backfill: another Redis, another storage, no Airflow."""
-    directory = tmp_path_factory.mktemp("alone")
-    digests = {}
-    shutil.copytree(platform.var / "storage" / "logs", directory / "storage" / "logs")
-    with ExitStack() as parts:
-        (directory / "valkey").mkdir()
-        valkey = parts.enter_context(running(Valkey(directory / "valkey")))
-        environment = {"RECSYS_VAR": str(directory), "RECSYS_REDIS_URL": valkey.url}
-        service = parts.enter_context(running(Service(platform.own | environment)))
-        environment |= {"RECSYS_SERVICE_URL": service.url}
-        for day in DATES:
-            platform.cli("nightly", "--backfill", "--date", str(day), **environment)
-            digests[day] = platform.verified(day, **environment)
-    return digests
 
 
 def test_a_scheduled_run_happens_by_itself(platform: Stack, scheduled: dict[str, str]) -> None:
@@ -49,42 +27,6 @@ def test_a_scheduled_run_happens_by_itself(platform: Stack, scheduled: dict[str,
     assert platform.log_date_of(scheduled[night.NIGHT]) == DUE
 
 
-def backfill(platform: Stack, *words: str) -> None:
-    """Run ``airflow backfill create`` over the dates, three at a time, and wait for all its runs."""
-    # The run for D is due at 02:00 on D+1; its interval begins at 02:00 on D.
-    span = ["--from-date", f"{DATES[0]}T02:00:00+00:00", "--to-date", f"{DATES[-1]}T02:00:00+00:00"]
-    platform.airflow("backfill", "create", "--dag-id", night.NIGHT, *span, "--max-active-runs", "3", *words)
-
-    def ended() -> bool:
-        found = platform.client.call("GET", f"/backfills?dag_id={night.NIGHT}")["backfills"]
-        return bool(found) and all(one["completed_at"] for one in found)
-
-    wait_until(ended, 1500, "the backfill")
-    runs = platform.client.call("GET", f"/dags/{night.NIGHT}/dagRuns?run_type=backfill&limit=100")["dag_runs"]
-    dated = [run for run in runs if not run["conf"]]
-    assert len(dated) == len(DATES)
-    for run in dated:
-        assert run["state"] == "success", platform.story(night.NIGHT, run["dag_run_id"])
-
-
-def test_a_backfill_gives_what_each_date_gives_alone(platform: Stack, alone: dict[date, str]) -> None:
-    for day in DATES:
-        platform.forget(day)  # a night of another test would have noted what was live then as its baseline
-    if not platform.live():
-        # Of a date whose night no other test forgets: what is live must keep its lists.
-        platform.cli("nightly", "--date", str(DATES[0]), "--no-promote")
-        platform.make_live(str(DATES[0]))
-        platform.forget(DATES[0])
-    live = platform.live()
-    backfill(platform)
-    assert {day: platform.verified(day) for day in DATES} == alone
-    for day in DATES:
-        platform.forget(day)
-    backfill(platform, "--run-backwards", "--reprocess-behavior", "completed")
-    assert {day: platform.verified(day) for day in DATES} == alone
-    assert platform.live() == live
-
-
 @pytest.fixture(scope="module")
 def together(platform: Stack) -> dict[date, str]:
     """Ids of the runs of two nights at once, by date; they have ended with the digests that they have alone."""
@@ -92,8 +34,7 @@ def together(platform: Stack) -> dict[date, str]:
     expected, runs = {}, {day: f"together-{day}" for day in DATES[-2:]}
     for day in runs:
         platform.forget(day)
-        platform.cli("nightly", "--date", str(day), "--no-promote")
-        expected[day] = platform.verified(day)
+        expected[day] = platform.without_airflow(day)
         platform.forget(day)
     for day, run in runs.items():
         platform.client.trigger(night.NIGHT, run, {"log_date": str(day), **hold})
@@ -151,25 +92,6 @@ def test_the_first_task_refuses_what_the_form_cannot_see(platform: Stack) -> Non
     assert refused["task_id"] == "check_run"
     assert refused["try_number"] == 1
     assert any("a log date is over before its night" in line for line in platform.client.log_tail(refused, 40))
-
-
-def test_a_backfill_that_also_names_a_log_date_is_refused(platform: Stack) -> None:
-    day = DATES[0] - timedelta(days=10)
-    span = ["--from-date", f"{day}T02:00:00+00:00", "--to-date", f"{day}T02:00:00+00:00"]
-    conf = json.dumps({"log_date": str(DATES[-1])})
-    platform.airflow("backfill", "create", "--dag-id", night.NIGHT, *span, "--dag-run-conf", conf)
-
-    def created() -> list[str]:
-        runs = platform.client.call("GET", f"/dags/{night.NIGHT}/dagRuns?run_type=backfill&limit=100")["dag_runs"]
-        return [run["dag_run_id"] for run in runs if run["conf"]]
-
-    (run,) = wait_until(created, 120, "the backfill's run")
-    assert platform.wait_for_run(night.NIGHT, run)["state"] == "failed"
-    (refused,) = [t for t in platform.client.tasks(night.NIGHT, run) if t["state"] == "failed"]
-    assert (refused["task_id"], refused["try_number"]) == ("check_run", 1)
-    assert any(
-        "a backfill run takes its log date from its data interval" in line for line in platform.client.log_tail(refused, 40)
-    )
 
 
 def test_a_dry_run_writes_nothing(platform: Stack) -> None:

@@ -9,10 +9,10 @@ import pytest
 
 from recsys.platform import night
 from recsys.platform.engine import LABEL
-from tests.e2e.conftest import DATES
-from tests.support.airflow import Engine, Stack, wait_until
+from tests.support.airflow import DATES, Stack, wait_until
+from tests.support.engine import Engine
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.real, pytest.mark.marathon, pytest.mark.xdist_group("containers"), pytest.mark.timeout(1800)]
 
 DAY = DATES[-1]
 #: Enough for containers that live some seconds.

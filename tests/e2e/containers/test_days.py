@@ -11,7 +11,7 @@ from recsys.platform import night
 from recsys.storage.store import Storage
 from tests.support.airflow import TRACKS, Stack, days
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.real, pytest.mark.marathon, pytest.mark.xdist_group("containers"), pytest.mark.timeout(1800)]
 
 #: Far enough from all other dates that no night reads both.
 WEEK = days(date(2025, 3, 9), 7)
@@ -20,12 +20,11 @@ SESSIONS = 4000
 
 def test_seven_days_in_a_row(platform: Stack, artefacts: Path) -> None:
     assert platform.live() == ""
-    before = WEEK[0] - timedelta(days=1)
-    platform.cli("traffic", "--date", str(before), "--sessions", str(SESSIONS))
+    platform.play(WEEK[0] - timedelta(days=1), sessions=SESSIONS)
     served = []
     for day in WEEK:
         served.append(platform.live())
-        platform.cli("traffic", "--date", str(day), "--sessions", str(SESSIONS))
+        platform.play(day, sessions=SESSIONS)
         platform.finish(night.NIGHT, f"week-{day}", {"log_date": str(day), "episodes": SESSIONS})
         platform.verified(day)
     verdicts = {row["log_date"]: row["verdict"] for row in json.loads(platform.cli("nights", "--json"))}
