@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 #: From the bottom up: a package imports from its own layer and from those before it.
 LAYERS = [
     ["exceptions"],
-    ["settings", "urls", "wording", "yaml_file"],
+    ["settings", "urls", "yaml_file"],
     ["storage"],
     ["experiments", "schemas"],
     ["catalog"],

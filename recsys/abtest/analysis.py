@@ -15,8 +15,8 @@ import numpy as np
 from pydantic import Field
 
 from recsys.abtest.metrics import METRICS, PRIMARY, Columns, Floats, Metric
+from recsys.abtest.wording import counted
 from recsys.exceptions import InvalidInputError
-from recsys.wording import counted
 
 if TYPE_CHECKING:
     from tea_tasting import RatioOfMeans

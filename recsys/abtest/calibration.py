@@ -13,10 +13,10 @@ import numpy as np
 from recsys.abtest.analysis import CONFIDENCE, welch
 from recsys.abtest.metrics import METRICS, PRIMARY, Columns, Floats, Metric
 from recsys.abtest.sessions import ExperimentLog
+from recsys.abtest.wording import counted
 from recsys.exceptions import InvalidInputError
 from recsys.storage.document import Document, Part
 from recsys.storage.store import Storage
-from recsys.wording import counted
 
 log = logging.getLogger(__name__)
 

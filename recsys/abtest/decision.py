@@ -12,7 +12,7 @@ from typing import Literal
 from recsys.abtest.analysis import Comparison, SampleRatio
 from recsys.abtest.metrics import PRIMARY, Guardrail
 from recsys.abtest.rule import PromotionRule
-from recsys.wording import counted
+from recsys.abtest.wording import counted
 
 
 @dataclass(frozen=True)

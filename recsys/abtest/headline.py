@@ -10,8 +10,8 @@ from typing import Literal
 from recsys.abtest.analysis import Comparison
 from recsys.abtest.decision import Line, p_text, percent
 from recsys.abtest.schema import Report, percents
+from recsys.abtest.wording import counted
 from recsys.storage.layout import Dated
-from recsys.wording import counted
 
 #: Reasons of a verdict that no rule gives.
 NOT_ASKED = "Promotion was not asked for."

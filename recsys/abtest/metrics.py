@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from recsys.wording import counted
+from recsys.abtest.wording import counted
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -16,7 +16,7 @@ from recsys.abtest.headline import beside_rules, headline, label_of
 from recsys.abtest.metrics import GUARDRAILS, METRICS
 from recsys.abtest.pictures import DARK, LIGHT, NARROW
 from recsys.abtest.schema import GuardrailRow, Picture, Report
-from recsys.wording import counted
+from recsys.abtest.wording import counted
 
 CHECKSUM = re.compile("[0-9a-f]{64}")
 #: Pictures that would be too small to read on a phone; they are scrolled there.

@@ -21,9 +21,9 @@ import numpy as np
 
 from recsys.abtest import queries
 from recsys.abtest.metrics import Column, Columns, Floats, Ints
+from recsys.abtest.wording import counted
 from recsys.exceptions import InvalidInputError, MissingDataError
 from recsys.experiments import Experiment
-from recsys.wording import counted
 
 if TYPE_CHECKING:
     import duckdb

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
+from recsys.abtest.wording import counted
 from recsys.cli.options import DateOption, JsonOption, past, run_id
 from recsys.exceptions import InvalidInputError
 from recsys.experiments import EXPERIMENT
 from recsys.settings import load_settings
-from recsys.wording import counted
 
 app = typer.Typer(no_args_is_help=True, help="Experiments in directories of logs.")
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recsys import urls
+from recsys.abtest.wording import counted
 from recsys.exceptions import ConflictError, CorruptDataError, InvalidInputError
 from recsys.schemas import ShardResult
 from recsys.settings import Settings, load_hdfs_options, load_settings
 from recsys.storage.layout import plain_user
-from recsys.wording import counted
 
 if TYPE_CHECKING:
     from recsys.storage.store import Storage

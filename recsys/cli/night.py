@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from recsys.abtest.wording import counted
 from recsys.cli.options import (
     DateOption,
     EmbeddedOption,
@@ -18,7 +19,6 @@ from recsys.cli.options import (
     run_id,
 )
 from recsys.settings import load_settings
-from recsys.wording import counted
 
 app = typer.Typer()
 

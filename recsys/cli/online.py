@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
+from recsys.abtest.wording import counted
 from recsys.cli.options import EmbeddedOption, WorldOption, past, redis_of, run_id
 from recsys.exceptions import ConflictError
 from recsys.settings import load_settings
-from recsys.wording import counted
 
 app = typer.Typer()
 

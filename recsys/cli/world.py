@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from recsys.abtest.wording import counted
 from recsys.cli.options import WorldOption
 from recsys.settings import load_settings
-from recsys.wording import counted
 
 app = typer.Typer(no_args_is_help=True, help="The world: tracks, users, embeddings.")
 

@@ -6,11 +6,11 @@ import subprocess
 import urllib.request
 from typing import NamedTuple
 
+from recsys.abtest.wording import counted
 from recsys.exceptions import RecsysError
 from recsys.settings import Settings
 from recsys.storage.store import Storage
 from recsys.versions import keyspace
-from recsys.wording import counted
 
 
 class Finding(NamedTuple):

@@ -12,7 +12,7 @@ from datetime import date
 from recsys.abtest.decision import percent
 from recsys.abtest.history import NightRow
 from recsys.abtest.schema import percents
-from recsys.wording import counted
+from recsys.abtest.wording import counted
 
 #: Size in pixels at its full width, and the room for labels.
 WIDTH, HEIGHT = 1000, 250

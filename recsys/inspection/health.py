@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import redis
 
+from recsys.abtest.wording import counted
 from recsys.exceptions import RecsysError
 from recsys.settings import Settings
 from recsys.storage.layout import Dated
 from recsys.storage.store import Storage
 from recsys.versions import keyspace, pointer
-from recsys.wording import counted
 
 #: Seconds until a silent service, or a silent Redis, counts as one that does not answer.
 PATIENCE = 2.0
@@ -39,7 +39,7 @@ def look(settings: Settings, store: Storage, live: str | None) -> list[Part]:
     """Ask every part.
 
     Args:
-        store: the storage of the settings. live: the version that is live, with which the service must agree; None if it is not known.
+        store: the storage of the settings. live: the version that is live, with which the service must agree; None: not known.
     """
     asked: list[Callable[[], Part]] = [lambda: _service(settings, live), lambda: _redis(settings), lambda: _storage(store)]
     with ThreadPoolExecutor(len(asked)) as workers:

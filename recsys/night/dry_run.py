@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 
 from recsys import catalog
+from recsys.abtest.wording import counted
 from recsys.exceptions import InvalidInputError
 from recsys.experiments import EXPERIMENT
 from recsys.night.night import Night
 from recsys.storage.layout import Dated
 from recsys.versions import keyspace, pointer
-from recsys.wording import counted
 
 
 def dry_run(night: Night, *, backfill: bool = False) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from recsys.abtest.wording import counted
 from recsys.exceptions import CorruptDataError, RecsysError
 from recsys.learn.interactions import Interactions, load_interactions
 from recsys.learn.off_policy import of_lists
@@ -41,7 +42,6 @@ from recsys.schemas import (
     OffPolicyFigures,
     RankingFigures,
 )
-from recsys.wording import counted
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

@@ -27,7 +27,7 @@ def strict(path: Path) -> dict[str, Any]:
 class Page(HTMLParser):
     """Tags with their attributes, and whether they nest."""
 
-    VOID = ("meta", "img", "source", "br", "link")
+    VOID = ("meta", "img", "source", "br", "link", "input")
 
     def __init__(self, text: str) -> None:
         super().__init__()
