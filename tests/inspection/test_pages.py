@@ -79,6 +79,7 @@ def test_what_is_live_says_since_when_by_whom_and_what_is_held() -> None:
     for words in ("v1", "2026-01-05 03:10 UTC", "person ann", "better &lt;b&gt;", "All promotions", "person bob: holidays"):
         assert words in text
     assert 'href="/n/runbook#valkey-is-full"' in text
+    assert 'href="/dags/change_live"' in text
     assert "Nothing is live" in page_of([])
     assert "What is live is not known" in page_of([], Standing(known=False))
 
@@ -112,6 +113,7 @@ def test_a_night_leads_to_its_run_its_report_and_its_neighbours() -> None:
         "/n/compare?first=2026-01-05&amp;second=2026-01-07",
         "/dags/nightly_recommender/runs/manual__1",
         "/n/runbook#a-candidate-is-held",
+        "/dags/change_live",
     ):
         assert f'href="{link}"' in text
     assert "by person bob: odd" in text
