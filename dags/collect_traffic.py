@@ -67,7 +67,7 @@ def upload_logs(parts: list[Part], found: Iterable[Played]) -> Mapping[str, Json
     dag_id="collect_traffic",
     description="Simulated traffic of one log date, served by what is live",
     doc_md=DOC,
-    schedule=CronDataIntervalTimetable("0 2 * * *", timezone="UTC"),
+    schedule=CronDataIntervalTimetable(f"0 {DEFAULTS.night_hour} * * *", timezone="UTC"),
     start_date=datetime(2024, 1, 1),
     catchup=False,
     max_active_runs=2,

@@ -192,7 +192,7 @@ def release_date() -> None:
     dag_id="nightly_recommender",
     description="Retrain, publish, simulate, test and promote for one log date",
     doc_md=DOC,
-    schedule=CronDataIntervalTimetable("0 2 * * *", timezone="UTC"),
+    schedule=CronDataIntervalTimetable(f"0 {DEFAULTS.night_hour} * * *", timezone="UTC"),
     start_date=datetime(2024, 1, 1),
     catchup=False,
     max_active_runs=3,

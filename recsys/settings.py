@@ -66,6 +66,7 @@ class Settings(BaseSettings):
     dae: Path | None = Field(None, description="JSON file of the autoencoder's hyperparameters; unset: the defaults.")
     session_arm: bool = Field(False, description="Train the session-aware arm, play it as T2 and let it serve what is live.")
     promotion: Path | None = Field(None, description="YAML file of the promotion rule; unset: config/promotion.yml's values.")
+    night_hour: int = Field(2, ge=0, le=23, description="Hour (UTC) at which Airflow begins the night of the day before.")
     deadline_hours: float = Field(4.0, gt=0, description="Hours after which a night that has not ended is reported as late.")
     experiment_source: Literal["simulate", "live"] = Field(
         "simulate", description="simulate: a night plays sessions; live: its report reads the requests of real listeners."

@@ -28,7 +28,8 @@ from recsys.simulate.world import validate
 from recsys.storage.layout import Dated
 from recsys.storage.store import Storage
 
-START_SECONDS = 180.0
+#: A process that has died ends the wait at once; one on a busy machine may take its time.
+START_SECONDS = 600.0
 VALKEY = "valkey"
 #: What holds a model in memory takes its turn; name, slots and description.
 TRAINING_POOL = ("training", 1, "Tasks that hold a model and its matrices in memory")

@@ -42,7 +42,7 @@ def environment(tmp_path: Path, world: Path) -> dict[str, str]:
 
 def platform(command: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-m", "recsys.cli", "platform", command]
-    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=900, check=False)
 
 
 def processes_of(environment: dict[str, str]) -> list[str]:

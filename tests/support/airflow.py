@@ -30,8 +30,10 @@ TRACKS, USERS, SESSIONS = 1500, 400, 2500
 #: Log dates that are played again as backfills, by hand and with accidents. A night's seed comes from its date: with fixed dates
 #: the tests see the same nights on every day.
 DATES = [date(2025, 6, 20) - timedelta(days=back) for back in range(4, -1, -1)]
+#: The night's hour in tests, far from now: the schedule begins no night of its own while they run.
+HOUR = (datetime.now(UTC).hour + 12) % 24
 #: The date that is due as soon as the DAGs are unpaused.
-DUE = yesterday() - timedelta(days=0 if datetime.now(UTC).hour >= 2 else 1)
+DUE = yesterday() - timedelta(days=0 if datetime.now(UTC).hour >= HOUR else 1)
 
 
 def wait_until(ready: Callable[[], Any], seconds: float, what: str) -> Any:
@@ -219,7 +221,7 @@ def stack(directory: Path, database: str, **more: str) -> Iterator[Stack]:
     redis, service, airflow = free_port(), free_port(), free_port()
     environment = kept | {
         "RECSYS_VAR": str(directory / "var"), "RECSYS_WORLD": str(directory / "world"), "RECSYS_EPISODES": str(SESSIONS),
-        "RECSYS_TRAFFIC_SESSIONS": str(SESSIONS),
+        "RECSYS_TRAFFIC_SESSIONS": str(SESSIONS), "RECSYS_NIGHT_HOUR": str(HOUR),
         "RECSYS_PORT_REDIS": str(redis), "RECSYS_REDIS_URL": f"redis://127.0.0.1:{redis}/0", "RECSYS_BATCH": "64",
         "RECSYS_PORT_SERVICE": str(service), "RECSYS_SERVICE_URL": f"http://127.0.0.1:{service}",
         "RECSYS_PORT_AIRFLOW": str(airflow), "RECSYS_AIRFLOW_DATABASE": database,
@@ -258,7 +260,7 @@ def down(environment: dict[str, str]) -> None:
 def scheduled_runs(platform: Stack) -> dict[str, str]:
     """Unpause both DAGs, and wait for the runs that the schedule itself starts; gives their ids by DAG.
 
-    Unpausing is all: the interval that ended at 02:00 (UTC) today is due at once, as any would be at its own 02:00. Promotions
+    Unpausing is all: the interval that ended last is due at once, as any would be in the night's hour. Promotions
     are held meanwhile, so that nothing is live for the tests that follow.
     """
     client = platform.client
@@ -278,5 +280,5 @@ def scheduled_runs(platform: Stack) -> dict[str, str]:
 
 
 __all__ = [
-    "DATES", "DUE", "SESSIONS", "Stack", "days", "down", "night", "postgres", "scheduled_runs", "stack", "wait_until",
+    "DATES", "DUE", "HOUR", "SESSIONS", "Stack", "days", "down", "night", "postgres", "scheduled_runs", "stack", "wait_until",
 ]  # fmt: skip
