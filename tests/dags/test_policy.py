@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import asdict
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -71,6 +72,37 @@ def test_params_refuse_bad_values(dag_bag: Any, name: str, value: object) -> Non
     param = dag_bag.dags["nightly_recommender"].params.get_param(name)
     with pytest.raises(ParamValidationError):
         param.resolve(value)
+
+
+@pytest.mark.parametrize("name", ["action", "why"])
+def test_change_live_has_no_default_that_moves_anything(dag_bag: Any, name: str) -> None:
+    from airflow.sdk.exceptions import ParamValidationError
+
+    param = dag_bag.dags["change_live"].params.get_param(name)
+    assert not param.has_value
+    for value in ({}, {"value": None}, {"value": ""}):
+        with pytest.raises(ParamValidationError):
+            param.resolve(**value)
+
+
+def test_change_live_says_all_in_words(dag_bag: Any) -> None:
+    from airflow.sdk.exceptions import ParamValidationError
+
+    param = dag_bag.dags["change_live"].params.get_param("version")
+    assert param.resolve() is None
+    assert param.resolve("*") == "*"
+    assert param.resolve("2026-01-05-0a1b2c3d") == "2026-01-05-0a1b2c3d"
+    for value in ("", "all", "**", "2026-01-05"):
+        with pytest.raises(ParamValidationError):
+            param.resolve(value)
+
+
+def test_change_live_names_the_person_who_was_logged_in(dag_bag: Any) -> None:
+    who = dag_bag.dags["change_live"].get_task("change").python_callable.__globals__["_who"]
+    run = SimpleNamespace(run_id="manual__1", triggering_user_name="ann")
+    assert who(run) == "person ann by run manual__1"
+    run.triggering_user_name = None
+    assert who(run) == "run manual__1"
 
 
 def test_the_night_is_wired_in_order(dag_bag: Any) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-
 from recsys.exceptions import UnavailableError
 from recsys.platform import components
 from recsys.platform.client import AirflowClient
