@@ -323,11 +323,12 @@ def test_a_full_log_answers_503_and_leaves_whole_lines(ground: Ground) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with running(service):
         assert service.process is not None
-        resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (2000, hard))
+        (worker,) = psutil.Process(service.process.pid).children()
+        resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (2000, hard))
         statuses = [service.post("/next/9", {**body, "event": f"0.{i}"}, **header)[0] for i in range(12)]
         assert statuses[0] == 200
         assert statuses[-1] == 503
-        resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (soft, hard))
+        resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (soft, hard))
         assert service.post("/next/9", {**body, "event": "0.11"}, **header)[0] == 200
     counts = count_events(sorted((ground.logs / "night.0.full").glob("*.jsonl")))
     assert counts["malformed"] == 0
