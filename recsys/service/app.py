@@ -149,7 +149,8 @@ class App:
         if route == "readyz":
             ready = self._link.ready
             live = self._catalogue.live.version.name
-            return (200 if ready else 503), orjson.dumps({"ready": ready, "redis": ready, "live": live or None})
+            told = {"ready": ready, "redis": ready, "live": live or None, "trouble": self._link.trouble or None}
+            return (200 if ready else 503), orjson.dumps(told)
         text = path[7:]
         if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) < self._tracks.size):
             raise BadRequestError("track", text, f"an integer from 0 to {self._tracks.size - 1}", 404)

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypedDict, TypeVar, cast
@@ -21,6 +22,10 @@ log = logging.getLogger(__name__)
 
 #: Seconds within which a command must be answered.
 TIMEOUT = 1.0
+#: Seconds for which a trouble is told after it was last seen, and between two log lines about any.
+TOLD_FOR = 60.0
+#: What Redis says when somebody has flushed or deleted its functions.
+NO_FUNCTION = "Function not found"
 
 #: A word of a command, and what Redis replies unless it fails.
 Word = str | bytes | int
@@ -67,11 +72,24 @@ class RedisLink(asyncio.Protocol):
         self._flushing = False
         self._task: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
+        self._trouble, self._seen, self._told = "", -TOLD_FOR, -TOLD_FOR
 
     @property
     def ready(self) -> bool:
         """Whether commands are accepted now."""
         return self._ready
+
+    @property
+    def trouble(self) -> str:
+        """What was wrong within the last minute: Redis cannot be reached, or what it refused; empty if nothing."""
+        return self._trouble if time.monotonic() < self._seen + TOLD_FOR else ""
+
+    def note(self, trouble: str) -> None:
+        """Remember what is wrong, and say so in the log, at most once a minute."""
+        self._trouble, self._seen = trouble, time.monotonic()
+        if self._seen >= self._told + TOLD_FOR:
+            self._told = self._seen
+            log.error("Redis: %s", trouble)
 
     async def start(self) -> None:
         """Connect and keep connected in the background."""
@@ -137,7 +155,16 @@ class RedisLink(asyncio.Protocol):
         """Hand each whole reply to the command that waits longest."""
         self._reader.feed(data)
         while (reply := self._reader.gets()) is not False:
+            if self._ready and isinstance(reply, RedisReplyError):
+                self._refused(str(reply))
             self._waiting.popleft()[1](reply)
+
+    def _refused(self, message: str) -> None:
+        self.note(message)
+        if NO_FUNCTION in message and self._transport is not None:
+            # A new connection begins with loading them; until then this one is not ready.
+            self._ready = False
+            self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell every command in flight, and let the connection be opened again."""
@@ -186,9 +213,12 @@ class RedisLink(asyncio.Protocol):
     async def _keep(self) -> None:
         while True:
             if self._transport is None:
-                with contextlib.suppress(OSError, RedisDownError, TimeoutError):
+                try:
                     await self._connect()
                     log.info("connected to Redis")
+                    self._trouble = ""
+                except (OSError, RedisDownError, TimeoutError) as error:
+                    self.note(f"no connection ({error or type(error).__name__})")
             elif self._waiting and self._loop.time() - self._waiting[0][0] > TIMEOUT:
                 log.warning("Redis did not answer within %.1f s; reconnecting", TIMEOUT)
                 self._transport.abort()

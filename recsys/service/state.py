@@ -167,6 +167,7 @@ class Catalogue:
         self._loading_runs = SingleFlight(self._load_run)
         self._live_history = keyspace.history_prefix("live")
         self.live = self._live_scope(self._versions[""])
+        self._generation = 0
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -251,12 +252,20 @@ class Catalogue:
 
     async def _follow(self) -> None:
         try:
-            name = (await self.link.fetch("HGET", keyspace.LIVE, "version") or b"").decode()
+            reply = await self.link.call("HMGET", keyspace.LIVE, "version", "generation")
+            held, number = reply if isinstance(reply, list) else (None, None)
+            name, generation = (held or b"").decode(), int(number or 0)
+            if generation < self._generation:
+                self.link.note(
+                    f"what is live went back from generation {self._generation} to {generation}: older data was restored; "
+                    "recsys restore-live brings the newest back"
+                )
+            self._generation = generation
             if name != self.live.version.name:
                 self.live = self._live_scope(await self._version(name))
                 log.info("live version is now %s", name or "none")
         except InvalidInputError as error:
-            log.error("%s", error)
+            self.link.note(str(error))
         except RedisDownError:
             pass
 
