@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recsys.abtest.metrics import Column, Columns, Floats, Ints
-from recsys.logs.record import SHARD_AND_TRY, SQL_TYPES, lines_sql, whole_sql
+from recsys.logs.record import SHARD_AND_TRY, SQL_TYPES, degraded_sql, lines_sql, whole_sql
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -26,7 +26,8 @@ def load(db: "DuckDBPyConnection", files: list[str], experiment: str) -> dict[st
         nothing = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in SQL_TYPES.items())
         source = f"(SELECT {nothing} WHERE ?::VARCHAR[] IS NULL)"
     db.execute(
-        f"""CREATE TEMP TABLE raw AS SELECT {whole_sql(original=True)} AS valid, message = 'last' AS is_last, timestamp,
+        f"""CREATE TEMP TABLE raw AS SELECT {whole_sql(original=True)} AS valid, {degraded_sql()} AS alone,
+            message = 'last' AS is_last, timestamp,
             CASE WHEN valid THEN "user"::BIGINT END AS "user", CASE WHEN valid THEN track::BIGINT END AS track,
             CASE WHEN valid THEN round(time * 1e6)::BIGINT END AS time,
             CASE WHEN valid AND latency BETWEEN 0 AND 1e6 THEN round(latency * 1e9)::BIGINT END AS latency,
@@ -41,8 +42,9 @@ def load(db: "DuckDBPyConnection", files: list[str], experiment: str) -> dict[st
               ORDER BY regexp_replace(run, '{SHARD_AND_TRY}', ''))::INTEGER AS base
             FROM (SELECT DISTINCT run FROM raw)"""
     )
-    [(total, valid, lean, bases)] = db.execute(
-        """SELECT count(*), count(*) FILTER (valid), count(*) FILTER (valid AND (session IS NULL OR step IS NULL)),
+    [(total, valid, alone, lean, bases)] = db.execute(
+        """SELECT count(*), count(*) FILTER (valid), count(*) FILTER (alone),
+             count(*) FILTER (valid AND (session IS NULL OR step IS NULL)),
              (SELECT count(DISTINCT base) FROM runs) FROM raw"""
     ).fetchall()
     based = "(SELECT *, rowid AS line, 1::INTEGER AS base FROM raw)"
@@ -62,7 +64,8 @@ def load(db: "DuckDBPyConnection", files: list[str], experiment: str) -> dict[st
     sums = "coalesce(sum(steps), 0)::BIGINT, coalesce(sum(lasts), 0)::BIGINT, coalesce(sum(steps - armed), 0)::BIGINT"
     [(events, last, outside)] = db.execute(f"SELECT {sums} FROM parts").fetchall()
     counts = {"events": events, "next": events - last, "last": last}
-    return {**counts, "malformed": total - valid, "repeated": valid - events, "outside": outside}
+    others = {"malformed": total - valid - alone, "degraded": alone, "repeated": valid - events}
+    return {**counts, **others, "outside": outside}
 
 
 _FIELDS = 'is_last, timestamp, "user", track, time, latency, recommendation, arm, source, degraded'
@@ -191,6 +194,8 @@ def guardrails(db: "DuckDBPyConnection", arms: tuple[str, ...], catalogue: int) 
                 GROUP BY arm"""
         ).fetchall()
     )
+    # Answers without Redis have no session, and so are no events.
+    alone = dict(db.execute("SELECT arm, count(*) FROM raw WHERE alone AND NOT is_last GROUP BY arm").fetchall())
 
     def share(part: int, whole: int) -> float | None:
         return part / whole if whole else None
@@ -200,7 +205,7 @@ def guardrails(db: "DuckDBPyConnection", arms: tuple[str, ...], catalogue: int) 
         values[arm] = {
             "repeat_share": share(plays - different[arm], plays),
             "fallback_share": share(fallback, sourced),
-            "degraded_share": share(degraded, known),
+            "degraded_share": share(degraded + alone.get(arm, 0), known + alone.get(arm, 0)),
             "exploration_share": share(random, sourced),
             "coverage_tracks": float(tracks) if answers else None,
             "coverage_share": share(tracks, catalogue),

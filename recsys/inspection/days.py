@@ -136,8 +136,8 @@ def _day(day: date, files: Sequence[Path], catalogue: int) -> Day:
     versions: dict[str, int] = {}
     for path in files:
         for record in records(path):
-            track = answer(record)[0] if record else None
-            if record is not None and track is not None:
+            track = None if isinstance(record, str) else answer(record)[0]
+            if not isinstance(record, str) and track is not None:
                 served.add(track)
                 version = record.get("version", "")
                 versions[version] = versions.get(version, 0) + 1

@@ -81,7 +81,7 @@ def explain(store: Storage, logs: Path, user: int, session: int, step: int) -> E
     plays: dict[int, Record] = {}
     for path in sorted(logs.rglob("*.jsonl")):
         for record in records(path):
-            if record and record["user"] == user and record["session"] == session:
+            if not isinstance(record, str) and record["user"] == user and record["session"] == session:
                 plays.setdefault(record["step"], record)
     found = plays.get(step)
     if found is None or found["message"] != "next":

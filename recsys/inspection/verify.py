@@ -116,7 +116,7 @@ def log_digest(directory: Path) -> str:
     lines: dict[tuple[int, int, int], bytes] = {}
     for path in sorted(directory.glob("*.jsonl")):
         for record in records(path):
-            if record is not None:
+            if not isinstance(record, str):
                 key = (record["user"], record["session"], record["step"])
                 kept = {name: value for name, value in record.items() if name not in VOLATILE_FIELDS}
                 lines.setdefault(key, orjson.dumps(kept, option=orjson.OPT_SORT_KEYS))
@@ -139,7 +139,8 @@ def _check_events(result: Verification, night: Night, report: Report) -> None:
     counts = night.store.manifest(night.experiment).counts
     seen: set[tuple[int, int, int]] = set()
     for path in sorted(night.store.local(night.experiment).glob("*.jsonl")):
-        seen.update((record["user"], record["session"], record["step"]) for record in records(path) if record is not None)
+        whole = (record for record in records(path) if not isinstance(record, str))
+        seen.update((record["user"], record["session"], record["step"]) for record in whole)
     answered = counts["next"] + counts["last"]
     result.check(len(seen) == answered, f"{len(seen)} distinct logged events = {answered} answered in the manifest")
     sessions = report.sessions

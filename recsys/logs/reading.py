@@ -1,7 +1,7 @@
 """Log files as tables of distinct, whole records, whatever else the files hold.
 
 In go log files and a query engine; out come Ibis tables with the columns of :data:`recsys.logs.record.COLUMNS` and the log date.
-Malformed lines are counted and written down; an event that was logged more than once counts once.
+Malformed lines are counted and written down, answers without Redis counted; an event that was logged more than once counts once.
 """
 
 from collections import Counter
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from recsys.logs.engines import Engine
-from recsys.logs.record import SHARD_AND_TRY, count_lines, is_terminated
+from recsys.logs.record import DEGRADED, SHARD_AND_TRY, count_lines, is_terminated
 from recsys.logs.sieve import sieve
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ EVENT = ("log_date", "run", "user", "session", "step")
 
 
 class Reading:
-    """Records of log files; lines and malformed lines are counted, the malformed ones written down."""
+    """Records of log files; lines are counted, degraded and malformed ones too, and the malformed ones written down."""
 
     def __init__(self, queries: Engine, scratch: Path, malformed: IO[str]) -> None:
         self._queries, self._scratch, self._malformed = queries, scratch, malformed
-        self.lines = 0
+        self.lines = self.degraded = 0
         self.found: Counter[str] = Counter()
 
     def records(self, files: Sequence[Path], log_date: date | None) -> "ir.Table":
@@ -46,7 +46,9 @@ class Reading:
         if is_terminated(path) and self._queries.read([path], None).count().execute() == lines:
             return path
         copy = self._scratch / f"{len(list(self._scratch.iterdir()))}.jsonl"
-        self.found += sieve(path, copy, self._malformed)
+        found = sieve(path, copy, self._malformed)
+        self.degraded += found.pop(DEGRADED, 0)
+        self.found += found
         return copy
 
 

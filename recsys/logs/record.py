@@ -2,6 +2,7 @@
 
 Every reader goes by what stands here: Python readers through :func:`records` and :func:`reason`, the query engines through the
 tables and expressions at the end. A line that is no whole record is never an error: it is left out, and who must count it can.
+What was answered without Redis is a record of its own kind: no session stands behind it, so it is counted, and read by nobody.
 """
 
 import os
@@ -22,6 +23,8 @@ REQUIRED = ("message", "timestamp", "user", "track", "time", "run", "session", "
 MESSAGES = ("next", "last")
 #: Natural numbers, and where each kind ends: identifiers are stored as 32-bit integers, milliseconds as 64-bit ones.
 NATURALS = {"timestamp": 2**63, "user": 2**31, "track": 2**31, "session": 2**31, "step": 2**31}
+#: Session number of what was answered without Redis.
+NO_SESSION = -1
 #: What a run id looks like, and its end, the shard and the try.
 RUN = "[A-Za-z0-9_.-]{1,200}"
 SHARD_AND_TRY = r"\.[0-9]{1,4}\.[A-Za-z0-9_-]{1,40}$"
@@ -30,6 +33,8 @@ SHARD_AND_TRY = r"\.[0-9]{1,4}\.[A-Za-z0-9_-]{1,40}$"
 UNTERMINATED, NO_JSON, NO_OBJECT = "unterminated", "not JSON", "not an object"
 MESSAGE, IDENTIFIER = "unknown message", "identifier missing or not a natural number"
 TIME, NO_RUN = "time out of range", "no run, or not a plain name"
+#: What a line is that is whole but for its session, which nobody knew; it is not malformed.
+DEGRADED = "answered without Redis"
 
 #: Columns that query engines read, and their types.
 COLUMNS = {
@@ -90,7 +95,7 @@ class Record(TypedDict):
 
 
 def reason(line: bytes) -> str | None:
-    """Why a line of a log is malformed; None if it is a whole record.
+    """Why a line of a log is no whole record; None if it is one.
 
     >>> reason(b'{"message": "next", "timestamp": 1, "user": 2, "track": 3, "time": 0.5, "run": "r", "session": 0, "step": 0}')
     >>> reason(b'{"message": "stop"}')
@@ -110,21 +115,23 @@ def read(line: bytes) -> Record | str:
         return NO_OBJECT
     if record.get("message") not in MESSAGES:
         return MESSAGE
-    if not all(_is_natural(record.get(name), end) for name, end in NATURALS.items()):
+    degraded = record.get("degraded") is True and record.get("session") == NO_SESSION and type(record["session"]) is int
+    if not all(_is_natural(record.get(name), end) for name, end in NATURALS.items() if name != "session" or not degraded):
         return IDENTIFIER
     time = record.get("time")
     if (type(time) is not float and type(time) is not int) or not 0 <= time <= 1:
         return TIME
     run = record.get("run")
-    return cast(Record, record) if type(run) is str and _RUN.fullmatch(run) else NO_RUN
+    if type(run) is not str or not _RUN.fullmatch(run):
+        return NO_RUN
+    return DEGRADED if degraded else cast(Record, record)
 
 
-def records(path: Path) -> Iterator[Record | None]:
-    """The records of a log file; None for a malformed line, or an unterminated last one (it was never answered)."""
+def records(path: Path) -> Iterator[Record | str]:
+    """The records of a log file; for any other line why it is none, for an unterminated last one too (it was never answered)."""
     with path.open("rb") as file:
         for line in file:
-            record = read(line) if line.endswith(b"\n") else UNTERMINATED
-            yield None if isinstance(record, str) else record
+            yield read(line) if line.endswith(b"\n") else UNTERMINATED
 
 
 def answer(record: Record) -> tuple[int | None, float | None]:
@@ -169,13 +176,24 @@ def whole_sql(*, original: bool = False) -> str:
     Args:
         original: take the original server's records too, which have no run, session and step.
     """
+    ours = f"{_natural_sql('session')} AND {_natural_sql('step')} AND regexp_full_match(run, '{RUN}')"
+    return _event_sql(f"(({ours}) OR (run IS NULL AND session IS NULL AND step IS NULL))" if original else ours)
+
+
+def degraded_sql() -> str:
+    """The condition that such columns make a record of what was answered without Redis."""
+    return _event_sql(f"degraded AND session = {NO_SESSION} AND {_natural_sql('step')} AND regexp_full_match(run, '{RUN}')")
+
+
+def _event_sql(placed: str) -> str:
+    """The condition that columns make an event, of which another one tells where it stands."""
+    naturals = [_natural_sql(name) for name in ("timestamp", "user", "track")]
+    return f"coalesce({' AND '.join([f'message IN {MESSAGES!r}', 'time BETWEEN 0 AND 1', *naturals, placed])}, false)"
+
+
+def _natural_sql(name: str) -> str:
     # Columns may be wider than integers, so that 1.5 is not rounded.
-    naturals = {name: f'"{name}" BETWEEN 0 AND {end - 1} AND "{name}" = floor("{name}")' for name, end in NATURALS.items()}
-    ours = " AND ".join([naturals.pop("session"), naturals.pop("step"), f"regexp_full_match(run, '{RUN}')"])
-    if original:
-        ours = f"(({ours}) OR (run IS NULL AND session IS NULL AND step IS NULL))"
-    parts = [f"message IN {MESSAGES!r}", "time BETWEEN 0 AND 1", *naturals.values(), ours]
-    return f"coalesce({' AND '.join(parts)}, false)"
+    return f'"{name}" BETWEEN 0 AND {NATURALS[name] - 1} AND "{name}" = floor("{name}")'
 
 
 def is_terminated(path: Path) -> bool:

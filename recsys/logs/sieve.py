@@ -1,4 +1,4 @@
-"""Clean copies of log files that hold malformed lines.
+"""Clean copies of log files that hold other lines than whole records.
 
 In goes a log file; out come a copy that holds only whole records, and the malformed lines with their reasons.
 """
@@ -11,17 +11,18 @@ from typing import IO
 
 import orjson
 
-from recsys.logs.record import REQUIRED, UNTERMINATED, Record, answer, read
+from recsys.logs.record import DEGRADED, REQUIRED, UNTERMINATED, Record, answer, read
 
 
 def sieve(source: Path, whole: Path, malformed: IO[str]) -> Counter[str]:
     """Copy the whole records of a log file, in the shortest form that every reader takes.
 
     Args:
-        malformed: every other line is written to it as JSON: file, line (from 1), reason, text.
+        malformed: every other line is written to it as JSON: file, line (from 1), reason, text; but not what was answered
+            without Redis.
 
     Returns:
-        Malformed lines by reason.
+        Lines that are no whole records, by reason.
     """
     found: Counter[str] = Counter()
     with whole.open("wb") as kept:
@@ -31,6 +32,8 @@ def sieve(source: Path, whole: Path, malformed: IO[str]) -> Counter[str]:
                 kept.write(_shortest(record))
                 continue
             found[record] += 1
+            if record == DEGRADED:
+                continue
             text = line.decode(errors="backslashreplace").rstrip("\n")
             row = {"file": source.name, "line": number, "reason": record, "text": text}
             malformed.write(json.dumps(row, ensure_ascii=False) + "\n")

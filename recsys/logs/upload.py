@@ -17,7 +17,7 @@ import numpy as np
 
 from recsys.exceptions import ConflictError, CorruptDataError, MissingDataError, UnavailableError
 from recsys.experiments import RunSpec
-from recsys.logs.record import base_of, records
+from recsys.logs.record import DEGRADED, base_of, records
 from recsys.schemas import ShardResult
 from recsys.storage.manifest import Manifest
 from recsys.storage.store import Storage
@@ -31,16 +31,17 @@ REST_SECONDS = 2.0
 
 
 def count_events(files: Sequence[Path]) -> dict[str, int]:
-    """Distinct events by message, repeated lines and malformed lines; an event is one of a run, whatever its shard and try.
+    """Distinct events by message, repeated, degraded and malformed lines; an event is one of a run, whatever its shard and try.
 
     40 bytes of memory a line.
     """
-    keys, lasts, malformed = array("q"), bytearray(), 0
+    keys, lasts, degraded, malformed = array("q"), bytearray(), 0, 0
     bases: dict[str, int] = {}
     for path in files:
         for record in records(path):
-            if record is None:
-                malformed += 1
+            if isinstance(record, str):
+                degraded += record == DEGRADED
+                malformed += record != DEGRADED
                 continue
             base = bases.setdefault(base_of(record["run"]), len(bases))
             keys.extend((base, record["user"], record["session"], record["step"]))
@@ -51,7 +52,8 @@ def count_events(files: Sequence[Path]) -> dict[str, int]:
     first[1:] = (table[order[1:]] != table[order[:-1]]).any(axis=1)
     last = int(np.frombuffer(lasts, bool)[order[first]].sum())
     events = int(first.sum())
-    return {"next": events - last, "last": last, "repeated": len(order) - events, "malformed": malformed}
+    others = {"repeated": len(order) - events, "degraded": degraded, "malformed": malformed}
+    return {"next": events - last, "last": last, **others}
 
 
 def upload_shards(
@@ -70,7 +72,7 @@ def upload_shards(
     shards = [result.shard for result in results]
     if len(set(shards)) != len(shards):
         raise CorruptDataError(f"shards {shards} are not distinct; exactly one complete try a shard is uploaded")
-    totals = {"episodes": 0, "next": 0, "last": 0, "repeated": 0, "malformed": 0}
+    totals = {"episodes": 0, "next": 0, "last": 0, "repeated": 0, "degraded": 0, "malformed": 0}
     with store.stage(name, totals) as staging:
         for result in results:
             counts, files = _settled(log_dir / result.run, result)

@@ -13,8 +13,8 @@ In go the logs of the dates (D - window, D]; out comes ``interactions/date=D``:
 * ``inputs.json``: every directory that was read with its manifest's checksum, the live version, the settings, the night's
   seed.
 
-Lines that are no whole record go to ``quarantine/date=D`` of their log date, with the reason. The queries are Ibis expressions;
-DuckDB or Spark runs them (:mod:`recsys.logs.engines`).
+Malformed lines go to ``quarantine/date=D`` of their log date, with the reason; what was answered without Redis is counted. The
+queries are Ibis expressions; DuckDB or Spark runs them (:mod:`recsys.logs.engines`).
 """
 
 import io
@@ -76,41 +76,42 @@ def collect(night: Night, *, live: str = "", backfill: bool = False) -> dict[str
 
     store, settings = night.store, night.settings
     dates = window_dates(night)
-    lines, malformed = 0, Counter[str]()
+    lines, degraded, malformed = 0, 0, Counter[str]()
     with (
         tempfile.TemporaryDirectory(prefix="recsys-collect-") as scratch,
         engine(settings.engine, Path(scratch), settings.spark_master) as queries,
     ):
         parts = []
         for day in dates:
-            part, counted, why = _read_day(store, queries, day, Path(scratch))
+            part, read = _read_day(store, queries, day, Path(scratch))
             parts.append(part)
-            lines += counted
-            malformed += why
+            lines += read.lines
+            degraded += read.degraded
+            malformed += read.found
         _check_share(store, lines, malformed, settings.malformed)
         valid = ibis.union(*parts) if len(parts) > 1 else parts[0]
-        records = lines - malformed.total()
+        records = lines - degraded - malformed.total()
         if not records:
             raise MissingDataError(
                 f"none of the {lines} lines of {len(dates)} log dates up to {night.log_date} is a valid record"
             )
         plays = distinct_plays(valid, repeated_events(queries, valid))
         events = int(plays.count().execute())
-        wrong, repeated = malformed.total(), records - events
-        counts = {"dates": len(dates), "lines": lines, "malformed": wrong, "repeated": repeated, "events": events}
+        others = {"malformed": malformed.total(), "degraded": degraded, "repeated": records - events}
+        counts = {"dates": len(dates), "lines": lines, **others, "events": events}
         with store.stage(night.interactions, counts) as staging:
             tables = {"interactions": interactions(plays), "sessions": sessions_of(plays), "plays": answered_plays(plays)}
             for name, table in tables.items():
                 queries.write(table, staging / f"{name}.parquet")
                 counts[name] = _rows(staging / f"{name}.parquet")
-            read = [Dated.LOGS.on(day) for day in dates]
+            logs = [Dated.LOGS.on(day) for day in dates]
             Inputs(
                 log_date=str(night.log_date),
                 live=live,
                 backfill=backfill,
                 seed=night.seed,
                 settings=Learning(window=settings.window, positive_time=POSITIVE_TIME),
-                logs={name: store.manifest(name).checksum for name in read},
+                logs={name: store.manifest(name).checksum for name in logs},
                 counts=counts,
             ).write(staging)
     log.info("collected %s", counts)
@@ -125,8 +126,8 @@ def read_sessions(files: Sequence[Path]) -> "pa.Table":
         return sessions_of(distinct_plays(valid, repeated_events(queries, valid))).to_pyarrow()
 
 
-def _read_day(store: Storage, queries: Engine, day: date, scratch: Path) -> tuple["ir.Table", int, Counter[str]]:
-    """The records of one log date, its number of lines, and its malformed ones by reason, which go to quarantine."""
+def _read_day(store: Storage, queries: Engine, day: date, scratch: Path) -> tuple["ir.Table", Reading]:
+    """The records of one log date, and what else there was; malformed lines go to quarantine."""
     files = sorted(store.local(Dated.LOGS.on(day)).glob("*.jsonl"))
     directory = Path(tempfile.mkdtemp(dir=scratch))
     name, malformed = Dated.QUARANTINE.on(day), directory / "malformed.json"
@@ -138,7 +139,7 @@ def _read_day(store: Storage, queries: Engine, day: date, scratch: Path) -> tupl
     else:
         with store.stage(name, {"lines": read.lines, **read.found}) as staging:
             shutil.copyfile(malformed, staging / "malformed.jsonl")
-    return records, read.lines, read.found
+    return records, read
 
 
 def _check_share(store: Storage, lines: int, malformed: Counter[str], allowed: float) -> None:

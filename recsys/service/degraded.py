@@ -10,13 +10,12 @@ from collections.abc import Sequence
 
 import prometheus_client as prom
 
+from recsys.logs.record import NO_SESSION
 from recsys.service.answers import Answers, Moment, body_of, line_of
 from recsys.service.choose import Candidates, Choice, from_any, pick, request_hash, unplayed
 from recsys.service.requests import Event
 from recsys.service.state import Scope
 
-#: Session number in the log of events that no session state stands behind.
-NO_SESSION = -1
 #: How many tracks of listeners and how many departures are remembered; some 20 MiB each.
 MAX_PLAYS = 100_000
 MAX_DEPARTURES = 50_000

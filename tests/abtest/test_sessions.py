@@ -131,6 +131,20 @@ def test_guardrails_count_what_the_log_says(tmp_path: Path) -> None:
     assert found["repeat_share"] > 0.7
 
 
+def test_answers_without_redis_are_neither_lost_nor_unseen(tmp_path: Path) -> None:
+    rows = records(DESIGN)
+    clean = read_log(write(tmp_path / "clean/a.jsonl", rows), "X")
+    alone = [{**row, "session": -1, "degraded": True} for row in rows if row["message"] == "next"][:100]
+    found = read_log(write(tmp_path / "a.jsonl", [*rows, *alone]), "X")
+    assert (found.counts["degraded"], found.counts["malformed"]) == (100, 0)
+    assert {**found.counts, "degraded": 0} == clean.counts
+    np.testing.assert_array_equal(found.users["time"], clean.users["time"])
+    for arm in ("C", "T1"):
+        count = sum(row["experiments"]["X"] == arm for row in alone)
+        answers = sum(row["experiments"]["X"] == arm for row in rows if row["message"] == "next")
+        assert found.guardrails[arm]["degraded_share"] == pytest.approx(count / (count + answers))
+
+
 def test_an_unknown_experiment_is_an_error_that_names_the_known(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", records(DESIGN, sessions=20))
     with pytest.raises(InvalidInputError, match="'Y'; they hold 'X'"):

@@ -113,7 +113,7 @@ def rows(path: Path) -> list[Any]:
 
 
 def random_logs(rows: int) -> str:
-    """Sessions with repeated events of other tries, and malformed lines in between."""
+    """Sessions with repeated events of other tries, and malformed lines and answers without Redis in between."""
     rng = random.Random(3)
     lines = []
     for number in range(rows // 10):
@@ -126,7 +126,8 @@ def random_logs(rows: int) -> str:
                 lines.append(line.replace(".a", ".b"))
             if rng.random() < 0.01:
                 lines.append(record(user, step, 7, 0.9, session=session, run=f"traffic.{user % 2}.c", timestamp=number - 1))
-    for bad in BAD * 3:
+    alone = record(1, 0, 5, 0.5, session=-1, degraded=True).strip()
+    for bad in [*BAD * 3, alone]:
         lines.insert(rng.randrange(len(lines)), bad + "\n")
     return "".join(lines)
 
@@ -146,6 +147,7 @@ def test_both_engines_collect_the_same(tmp_path: Path) -> None:
         tables[name] += [store.manifest(f"quarantine/date={day}").checksum for day in store.dates("quarantine")]
     assert counts["duckdb"] == counts["spark"]
     assert counts["duckdb"]["malformed"] == 6 * len(BAD) + 1
+    assert counts["duckdb"]["degraded"] == 2
     assert counts["duckdb"]["repeated"] > 100
     assert tables["duckdb"] == tables["spark"]
     assert len(tables["duckdb"][0]) > 500

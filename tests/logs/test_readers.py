@@ -1,4 +1,6 @@
-"""A malformed line that collection tolerates is left out by every other reader, too: each finds what it finds without it."""
+"""A line that is no whole record and that collection tolerates is left out by every other reader, too: each finds what it finds
+without it.
+"""
 
 import json
 from collections.abc import Callable
@@ -31,7 +33,7 @@ def spoilt(row: dict[str, Any]) -> list[str]:
     ]
     strange = [{**row, **change} for change in (
         {"track": "x"}, {"track": 1.5}, {"step": -1}, {"time": 2}, {"time": None}, {"message": "stop"}, {"run": ["a"]},
-        {"timestamp": True}, {"session": 2**31},
+        {"timestamp": True}, {"session": 2**31}, {"session": -1}, {"session": -1, "degraded": True},
     )]  # fmt: skip
     return ["", "{", "[]", "null", '"next"', *map(json.dumps, lacking + strange)]
 
@@ -46,7 +48,7 @@ def lines(rows: list[dict[str, Any]], spoil: bool) -> str:
 
 def events(directory: Path) -> object:
     counts = count_events(sorted(directory.glob("*.jsonl")))
-    return {name: count for name, count in counts.items() if name != "malformed"}
+    return {name: count for name, count in counts.items() if name not in ("malformed", "degraded")}
 
 
 def days(directory: Path) -> object:

@@ -42,7 +42,7 @@ def test_shards_are_published_together_and_cleaned_up(directory: Path, store: St
     counts = upload_shards(
         store, directory, [result(0, 1, 1), result(1, 1, 1)], "experiments/date=2026-01-02", SPEC, cleanup=True
     )
-    assert counts == {"episodes": 2, "next": 2, "last": 2, "repeated": 0, "malformed": 0}
+    assert counts == {"episodes": 2, "next": 2, "last": 2, "repeated": 0, "degraded": 0, "malformed": 0}
     assert store.manifest("experiments/date=2026-01-02").counts == counts
     assert store.read(RunSpec, "experiments/date=2026-01-02") == SPEC
     assert not any(directory.iterdir())
@@ -55,6 +55,13 @@ def test_repeated_and_torn_lines_are_counted(directory: Path, store: Storage) ->
     counts = upload_shards(store, directory, [result(0, 1, 1)], "experiments/date=2026-01-02", SPEC)
     assert (counts["repeated"], counts["malformed"]) == (1, 2)
     assert (directory / "base.0.a").exists()
+
+
+def test_answers_without_redis_are_counted_apart(directory: Path, store: Storage) -> None:
+    with (directory / "base.0.a" / "v.jsonl").open("wb") as file:
+        file.write(record(0, 0).replace(b'"session": 0', b'"session": -1, "degraded": true'))
+    counts = upload_shards(store, directory, [result(0, 1, 1)], "experiments/date=2026-01-02", SPEC)
+    assert counts == {"episodes": 1, "next": 1, "last": 1, "repeated": 0, "degraded": 1, "malformed": 0}
 
 
 @pytest.mark.drill("service's log", "an answered event is missing from it", "nothing is uploaded; the error counts them")

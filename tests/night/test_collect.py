@@ -167,6 +167,26 @@ def test_too_many_malformed_lines_are_an_error_that_counts_them(store: Storage) 
     assert collected(store, settings)["malformed"] == 1
 
 
+@pytest.mark.drill("logs", "four of 204 answers were given without Redis", "they are counted, and are not malformed")
+def test_answers_without_redis_are_counted_and_not_malformed(store: Storage) -> None:
+    alone = "".join(record(3, step, 5, 1.0, session=-1, degraded=True) for step in range(3))
+    alone += record(3, 3, 5, 1.0, "last", session=-1, degraded=True, recommendation=None, propensity=None)
+    publish(store, str(DAY), "".join(record(1, step, 5, 1.0) for step in range(200)) + alone)
+    counts = collected(store, load_settings(window=2, malformed=0.01))
+    assert (counts["lines"], counts["events"], counts["degraded"], counts["malformed"]) == (204, 200, 4, 0)
+    assert [row["user"] for row in read(store, "sessions.parquet")] == [1]
+    assert not store.is_complete(f"quarantine/date={DAY}")
+
+
+@pytest.mark.parametrize("more", [{"session": -1}, {"session": -1, "degraded": 1}, {"session": -2, "degraded": True},
+    {"session": -1, "degraded": True, "step": -1}, {"session": -1, "degraded": True, "run": ""},
+    {"session": -1, "degraded": True, "track": None}])  # fmt: skip
+def test_what_only_looks_like_an_answer_without_redis_is_malformed(store: Storage, more: dict[str, Any]) -> None:
+    publish(store, str(DAY), record(1, 0, 5, 1.0) + json.dumps(json.loads(record(3, 0, 5, 1.0)) | more) + "\n")
+    counts = collected(store)
+    assert (counts["degraded"], counts["malformed"]) == (0, 1)
+
+
 @pytest.mark.slow
 def test_a_file_is_the_same_bytes_whatever_the_number_of_threads(tmp_path: Path) -> None:
     import ibis
