@@ -21,8 +21,9 @@ from recsys.experiments import load_live_experiment
 from recsys.schemas import TOP_LENGTH
 from recsys.service.answers import Answerer, Answers, Call, calls
 from recsys.service.degraded import Degraded
+from recsys.service.departures import Departure, Departures, commands
 from recsys.service.edge import Request
-from recsys.service.link import RedisDownError, RedisLink
+from recsys.service.link import RedisDownError, RedisLink, Word
 from recsys.service.log import RequestLog
 from recsys.service.meters import DEGRADED, count_answers, count_requests
 from recsys.service.meters import text as metrics_text
@@ -32,8 +33,8 @@ from recsys.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Departures that are recorded at a time: Redis answers others in between.
-DEPARTURES = 128
+#: Departures that are recorded at a time, so that Redis answers others in between; seconds until it is looked for more.
+DEPARTURES, DEPARTURES_EVERY = 128, 0.1
 
 
 class App:
@@ -42,12 +43,12 @@ class App:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._tracks = catalog.load_tracks(settings.world)
-        self._users = frozenset(catalog.load_users(settings.world).tolist())
+        self._users = {user: place for place, user in enumerate(catalog.load_users(settings.world).tolist())}
         self._top = tuple(catalog.load_top_tracks(settings.world) or range(min(TOP_LENGTH, self._tracks.size)))
         self._experiment = load_live_experiment(settings.experiments)
         self._token = settings.service_token.get_secret_value().encode() if settings.service_token else None
-        self._degraded = Degraded(self._tracks.size)
-        self._recovering = asyncio.Lock()
+        self._departures = Departures(self._users)
+        self._degraded = Degraded(self._tracks.size, self._departures)
         self._outbox: list[_Answered] = []
         self._asked: list[Request] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -64,11 +65,13 @@ class App:
         self._answerer = Answerer(self._tracks.size, self._catalogue.loaded)
         await self._catalogue.start()
         self._log = RequestLog(settings.log_dir)
+        self._recording = loop.create_task(self._record_departures())
         # The catalogue stays for good: the garbage collector need not walk it again and again.
         gc.freeze()
 
     async def stop(self) -> None:
         """Close what :meth:`start` opened."""
+        self._recording.cancel()
         await self._catalogue.stop()
         await self._link.stop()
         self._log.close()
@@ -121,23 +124,17 @@ class App:
         scope = self._catalogue.known_scope(run)
         if not events:
             self._finish(request, 200, b'{"answers":[]}')
-        elif scope is not None and not (run is None and self._degraded.has_departed and self._link.ready):
+        elif scope is not None:
             self._play(request, scope, events)
         else:
-            task = self._loop.create_task(self._prepare(request, events))
+            task = self._loop.create_task(self._prepare(request, run or "", events))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _prepare(self, request: Request, events: list[Event]) -> None:
-        """What a request seldom needs first: its run's specification, or the departures noted while Redis was away."""
+    async def _prepare(self, request: Request, run: str, events: list[Event]) -> None:
+        """The specification of a run first, which this worker has not seen yet."""
         try:
-            if request.run is not None:
-                scope = await self._catalogue.scope(request.run)
-            else:
-                scope = self._catalogue.live
-                async with self._recovering:
-                    await self._apply_departed()
-            self._play(request, scope, events)
+            self._play(request, await self._catalogue.scope(run), events)
         except Exception as error:
             self._fail(request, error)
 
@@ -164,6 +161,10 @@ class App:
                 raise RedisDownError("not connected")
             self._answer_degraded(request, scope, events)
             return
+        if live and self._departures.waiting:
+            # Redis keeps the order: who has left and is here again begins another session.
+            for words, users in self._departed(self._departures.of(event.user for event in events)):
+                self._link.send(words, partial(self._know, users))
         recorded: list[tuple[Call, list[bytes]]] = []
         failed: list[RedisDownError] = []
         asked = calls(scope, events, self._settings.history_ttl, int(time.time()) if live else 0)
@@ -261,15 +262,25 @@ class App:
         route = request.route if request.route in _ROUTES else "other"
         count_requests(route, status, [time.perf_counter() - request.started])
 
-    async def _apply_departed(self) -> None:
-        """Record the departures noted while Redis was away, some at a time; what it refuses waits for another time."""
-        while departed := self._degraded.take_departed(DEPARTURES):
-            asked = calls(self._catalogue.live, departed, self._settings.history_ttl, int(time.time()))
-            replies = await asyncio.gather(*[self._link.call(*one.words) for one in asked], return_exceptions=True)
-            refused = [one for one, reply in zip(asked, replies, strict=True) if isinstance(reply, RedisDownError)]
-            if refused:
-                self._degraded.put_back([event for one in refused for _, event, _ in one.events])
-                return
+    def _departed(self, users: list[Departure]) -> list[tuple[tuple[Word, ...], list[Departure]]]:
+        """The commands that close the sessions of users who left while Redis was away."""
+        live, ttl = self._catalogue.live, self._settings.history_ttl
+        return commands(users, live.history, live.version.name, ttl, int(time.time()))
+
+    def _know(self, users: list[Departure], reply: object) -> None:
+        if not isinstance(reply, BaseException):
+            self._departures.forget(users)
+
+    async def _record_departures(self) -> None:
+        """Tell Redis who has left, also users who do not come back, and those whom a worker noted that has died."""
+        while True:
+            found = self._departures.some(DEPARTURES) if self._departures.waiting and self._link.ready else []
+            asked = self._departed(found)
+            replies = await asyncio.gather(*[self._link.call(*words) for words, _ in asked], return_exceptions=True)
+            for (_, users), reply in zip(asked, replies, strict=True):
+                self._know(users, reply)
+            if not found or any(isinstance(reply, BaseException) for reply in replies):
+                await asyncio.sleep(DEPARTURES_EVERY)
 
 
 class _Answered(NamedTuple):

@@ -1,7 +1,7 @@
 """What live listeners get while Redis is away: the TOP 100 from process memory.
 
-Departures are remembered, so that the sessions they end are closed once Redis is back. However long that takes, the memory is
-bounded: the oldest is forgotten first.
+What they play is remembered, so that nothing comes twice. However long that takes, the memory is bounded: who has been silent
+longest is forgotten first. Departures are noted in :mod:`recsys.service.departures`.
 """
 
 import logging
@@ -13,49 +13,32 @@ import prometheus_client as prom
 from recsys.logs.record import NO_SESSION
 from recsys.service.answers import Answers, Moment, body_of, line_of
 from recsys.service.choose import Candidates, Choice, from_any, pick, request_hash, unplayed
+from recsys.service.departures import Departures
 from recsys.service.requests import Event
 from recsys.service.state import Scope
 
-#: How many tracks of listeners and how many departures are remembered; some 20 MiB each.
+#: How many tracks of listeners are remembered; some 20 MiB.
 MAX_PLAYS = 100_000
-MAX_DEPARTURES = 50_000
 
-FORGOTTEN = prom.Counter(
-    "recsys_degraded_forgotten", "Listeners whose plays or whose departure had to be forgotten while Redis was away", ["what"]
-)
+FORGOTTEN = prom.Counter("recsys_degraded_forgotten", "Listeners whose plays had to be forgotten while Redis was away")
 
 log = logging.getLogger(__name__)
 
 
 class Degraded:
-    """The memory of one outage; ``tracks`` is the size of the catalogue."""
+    """The memory of one outage; ``tracks`` is the size of the catalogue, who leaves is noted in ``departures``."""
 
-    def __init__(self, tracks: int) -> None:
-        self._tracks = tracks
+    def __init__(self, tracks: int, departures: Departures) -> None:
+        self._tracks, self._departures = tracks, departures
         self._plays: OrderedDict[int, set[int]] = OrderedDict()
         self._size = 0  # tracks in _plays
-        self._departed: OrderedDict[int, Event] = OrderedDict()
-        self._told: set[str] = set()
-
-    @property
-    def has_departed(self) -> bool:
-        """Whether departures wait for Redis."""
-        return bool(self._departed)
-
-    def take_departed(self, count: int) -> list[Event]:
-        """At most so many of the departures to be recorded, the oldest first."""
-        return [self._departed.popitem(last=False)[1] for _ in range(min(count, len(self._departed)))]
-
-    def put_back(self, departed: Sequence[Event]) -> None:
-        """Remember departures that could not be recorded after all; a newer one of the same user wins."""
-        self._departed = OrderedDict((event.user, event) for event in departed) | self._departed
-        self._forget()
+        self._told = False
 
     def end(self) -> None:
         """Redis answers: what was played while it was away does not matter any more."""
         self._plays.clear()
         self._size = 0
-        self._told.clear()
+        self._told = False
 
     def answers(self, scope: Scope, events: Sequence[Event], now: float, latency: float) -> Answers:
         """Answers from the TOP 100; ``now`` and ``latency`` as in :meth:`recsys.service.answers.Answerer.answers`."""
@@ -67,8 +50,7 @@ class Degraded:
             self._size -= step
             choice: Choice | None = None
             if event.last:
-                self._departed.pop(event.user, None)
-                self._departed[event.user] = event
+                self._departures.note(event)
             else:
                 choice = self._choose(scope, event, played)
                 self._plays[event.user] = played
@@ -80,21 +62,15 @@ class Degraded:
         return answers
 
     def _forget(self) -> None:
-        """Keep to the bounds; of the listeners those go first who have been silent longest."""
+        """Keep to the bound; of the listeners those go first who have been silent longest."""
         while self._size > MAX_PLAYS:
             self._size -= len(self._plays.popitem(last=False)[1])
-            self._tell("plays")
-        while len(self._departed) > MAX_DEPARTURES:
-            self._departed.popitem(last=False)
-            self._tell("departures")
-
-    def _tell(self, what: str) -> None:
-        FORGOTTEN.labels(what).inc()
-        if what not in self._told:
-            self._told.add(what)
-            log.warning(
-                "Redis is away for so long that the oldest %s are forgotten; recsys_degraded_forgotten_total counts them", what
-            )
+            FORGOTTEN.inc()
+            if not self._told:
+                self._told = True
+                log.warning(
+                    "Redis is away for so long that the oldest plays are forgotten; recsys_degraded_forgotten_total counts them"
+                )
 
     def _choose(self, scope: Scope, event: Event, played: set[int]) -> Choice:
         """An unplayed track of the TOP 100, else any unplayed one; ``played`` grows by what was played and what is answered."""

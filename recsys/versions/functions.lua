@@ -60,6 +60,25 @@ local function events(keys, args)
   return reply
 end
 
+-- Close the sessions of users of one bucket who left a while ago, unless they have been heard of since.
+-- keys: the history of each user.
+-- args: version, ttl, number of a user's first session, then for each user: event 16 bytes | milliseconds since then in decimal.
+local function depart(keys, args)
+  local version, ttl, first = args[1], args[2], tonumber(args[3])
+  local states = redis.call('MGET', unpack(keys))
+  for i = 1, #keys do
+    local event, ago = string.sub(args[i + 3], 1, 16), tonumber(string.sub(args[i + 3], 17))
+    local state = states[i]
+    local is_open = not state or string.byte(state, 9) == 1
+    -- Every event gives a state its whole time to live again.
+    if is_open and (not state or ttl * 1000 - redis.call('PTTL', keys[i]) > ago) then
+      local closed = advance(state, true, '', event, version, first)
+      if closed then redis.call('SET', keys[i], closed, 'EX', ttl) end
+    end
+  end
+  return #keys
+end
+
 local AUDIT_LENGTH = 100000
 
 local function audit(key, action, from, to, who, why)
@@ -203,6 +222,7 @@ local function restore(keys, args)
 end
 
 redis.register_function('LIBRARY_events', events)
+redis.register_function('LIBRARY_depart', depart)
 redis.register_function('LIBRARY_take', take)
 redis.register_function('LIBRARY_renew', renew)
 redis.register_function('LIBRARY_drop', drop)

@@ -10,13 +10,14 @@ import pytest
 
 from recsys.service import degraded
 from recsys.service.degraded import Degraded
+from recsys.service.departures import Departures
 from recsys.service.requests import NO_EVENT, Event
 from recsys.service.state import Scope, Version
 from recsys.versions import keyspace
 from tests.service.test_service import wait_until, write_world
 from tests.support.components import Service, Valkey, running
 
-TRACKS = 300
+TRACKS, USERS = 300, 30
 SCOPE = Scope("live", Version("", range(100)), 0.0, 7)
 
 
@@ -28,46 +29,38 @@ def answer(memory: Degraded, *events: Event) -> list[dict]:
     return [json.loads(body) for body in memory.answers(SCOPE, events, 0.0, 0.0).bodies]
 
 
-def forgotten(what: str) -> float:
-    return prom.REGISTRY.get_sample_value("recsys_degraded_forgotten_total", {"what": what}) or 0.0
+def memory_of() -> Degraded:
+    return Degraded(TRACKS, Departures({user: user for user in range(USERS)}))
 
 
-def test_departures_are_bounded_and_the_oldest_go_first(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(degraded, "MAX_DEPARTURES", 10)
-    memory, before = Degraded(TRACKS), forgotten("departures")
-    with caplog.at_level(logging.WARNING):
-        answer(memory, *[event(user, last=True) for user in range(12)])
-        answer(memory, event(2, last=True), event(12, last=True))
-    assert forgotten("departures") - before == 3
-    assert [record.message for record in caplog.records if "departures" in record.message] == [caplog.records[0].message]
-    taken = memory.take_departed(100)
-    assert [found.user for found in taken] == [4, 5, 6, 7, 8, 9, 10, 11, 2, 12]
-    memory.put_back([event(user, last=True) for user in range(20, 30)])
-    answer(memory, event(1, last=True))
-    memory.put_back(taken)
-    assert [found.user for found in memory.take_departed(100)] == [21, 22, 23, 24, 25, 26, 27, 28, 29, 1]
+def forgotten() -> float:
+    return prom.REGISTRY.get_sample_value("recsys_degraded_forgotten_total") or 0.0
 
 
-def test_departures_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    memory = Degraded(TRACKS)
-    answer(memory, *[event(user, last=True) for user in range(5)])
-    assert [[found.user for found in memory.take_departed(2)] for _ in range(4)] == [[0, 1], [2, 3], [4], []]
-    assert not memory.has_departed
+def test_no_departure_is_forgotten() -> None:
+    memory = memory_of()
+    answer(memory, *[event(user, last=True) for user in range(USERS)])
+    answer(memory, event(2, last=True), event(12))
+    found: list[int] = []
+    while taken := memory._departures.some(7):
+        found += [departure.user for departure in taken]
+        memory._departures.forget(taken)
+        assert len(taken) <= 7
+    assert found == list(range(USERS))
+    assert not memory._departures.waiting
 
 
 def test_plays_are_bounded_and_those_go_first_who_have_been_silent_longest(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(degraded, "MAX_PLAYS", 12)
-    memory, before = Degraded(TRACKS), forgotten("plays")
+    memory, before = memory_of(), forgotten()
     with caplog.at_level(logging.WARNING):
         for user in range(6):
             answer(memory, event(user, 200))  # what was played and what is answered
         answer(memory, event(0, 201))
         answer(memory, event(6, 200))
-    assert forgotten("plays") - before == 2
+    assert forgotten() - before == 2
     assert sum("plays" in record.message for record in caplog.records) == 1
     assert set(memory._plays) == {0, 3, 4, 5, 6}
     assert sum(map(len, memory._plays.values())) == 12
@@ -75,25 +68,24 @@ def test_plays_are_bounded_and_those_go_first_who_have_been_silent_longest(
 
 def test_a_listener_alone_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(degraded, "MAX_PLAYS", 50)
-    memory = Degraded(TRACKS)
+    memory = memory_of()
     for track in range(200):
         answer(memory, event(1, track))
         assert sum(map(len, memory._plays.values())) <= 50
 
 
 def test_a_warning_comes_once_an_outage(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(degraded, "MAX_DEPARTURES", 1)
-    memory = Degraded(TRACKS)
+    monkeypatch.setattr(degraded, "MAX_PLAYS", 1)
+    memory = memory_of()
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            answer(memory, *[event(user, last=True) for user in range(4)])
-            memory.take_departed(10)
+            answer(memory, *[event(user) for user in range(4)])
             memory.end()
     assert len(caplog.records) == 2
 
 
 def test_after_an_outage_nothing_is_left_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    memory = Degraded(TRACKS)
+    memory = memory_of()
     answer(memory, event(1, 5))
     memory.end()
     assert memory._plays == {}
@@ -125,9 +117,9 @@ def test_thousands_of_departures_are_recorded_after_an_outage(service: Service, 
     wait_until(lambda: service.get("/readyz")[0] == 200)
     assert service.post("/next/1", {"track": 1, "time": 0.5})[0] == 200
     prefix = keyspace.history_prefix("live")[5]
-    states = valkey.client.mget([f"{prefix}{user}" for user in DEPARTING])
-    assert sum(state is not None for state in states) == len(DEPARTING)
-    assert {state[8] for state in states} == {0}, "a session is open"
+    keys = [f"{prefix}{user}" for user in DEPARTING]
+    wait_until(lambda: valkey.client.exists(*keys) == len(DEPARTING), 20)
+    assert {state[8] for state in valkey.client.mget(keys)} == {0}, "a session is open"
 
 
 @pytest.mark.real

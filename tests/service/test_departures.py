@@ -1,0 +1,139 @@
+"""Who left while Redis was away: noted for all workers, recorded once it is back, and nobody's later session is closed by it."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from recsys.service.departures import Departure, Departures, commands
+from recsys.service.requests import NO_EVENT, Event
+from recsys.settings import load_settings
+from recsys.versions import keyspace
+from tests.service.test_service import Stage, serving, wait_until
+from tests.support.components import Valkey
+
+#: Users in no order, and a place for each.
+PLACES = {user: place for place, user in enumerate((70, 3, 12, 2**31 - 1, 44))}
+PLAY = {"track": 1, "time": 0.5}
+HISTORY = keyspace.history_prefix("live")
+
+
+def last(user: int, digest: bytes = NO_EVENT) -> Event:
+    return Event(True, user, 1, 0.5, None, digest)
+
+
+def users_of(departures: list[Departure]) -> list[int]:
+    return sorted(departure.user for departure in departures)
+
+
+def test_who_has_left_is_noted_until_redis_knows() -> None:
+    departures = Departures(PLACES)
+    assert not departures.waiting
+    for user in (12, 70, 12):
+        departures.note(last(user, b"k" * 16))
+    assert departures.waiting
+    assert [(each.user, each.event) for each in departures.of([3, 12])] == [(12, b"k" * 16)]
+    found = departures.some(10)
+    assert users_of(found) == [12, 70]
+    assert users_of(departures.some(1)) == [70]
+    departures.forget(found)
+    assert departures.of([12, 70]) == [] == departures.some(10)
+    assert not departures.waiting
+
+
+def test_who_leaves_again_stays_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    departures = Departures(PLACES)
+    departures.note(last(3))
+    before = departures.some(10)
+    time.sleep(0.01)
+    departures.note(last(3))
+    departures.forget(before)
+    assert users_of(departures.some(10)) == [3]
+    # One that is noted while somebody looks for others keeps all waiting.
+    departures.forget(departures.some(10))
+    monkeypatch.setattr(departures, "_at", lambda _places: departures.note(last(44)) or [])
+    assert departures.some(10) == []
+    assert departures.waiting
+
+
+def test_what_one_process_notes_another_one_finds() -> None:
+    departures = Departures(PLACES)
+    child = os.fork()
+    if not child:
+        departures.note(last(2**31 - 1, b"e" * 16))
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert departures.waiting
+    (found,) = departures.some(10)
+    assert (found.user, found.event) == (2**31 - 1, b"e" * 16)
+
+
+@pytest.fixture
+def client(valkey: Valkey) -> redis.Redis:
+    return keyspace.connect(load_settings(redis_url=valkey.url))
+
+
+def state_of(client: redis.Redis, user: int) -> tuple[int, int, int] | None:
+    """Session, step and whether it is open."""
+    state = client.get(f"{HISTORY[keyspace.bucket(user)]}{user}")
+    return (int.from_bytes(state[:4], "little"), int.from_bytes(state[4:8], "little"), state[8]) if state else None
+
+
+@pytest.mark.real
+def test_a_departure_closes_only_what_is_older(client: redis.Redis) -> None:
+    def close(*departures: Departure) -> None:
+        for words, _ in commands(departures, HISTORY, "v", 1000, 5):
+            client.execute_command(*words)
+
+    def state(session: int, is_open: int) -> bytes:
+        return session.to_bytes(4, "little") + (2).to_bytes(4, "little") + bytes([is_open]) + bytes(17)
+
+    now = time.monotonic_ns() // 1_000_000
+    for user, age in ((1, 10), (2, 2)):
+        client.set(f"{HISTORY[user]}{user}", state(7, 1), px=1_000_000 - 1000 * age)
+    client.set(f"{HISTORY[3]}3", state(7, 0), ex=900)
+    # Five seconds ago; the second time it does nothing.
+    for _ in range(2):
+        close(*[Departure(user, 0, now - 5000, b"e" * 16) for user in (1, 2, 3, 4, 33)])
+    assert [state_of(client, user) for user in (1, 2, 3, 4, 33)] == [(7, 3, 0), (7, 2, 1), (7, 2, 0), (5, 0, 0), (5, 0, 0)]
+    assert client.ttl(f"{HISTORY[1]}1") > 990
+
+
+WORKERS, LISTENERS = 3, range(20, 36)
+
+
+@pytest.fixture
+def stage(tmp_path: Path, valkey: Valkey) -> Iterator[Stage]:
+    with serving(tmp_path, valkey, workers=WORKERS) as stage:
+        yield stage
+
+
+def answers(stage: Stage) -> list[dict]:
+    return [record for record in stage.records("live") if not record["degraded"]]
+
+
+@pytest.mark.real
+@pytest.mark.drill("Redis", "away while listeners leave", "whoever serves them next begins a new session, once")
+def test_who_left_in_an_outage_begins_a_new_session_at_any_worker(stage: Stage) -> None:
+    for user in LISTENERS:
+        assert stage.service.post(f"/next/{user}", PLAY)[0] == 200
+    first = {record["user"]: record["session"] for record in answers(stage)}
+    stage.valkey.kill()
+    wait_until(lambda: stage.service.get("/readyz")[0] == 503)
+    for user in LISTENERS:
+        assert stage.service.post(f"/last/{user}", PLAY)[0] == 200
+    stage.valkey.start()
+    deadline = time.monotonic() + 20
+    for user in LISTENERS:
+        # Until Redis is back for the worker that is asked: at once for all of them from then on.
+        while len(answers(stage)) < len(LISTENERS) + 1 + user - LISTENERS[0]:
+            assert time.monotonic() < deadline
+            assert stage.service.post(f"/next/{user}", PLAY)[0] == 200
+    time.sleep(1)
+    for user in LISTENERS:
+        assert stage.service.post(f"/next/{user}", PLAY)[0] == 200
+    found = sorted((r["user"], r["session"] - first[r["user"]], r["step"]) for r in answers(stage))
+    assert found == [(user, *place) for user in LISTENERS for place in ((0, 0), (1, 0), (1, 1))]
