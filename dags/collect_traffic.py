@@ -7,11 +7,13 @@ from datetime import datetime, timedelta
 import run_context
 from airflow.sdk import Param, dag, get_current_context, task
 from hold_date import hold_date
+from night_notes import leave
 from nightly_timetable import Nightly
 from pydantic import JsonValue
 from run_context import LIVE, LOGS, step
 from simulation import Part, Played, planned, results, shard_of, simulate_shards
 
+from recsys.abtest.wording import counted
 from recsys.night import dataset, traffic
 from recsys.settings import load_settings
 from recsys.storage.layout import parse_date
@@ -48,11 +50,14 @@ def plan_traffic() -> list[Part]:
     if params["dataset"]:
         parts = dataset.plan(night, params["sessions"] or dataset.SESSIONS)
         if not parts:
-            dataset.export(night)
+            leave(counted(dataset.export(night).counts["sessions"], "session"))
         return [asdict(shard) | {"date": str(day)} for day, shard in parts]
     registered = traffic.plan(night)
     sessions = params["sessions"] or night.settings.traffic_sessions
-    return [] if registered["done"] else planned(registered, night.settings, sessions, traffic.BATCH)
+    if registered["done"]:
+        leave("requests of real listeners" if night.settings.experiment_source == "live" else "there already")
+        return []
+    return planned(registered, night.settings, sessions, traffic.BATCH)
 
 
 @task(outlets=[LOGS])
@@ -62,8 +67,12 @@ def upload_logs(parts: list[Part], found: Iterable[Played]) -> Mapping[str, Json
     with run_context.working() as (night, _):
         if get_current_context()["params"]["dataset"]:
             dated = [(parse_date(str(part["date"])), shard_of(part)) for part in parts]
-            return dataset.finish(night, dated, results(found)).model_dump(mode="json")
-        return traffic.upload(night, shard_of(parts[0]).base, results(found))
+            card = dataset.finish(night, dated, results(found))
+            leave(counted(card.counts["sessions"], "session"))
+            return card.model_dump(mode="json")
+        counts = traffic.upload(night, shard_of(parts[0]).base, results(found))
+        leave(counted(counts["episodes"], "session"))
+        return counts
 
 
 @dag(

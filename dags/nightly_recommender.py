@@ -18,11 +18,13 @@ from airflow.sdk import (
 )
 from hold_date import hold_date
 from night_connections import WEBHDFS
+from night_notes import leave
 from night_notifier import tell
 from nightly_timetable import Nightly
 from run_context import LOGS, MOVE, TRAINING_POOL, Told, step
 from simulation import Part, Played, planned, results, shard_of, simulate_shards
 
+from recsys.abtest.history import night_row
 from recsys.night import steps
 from recsys.night.dry_run import dry_run
 from recsys.settings import load_settings
@@ -71,7 +73,10 @@ def check_run() -> bool:
     found = dry_run(run_context.night(), backfill=run_context.is_backfill())
     for name, value in found.items():
         log.info("%s: %s", name, value)
-    return not get_current_context()["params"]["dry_run"]
+    dry = bool(get_current_context()["params"]["dry_run"])
+    if dry:
+        leave("dry run")
+    return not dry
 
 
 class Waiting(TypedDict):
@@ -134,6 +139,7 @@ def evaluate_gate() -> bool:
         gate = steps.evaluate_gate(night)
         if not gate.passed:
             steps.refuse(night)
+            leave(night_row(night.store, night.log_date).outcome)
     if not gate.passed:
         reasons = [*gate.reasons, "See docs/runbook.md#the-gate-refused-a-candidate."]
         tell(f"the gate refused the candidate of {night.log_date}", " ".join(reasons))
@@ -182,6 +188,7 @@ def promote_or_hold(parts: list[Part]) -> str:
         client = keyspace.connect(night.settings)
         before = pointer.read(client)
         verdict = steps.promote_or_hold(night, shard_of(parts[0]).version, held, wanted=wanted, backfill=backfill)
+        leave(night_row(night.store, night.log_date).outcome)
     if verdict.verdict == "promoted":
         run_context.tell_move(client, before)
     elif not backfill:
