@@ -54,7 +54,7 @@ verdicts, `recsys verify --date D` checks a night.
 | check_run | the trigger asks for something impossible: its message names the Param; trigger again |
 | wait_for_logs | the log date has no traffic: run `collect_traffic` for it |
 | hold_date | up for reschedule: another run works on this date, its log names it. Skipped: it waited in vain; trigger it again |
-| collect | a checksum: restore or rebuild that log directory |
+| collect | a checksum of `logs/date=D`: run `collect_traffic` for D with `rebuild`; of the night: trigger it with `rebuild` |
 | train | too few log dates in the window: collect more traffic, or widen `window` |
 | evaluate_gate | not the refusal (that is green): read the error; models and interactions must stand there |
 | publish | Redis is away: `recsys doctor`; clear the task afterwards |
@@ -120,7 +120,7 @@ def wait_for_logs_on_hdfs() -> BaseOperator:
 def collect() -> dict[str, int]:
     """Logs become interactions and sessions."""
     with run_context.working() as (night, _):
-        return steps.collect_interactions(night, backfill=run_context.is_backfill())
+        return steps.collect_interactions(night, backfill=run_context.is_backfill(), rebuild=run_context.is_rebuild())
 
 
 @task(pool=TRAINING_POOL, execution_timeout=timedelta(hours=2))
@@ -128,7 +128,7 @@ def collect() -> dict[str, int]:
 def train() -> Told:
     """Train the models on interactions up to the day before."""
     with run_context.working() as (night, _):
-        return steps.train(night)
+        return steps.train(night, rebuild=run_context.is_rebuild())
 
 
 @task.short_circuit(pool=TRAINING_POOL)
@@ -256,6 +256,12 @@ def promote_or_hold(parts: list[Part]) -> str:
             type=["null", "boolean"],
             title="Promote",
             description="Empty: as the report decides (a backfill holds). True: a backfill may promote too. False: hold.",
+        ),
+        "rebuild": Param(
+            False,
+            type="boolean",
+            title="Rebuild",
+            description="Train the models anew, and put aside what is damaged of the night; each part is replaced as a whole.",
         ),
         "dry_run": Param(
             False,
