@@ -152,7 +152,11 @@ class Edge:
         future, request.future = request.future, None
         if request not in self._reading:
             return False  # it took too long and has been answered
-        data: bytes = future.result()
+        try:
+            data: bytes = future.result()
+        finally:
+            # It holds the error that it raises, whose frames would hold it: no garbage collection would see that either.
+            del future
         if request.pieces is None:
             request.body = data
         else:
