@@ -109,19 +109,18 @@ def held(
     A run that holds the date already goes on holding it afterwards.
 
     Args:
-        linger: how long the date stays held after the block, for the run's next step; without it, it is let go.
+        linger: how long the date stays held after a block that ended well, for the run's next step; without it, it is let go.
 
     Raises:
         ConflictError: another run holds it, or got hold of it while the block ran.
     """
-    ttl = max(ttl, linger or ttl)
     lease, fresh = _take(client, log_date, run, ttl)
     done = threading.Event()
     heartbeat = threading.Thread(target=_renew_until, args=(client, lease, ttl, done), name=f"lease of {log_date}", daemon=True)
     heartbeat.start()
     try:
         yield lease
-        renew(client, lease, ttl=ttl)
+        renew(client, lease, ttl=linger or ttl)
     finally:
         done.set()
         heartbeat.join()
