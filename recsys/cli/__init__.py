@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from recsys import __version__
-from recsys.cli import abtest, live, logs, night, online, platform, settings, storage, world
-from recsys.exceptions import RecsysError, Stopped
+from recsys.cli import abtest, failures, live, logs, night, online, platform, settings, storage, world
+from recsys.exceptions import RecsysError, Stopped, stopped_by_signals
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Nightshift: retrain, ship and A/B-test a recommender.")
 app.add_typer(night.app)
@@ -29,7 +29,10 @@ app.add_typer(platform.app, name="platform")
 def main() -> None:
     """Entry point of the ``recsys`` program."""
     try:
-        app(standalone_mode=True)
+        # A signal unwinds the command, so that whatever it has started or taken ends with it.
+        with stopped_by_signals(), failures.told():
+            failures.require_text(sys.argv)
+            app(standalone_mode=True)
     except RecsysError as error:
         print(f"recsys: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

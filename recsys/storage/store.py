@@ -133,6 +133,16 @@ class Storage:
         except FileNotFoundError:
             return b""
 
+    def require_writable(self) -> None:
+        """See that directories can be made, before something happens that is to be recorded here.
+
+        Raises:
+            OSError: the system refuses it. InvalidInputError, UnavailableError: HDFS does.
+        """
+        probe = f"{self.root.rstrip('/')}/{staging_name('probe')}"
+        self.fs.makedirs(probe, exist_ok=True)
+        self.fs.rm(probe, recursive=True)
+
     @contextmanager
     def stage(
         self, name: str, counts: Mapping[str, int] | None = None, labels: Mapping[str, str] | None = None

@@ -64,7 +64,7 @@ def drop(client: redis.Redis, log_date: date, run: str) -> None:
 
 def holders(client: redis.Redis) -> dict[date, str]:
     """The runs that hold log dates."""
-    leases = {field: json.loads(lease) for field, lease in client.hgetall(keyspace.LEASES).items()}
+    leases = {field: json.loads(keyspace.text(lease)) for field, lease in client.hgetall(keyspace.LEASES).items()}
     now = time.time() * 1000
     return {date.fromisoformat(keyspace.text(day)): lease["run"] for day, lease in leases.items() if lease["till"] > now}
 

@@ -12,7 +12,7 @@ from typing import cast
 
 import redis
 
-from recsys.exceptions import ConflictError, MissingDataError
+from recsys.exceptions import ConflictError, CorruptDataError, MissingDataError
 from recsys.versions import keyspace, lease
 from recsys.versions.content import version_date
 from recsys.versions.functions import LIBRARY
@@ -48,9 +48,18 @@ class Entry:
 
 
 def read(client: redis.Redis) -> Pointer:
-    """The live pointer."""
+    """The live pointer.
+
+    Raises:
+        CorruptDataError: Redis holds something else in its place.
+    """
     held = {keyspace.text(k): keyspace.text(v) for k, v in client.hgetall(keyspace.LIVE).items()}
-    return Pointer(held.get("version", ""), int(held.get("generation", 0)), held.get("log_date", ""), held.get("previous", ""))
+    generation = held.get("generation", "0")
+    if not generation.isdecimal():
+        raise CorruptDataError(
+            f"generation {generation!r} of what is live in Redis is no number; delete {keyspace.LIVE}, then 'recsys restore-live'"
+        )
+    return Pointer(held.get("version", ""), int(generation), held.get("log_date", ""), held.get("previous", ""))
 
 
 def move(
@@ -121,10 +130,12 @@ def rollback(client: redis.Redis, *, who: str, why: str) -> str:
         raise MissingDataError(f"the previous version {live.previous} is not in Redis; 'recsys restore-live' brings it back")
     outcome, current, generation = client.fcall(LIBRARY.function("rollback"), *_KEYS, str(live.generation), who, why)
     if outcome == b"nowhere":
-        raise ConflictError(f"there is no version before {current.decode() or 'the first'} to go back to; promote one by name")
+        raise ConflictError(
+            f"there is no version before {keyspace.text(current) or 'the first'} to go back to; promote one by name"
+        )
     if outcome == b"moved":
-        raise ConflictError(f"the live version moved to {current.decode()} (generation {generation}) meanwhile; look again")
-    return f"{current.decode()} is live again (generation {generation}); {live.version} is blocked until it is released"
+        raise ConflictError(f"the live version moved to {keyspace.text(current)} (generation {generation}) meanwhile; look again")
+    return f"{keyspace.text(current)} is live again (generation {generation}); {live.version} is blocked until it is released"
 
 
 def hold(client: redis.Redis, version: str = EVERY, *, who: str, why: str) -> str:
@@ -142,8 +153,8 @@ def restore(client: redis.Redis, saved: Pointer, held: Sequence[str], *, who: st
     where = saved.version, saved.generation, saved.log_date, saved.previous
     outcome, current, generation = client.fcall(LIBRARY.function("restore"), *_KEYS, *where, who, "restored from files", *held)
     if outcome == b"newer":
-        return f"{current.decode()} is live (generation {generation}), as new as the files or newer; its lists were checked"
-    return f"{current.decode()} is live again (generation {generation})"
+        return f"{keyspace.text(current)} is live (generation {generation}), as new as the files or newer; its lists were checked"
+    return f"{keyspace.text(current)} is live again (generation {generation})"
 
 
 def _block(client: redis.Redis, action: str, version: str, who: str, why: str) -> str:
@@ -160,7 +171,7 @@ def audit(client: redis.Redis) -> list[Entry]:
     entries = []
     found = cast(list[tuple[bytes, dict[bytes, bytes]]], client.xrevrange(keyspace.AUDIT, count=1000))
     for stream_id, raw in reversed(found):
-        fields = {key.decode(): value.decode() for key, value in raw.items()}
+        fields = {keyspace.text(key): keyspace.text(value) for key, value in raw.items()}
         at = datetime.fromtimestamp(int(stream_id.split(b"-")[0]) / 1000, UTC).isoformat(timespec="seconds")
         entries.append(Entry(at, fields["action"], fields["from"], fields["to"], fields["who"], fields["why"]))
     return entries
@@ -168,4 +179,4 @@ def audit(client: redis.Redis) -> list[Entry]:
 
 def blocked(client: redis.Redis) -> list[str]:
     """Versions that may not be promoted, sorted; ``*`` stands for all."""
-    return sorted(member.decode() for member in cast(set[bytes], client.smembers(keyspace.BLOCKED)))
+    return sorted(keyspace.text(member) for member in cast(set[bytes], client.smembers(keyspace.BLOCKED)))
