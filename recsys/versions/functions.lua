@@ -138,14 +138,20 @@ local function describe(keys, args)
   return 1
 end
 
--- Forget a version whose date the collector holds, unless it is live or was live before.
--- keys: live pointer, leases, the version. args: version, log date, token
+-- Forget a version whose date the collector holds, with all its lists, unless it is live or was live before. All at once: a
+-- collector that stalled between two steps could delete the lists of a version that was published again meanwhile.
+-- keys: live pointer, leases, known versions, the version, its lists and other parts. args: version, log date, token
 -- returns: 1 if it is forgotten, else 0
 local function forget(keys, args)
   local live = redis.call('HMGET', keys[1], 'version', 'previous')
   if live[1] == args[1] or live[2] == args[1] or not holds(keys[2], args[2], args[3]) then return 0 end
-  redis.call('DEL', keys[3])
+  redis.call('SREM', keys[3], args[1])
+  redis.call('UNLINK', unpack(keys, 4))
   return 1
+end
+
+local function is_complete(key)
+  return redis.call('HGET', key, 'state') == 'complete'
 end
 
 -- keys: live pointer, blocked set, audit trail, leases, the version. args: expected generation, version, log date, who, why,
@@ -156,7 +162,7 @@ local function promote(keys, args)
   local live = redis.call('HMGET', keys[1], 'version', 'generation', 'log_date')
   local version, generation = live[1] or '', generation_of(live[2])
   if args[7] ~= '' and not holds(keys[4], args[3], args[7]) then return {'lost', version, generation} end
-  if redis.call('HGET', keys[5], 'state') ~= 'complete' then return {'missing', version, generation} end
+  if not is_complete(keys[5]) then return {'missing', version, generation} end
   if version == args[2] then return {'already', version, generation} end
   if redis.call('SISMEMBER', keys[2], args[2]) == 1 then return {'blocked', version, generation} end
   if redis.call('SISMEMBER', keys[2], '*') == 1 then return {'held', version, generation} end
@@ -169,13 +175,14 @@ local function promote(keys, args)
 end
 
 -- Back to the previous version; the one that is left is blocked until it is released.
--- keys: live pointer, blocked set, audit trail. args: expected generation, who, why
--- returns: {"rolled_back"|"moved"|"nowhere", live version, generation}
+-- keys: live pointer, blocked set, audit trail, the previous version. args: expected generation, who, why
+-- returns: {"rolled_back"|"moved"|"nowhere"|"missing", live version, generation}
 local function rollback(keys, args)
   local live = redis.call('HMGET', keys[1], 'version', 'generation', 'previous')
   local version, generation, previous = live[1] or '', generation_of(live[2]), live[3] or ''
   if tonumber(args[1]) ~= generation then return {'moved', version, generation} end
   if previous == '' then return {'nowhere', version, generation} end
+  if not is_complete(keys[4]) then return {'missing', version, generation} end
   audit(keys[3], 'rollback', version, previous, args[2], args[3])
   redis.call('SADD', keys[2], version)
   redis.call('HSET', keys[1], 'version', previous, 'generation', generation + 1, 'log_date', string.sub(previous, 1, 10),
@@ -193,16 +200,18 @@ local function block(keys, args)
   return redis.call(held and 'SREM' or 'SADD', keys[2], args[2])
 end
 
--- Set a lost pointer again.
--- keys: live pointer, blocked set, audit trail. args: version, generation, log date, previous, who, why, blocked versions…
--- returns: {"restored"|"newer", live version, generation}
+-- Set a lost pointer again, if its lists are there; without a previous version whose lists are not.
+-- keys: live pointer, blocked set, audit trail, the version, the previous version. args: version, generation, log date, previous, who, why, blocked versions…
+-- returns: {"restored"|"newer"|"missing", live version, generation}
 local function restore(keys, args)
   local live = redis.call('HMGET', keys[1], 'version', 'generation')
   local version, generation = live[1] or '', generation_of(live[2])
   if generation >= tonumber(args[2]) then return {'newer', version, generation} end
+  if not is_complete(keys[4]) then return {'missing', version, generation} end
+  local previous = is_complete(keys[5]) and args[4] or ''
   audit(keys[3], 'restore', version, args[1], args[5], args[6])
   for i = 7, #args do redis.call('SADD', keys[2], args[i]) end
-  redis.call('HSET', keys[1], 'version', args[1], 'generation', args[2], 'log_date', args[3], 'previous', args[4],
+  redis.call('HSET', keys[1], 'version', args[1], 'generation', args[2], 'log_date', args[3], 'previous', previous,
     'who', args[5], 'why', args[6])
   return {'restored', args[1], tonumber(args[2])}
 end

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 #: In the place of a version: every version.
 EVERY = "*"
-_KEYS = (3, keyspace.LIVE, keyspace.BLOCKED, keyspace.AUDIT)
+_KEYS = (keyspace.LIVE, keyspace.BLOCKED, keyspace.AUDIT)
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,10 @@ def rollback(client: redis.Redis, *, who: str, why: str) -> str:
             longer in Redis.
     """
     live = read(client)
-    if live.previous and client.hget(keyspace.version_key(live.previous), "state") != b"complete":
+    keys = (*_KEYS, keyspace.version_key(live.previous))
+    outcome, current, generation = client.fcall(LIBRARY.function("rollback"), len(keys), *keys, str(live.generation), who, why)
+    if outcome == b"missing":
         raise MissingDataError(f"the previous version {live.previous} is not in Redis; 'recsys restore-live' brings it back")
-    outcome, current, generation = client.fcall(LIBRARY.function("rollback"), *_KEYS, str(live.generation), who, why)
     if outcome == b"nowhere":
         raise ConflictError(
             f"there is no version before {keyspace.text(current) or 'the first'} to go back to; promote one by name"
@@ -149,9 +150,16 @@ def release(client: redis.Redis, version: str = EVERY, *, who: str, why: str) ->
 
 
 def restore(client: redis.Redis, saved: Pointer, held: Sequence[str], *, who: str) -> str:
-    """Set a lost pointer, and the versions that are held, again, unless what is there is as new; returns a sentence."""
-    where = saved.version, saved.generation, saved.log_date, saved.previous
-    outcome, current, generation = client.fcall(LIBRARY.function("restore"), *_KEYS, *where, who, "restored from files", *held)
+    """Set a lost pointer, and the versions that are held, again, unless what is there is as new; returns a sentence.
+
+    Raises:
+        MissingDataError: the version's lists are not in Redis.
+    """
+    where = saved.version, saved.generation, saved.log_date, saved.previous, who, "restored from files"
+    keys = (*_KEYS, keyspace.version_key(saved.version), keyspace.version_key(saved.previous))
+    outcome, current, generation = client.fcall(LIBRARY.function("restore"), len(keys), *keys, *where, *held)
+    if outcome == b"missing":
+        raise MissingDataError(f"version {saved.version} was collected meanwhile; restore it again")
     if outcome == b"newer":
         return f"{keyspace.text(current)} is live (generation {generation}), as new as the files or newer; its lists were checked"
     return f"{keyspace.text(current)} is live again (generation {generation})"
@@ -160,7 +168,7 @@ def restore(client: redis.Redis, saved: Pointer, held: Sequence[str], *, who: st
 def _block(client: redis.Redis, action: str, version: str, who: str, why: str) -> str:
     if version != EVERY:
         version_date(version)
-    changed = client.fcall(LIBRARY.function("block"), *_KEYS, action, version, who, why)
+    changed = client.fcall(LIBRARY.function("block"), len(_KEYS), *_KEYS, action, version, who, why)
     name = "all promotions" if version == EVERY else version
     state = "held" if action == "hold" else "released"
     return f"{name}: {state}" if changed else f"{name}: {'held already' if action == 'hold' else 'not held'}"

@@ -143,3 +143,25 @@ def test_nothing_to_restore_is_an_error(client: redis.Redis, store: Storage) -> 
 def test_versions_are_checked(client: redis.Redis, version: str) -> None:
     with pytest.raises(InvalidInputError):
         pointer.hold(client, version, who="ann", why="?")
+
+
+@pytest.mark.drill("promotion", "two copies of what is live are saved at once", "the newer one stays")
+def test_an_older_copy_does_not_stay_over_a_newer_one(
+    client: redis.Redis, store: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = promoted(client, store, DAYS[:2])
+    read = restore.pointer.read
+
+    def overtaken(asked: redis.Redis) -> Pointer:
+        found = read(asked)
+        monkeypatch.setattr(restore.pointer, "read", read)
+        pointer.rollback(client, who="ann", why="complaints")
+        restore.save(client, store)
+        return found
+
+    monkeypatch.setattr(restore.pointer, "read", overtaken)
+    restore.save(client, store)
+    copy = store.read(restore.LiveCopy, restore.COPY)
+    assert copy.pointer.version == first
+    assert copy.blocked == [second]
+    assert len(copy.audit) == 3
