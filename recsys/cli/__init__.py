@@ -3,6 +3,7 @@
 A module here holds the commands of one subject; each is a thin call into the package.
 """
 
+import io
 import logging
 import sys
 from typing import Annotated
@@ -28,6 +29,10 @@ app.add_typer(platform.app, name="platform")
 
 def main() -> None:
     """Entry point of the ``recsys`` program."""
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # where text is ASCII, as LC_ALL=C may have it, other signs are told by their codes
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         # A signal unwinds the command, so that whatever it has started or taken ends with it.
         with stopped_by_signals(), failures.told():

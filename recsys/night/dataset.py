@@ -148,7 +148,7 @@ def export(night: Night) -> DatasetCard:
     with (
         tempfile.TemporaryDirectory(prefix="recsys-dataset-") as scratch,
         engine("duckdb", Path(scratch)) as queries,
-        (Path(scratch) / "malformed").open("w") as malformed,
+        (Path(scratch) / "malformed").open("w", encoding="utf-8") as malformed,
         store.stage(DatasetCard.KIND.on(night.log_date), counts) as staging,
     ):
         read = Reading(queries, Path(scratch), malformed)

@@ -247,8 +247,10 @@ def spoiled_storage(place: Place, fault: str, monkeypatch: pytest.MonkeyPatch) -
     if fault == "full":
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
-        yield
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     elif fault == "read-only":
         directories = [place.root, *(path for path in place.root.rglob("*") if path.is_dir())]
         for directory in directories:
@@ -256,10 +258,12 @@ def spoiled_storage(place: Place, fault: str, monkeypatch: pytest.MonkeyPatch) -
         somebody = 65534 if os.geteuid() == 0 else os.geteuid()  # root may write everywhere
         before = os.geteuid()
         os.seteuid(somebody)
-        yield
-        os.seteuid(before)
-        for directory in directories:
-            directory.chmod(0o755)
+        try:
+            yield
+        finally:
+            os.seteuid(before)
+            for directory in directories:
+                directory.chmod(0o755)
     else:
         monkeypatch.setenv("RECSYS_STORAGE", fault)
         yield

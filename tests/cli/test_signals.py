@@ -77,3 +77,13 @@ def test_a_signal_to_a_night_lets_go_of_the_date(environment: dict[str, str], tm
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 128 + signal.SIGTERM
     assert not lease.holders(client)
+
+
+@pytest.mark.drill("commands", "a signal while a world is generated", "no directory of it is left")
+def test_a_signal_while_a_world_is_generated_leaves_nothing(environment: dict[str, str], tmp_path: Path) -> None:
+    place = tmp_path / "worlds"
+    with command(environment, "world", "generate", "--dir", str(place / "big"), "--tracks", "100000") as process:
+        wait_until(lambda: place.is_dir() and any(place.iterdir()))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 128 + signal.SIGTERM
+    assert not any(place.iterdir())
