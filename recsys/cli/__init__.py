@@ -29,9 +29,8 @@ app.add_typer(platform.app, name="platform")
 
 def main() -> None:
     """Entry point of the ``recsys`` program."""
-    if isinstance(
-        sys.stdout, io.TextIOWrapper
-    ):  # where text is ASCII, as LC_ALL=C may have it, other signs are told by their codes
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Where text is ASCII, as LC_ALL=C may have it, other signs are told by their codes.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         # A signal unwinds the command, so that whatever it has started or taken ends with it.
