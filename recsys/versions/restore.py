@@ -38,11 +38,11 @@ def save(client: redis.Redis, store: Storage) -> None:
 
     Who has written looks again: another's older copy may have followed a newer one, so the last to write must find what it wrote.
     """
-    written, copy = None, _live(client)
-    while written != copy:
+    written: LiveCopy | None = None
+    while written != (copy := _live(client)):
         with store.stage(COPY) as staging:
             copy.write(staging)
-        written, copy = copy, _live(client)
+        written = copy
 
 
 def _live(client: redis.Redis) -> LiveCopy:
