@@ -57,7 +57,7 @@ test: lint system-packages ## Lint, then the tests on real components, but those
 	$(PYTEST) $(GROUPS) $(PYTEST_ARGS)
 
 test-all: lint system-packages ## Lint, then every test, with coverage
-	$(PYTEST) $(GROUPS) -m '' --cov --cov-report=term $(PYTEST_ARGS)
+	$(PYTEST) $(GROUPS) -m 'not brief' --cov --cov-report=term $(PYTEST_ARGS)
 
 unit: setup ## The tests that need no component and take no time
 	$(PYTEST) -q -n logical --maxprocesses=8 -m 'not real and not slow and not stack and not marathon' $(PYTEST_ARGS)

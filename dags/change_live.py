@@ -1,25 +1,34 @@
 """The live version, moved by a person from the web UI; the same as ``recsys promote``, ``rollback``, ``hold`` and ``release``."""
 
+import logging
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import run_context
 from airflow.sdk import Param, dag, get_current_context, task
-from run_context import step
+from run_context import MOVE, step
 
+from recsys.exceptions import InvalidInputError
 from recsys.storage.store import Storage
 from recsys.versions import keyspace, pointer, restore
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import DagRunProtocol
+
+log = logging.getLogger(__name__)
 
 DOC = """
 ### What it does
 Moves or holds the version that serves listeners, once, because a person says so. Every move is in the audit trail
-(`recsys audit`), with the run's id and the reason.
+(`recsys audit`), with the name of who triggered it, the run's id and the reason. Nothing is filled in: an action and a reason are
+always given, a version for everything but a rollback.
 
 | action | what happens |
 |---|---|
 | promote | `version` becomes live, whatever its log date |
 | rollback | the previous version becomes live; the one that is left is blocked until it is released |
-| hold | `version` may not be promoted; without a version: no night promotes anything |
-| release | ends a hold, of `version` or of all |
+| hold | `version` may not be promoted; `*`: no night promotes anything |
+| release | ends a hold, of `version`, or `*`: the one of all |
 
 ### Triage
 A failed `change` has changed nothing: its message says why (blocked, held, nothing to go back to, version not in Redis).
@@ -28,24 +37,34 @@ Owner: recommendations. More: docs/runbook.md.
 """
 
 
-@task
+@task(outlets=[MOVE])
 @step
 def change() -> str:
     """Do it, and copy the outcome to the storage."""
     context = get_current_context()
     params, settings = context["params"], run_context.settings()
     client = keyspace.connect(settings)
-    who, why, version = f"run {context['dag_run'].run_id}", params["why"], params["version"]
+    before = pointer.read(client)
+    who, why, version = _who(context["dag_run"]), params["why"], params["version"]
     if params["action"] == "rollback":
         sentence = pointer.rollback(client, who=who, why=why)
+    elif not version:
+        raise InvalidInputError(f"Param version is empty, but {params['action']} needs one; give one, or * for hold and release")
     elif params["action"] == "promote":
-        sentence = pointer.make_live(client, version or "", who=who, why=why)
+        sentence = pointer.make_live(client, version, who=who, why=why)
     else:
         action = pointer.hold if params["action"] == "hold" else pointer.release
-        sentence = action(client, version or pointer.EVERY, who=who, why=why)
+        sentence = action(client, version, who=who, why=why)
+    run_context.tell_move(client, before)
     restore.save(client, Storage(settings.storage_url))
-    print(sentence)
+    log.info("%s", sentence)
     return sentence
+
+
+def _who(run: "DagRunProtocol") -> str:
+    """Who stands in the audit trail: the person who was logged in, if the run knows, and the run."""
+    name = run.triggering_user_name
+    return f"person {name} by run {run.run_id}" if name else f"run {run.run_id}"
 
 
 @dag(
@@ -62,7 +81,7 @@ def change() -> str:
     tags=["recommender"],
     params={
         "action": Param(
-            "rollback",
+            type="string",
             enum=["promote", "rollback", "hold", "release"],
             title="Action",
             description="What to do with the live version.",
@@ -70,9 +89,9 @@ def change() -> str:
         "version": Param(
             None,
             type=["null", "string"],
-            pattern=r"^\d{4}-\d{2}-\d{2}-[0-9a-f]{8}$",
+            pattern=r"^(\*|\d{4}-\d{2}-\d{2}-[0-9a-f]{8})$",
             title="Version",
-            description="As 'recsys nights' lists it. Not used by a rollback; empty: all versions, for hold and release.",
+            description="As the page Nights lists it. Not used by a rollback; * for hold and release: all versions.",
         ),
         "why": Param(type="string", minLength=3, title="Reason", description="For the audit trail."),
     },

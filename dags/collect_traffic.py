@@ -5,7 +5,9 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 
 import run_context
-from airflow.sdk import CronDataIntervalTimetable, Param, dag, get_current_context, task
+from airflow.sdk import Param, dag, get_current_context, task
+from hold_date import hold_date
+from nightly_timetable import Nightly
 from pydantic import JsonValue
 from run_context import LIVE, LOGS, step
 from simulation import Part, Played, planned, results, shard_of, simulate_shards
@@ -29,6 +31,7 @@ The log date is the Param `log_date`, else the begin of the data interval, else 
 ### Triage
 | task | if it fails |
 |---|---|
+| hold_date | up for reschedule: another run works on this date, its log names it. Skipped: it waited in vain; trigger it again |
 | plan_traffic | Redis is away: `recsys doctor`; clear the task afterwards |
 | simulate | the service is away or answers nonsense: read the service's log, then clear the task |
 | upload_logs | counts differ between listeners and logs: clear `simulate` and everything after it |
@@ -56,18 +59,18 @@ def plan_traffic() -> list[Part]:
 @step
 def upload_logs(parts: list[Part], found: Iterable[Played]) -> Mapping[str, JsonValue]:
     """Verify the logs and move them into the storage; a data set is exported, too."""
-    night = run_context.night()
-    if get_current_context()["params"]["dataset"]:
-        dated = [(parse_date(str(part["date"])), shard_of(part)) for part in parts]
-        return dataset.finish(night, dated, results(found)).model_dump(mode="json")
-    return traffic.upload(night, shard_of(parts[0]).base, results(found))
+    with run_context.working() as (night, _):
+        if get_current_context()["params"]["dataset"]:
+            dated = [(parse_date(str(part["date"])), shard_of(part)) for part in parts]
+            return dataset.finish(night, dated, results(found)).model_dump(mode="json")
+        return traffic.upload(night, shard_of(parts[0]).base, results(found))
 
 
 @dag(
     dag_id="collect_traffic",
     description="Simulated traffic of one log date, served by what is live",
     doc_md=DOC,
-    schedule=CronDataIntervalTimetable("0 2 * * *", timezone="UTC"),
+    schedule=Nightly(f"0 {DEFAULTS.night_hour} * * *", timezone="UTC"),
     start_date=datetime(2024, 1, 1),
     catchup=False,
     max_active_runs=2,
@@ -117,8 +120,9 @@ def upload_logs(parts: list[Part], found: Iterable[Played]) -> Mapping[str, Json
     },
 )
 def collect_traffic() -> None:
-    """Wire the three tasks; their outputs stand for what they will give, which types cannot say."""
+    """Wire the four tasks; their outputs stand for what they will give, which types cannot say."""
     parts = plan_traffic()
+    hold_date() >> parts
     upload_logs(parts, simulate_shards(parts, DEFAULTS))  # type: ignore[arg-type]
 
 

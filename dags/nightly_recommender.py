@@ -1,13 +1,14 @@
 """The night: one run a log date, from its logs to a verdict. Read it from top to bottom; the logic stands in ``recsys``."""
 
+import logging
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TypedDict
 
 import run_context
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import (
     BaseOperator,
-    CronDataIntervalTimetable,
     Param,
     PokeReturnValue,
     TaskGroup,
@@ -15,17 +16,20 @@ from airflow.sdk import (
     get_current_context,
     task,
 )
+from hold_date import hold_date
 from night_connections import WEBHDFS
 from night_notifier import tell
-from run_context import LIVE, LOGS, TRAINING_POOL, Told, step
+from nightly_timetable import Nightly
+from run_context import LOGS, MOVE, TRAINING_POOL, Told, step
 from simulation import Part, Played, planned, results, shard_of, simulate_shards
 
 from recsys.night import steps
 from recsys.night.dry_run import dry_run
 from recsys.settings import load_settings
-from recsys.versions import keyspace, lease
+from recsys.versions import keyspace, pointer
 
 DEFAULTS = load_settings()
+log = logging.getLogger(__name__)
 
 DOC = """
 ### What it does
@@ -38,15 +42,17 @@ Up to three dates run at once; what holds a model in memory takes its turn in th
 With `RECSYS_EXPERIMENT_SOURCE=live` nothing is simulated: the report reads the logs of real listeners of the last days.
 
 ### Verdicts
-`promoted`; `held` (the run is green, the live version stays, the report says why); `gate_refused` (the run is green, later steps
-are skipped, the report says why). `recsys nights` lists them, `recsys verify --date D` checks one.
+The run is green in each case, and its last tasks show which it is: `promoted`; `held` (the live version stays, the report says
+why); with neither of them the gate refused (`gate_refused`, later steps are skipped, the report says why). `recsys nights` lists
+verdicts, `recsys verify --date D` checks a night.
 
 ### Triage
 | task | if it fails |
 |---|---|
 | check_run | the trigger asks for something impossible: its message names the Param; trigger again |
 | wait_for_logs | the log date has no traffic: run `collect_traffic` for it |
-| collect | "is held by run …": another run works on this date; wait for it. A checksum: restore or rebuild that log directory |
+| hold_date | up for reschedule: another run works on this date, its log names it. Skipped: it waited in vain; trigger it again |
+| collect | a checksum: restore or rebuild that log directory |
 | train | too few log dates in the window: collect more traffic, or widen `window` |
 | evaluate_gate | not the refusal (that is green): read the error; models and interactions must stand there |
 | publish | Redis is away: `recsys doctor`; clear the task afterwards |
@@ -64,7 +70,7 @@ def check_run() -> bool:
     """Refuse an impossible trigger, and say what the night will do; a dry run ends here."""
     found = dry_run(run_context.night(), backfill=run_context.is_backfill())
     for name, value in found.items():
-        print(f"{name}: {value}")
+        log.info("%s: %s", name, value)
     return not get_current_context()["params"]["dry_run"]
 
 
@@ -92,7 +98,7 @@ def wait_for_logs() -> PokeReturnValue:
     night = run_context.night()
     there = night.store.is_complete(night.logs)
     if not there:
-        print(f"Waiting for {night.logs}/_SUCCESS; the DAG collect_traffic writes it.")
+        log.info("Waiting for %s/_SUCCESS; the DAG collect_traffic writes it.", night.logs)
     return PokeReturnValue(is_done=there)
 
 
@@ -167,32 +173,28 @@ def abtest_report() -> Told:
     return {"decision": report.decision.model_dump(mode="json"), "sessions": report.sessions}
 
 
-@task(outlets=[LIVE])
+@task.branch(outlets=[MOVE])
 @step
-def promote_or_hold(parts: list[Part]) -> Told:
-    """Move the live pointer, or record why not."""
+def promote_or_hold(parts: list[Part]) -> str:
+    """Move the live pointer, or record why not; gives the task that shows the outcome."""
     backfill, wanted = run_context.is_backfill(), run_context.promotion()
     with run_context.working() as (night, held):
+        client = keyspace.connect(night.settings)
+        before = pointer.read(client)
         verdict = steps.promote_or_hold(night, shard_of(parts[0]).version, held, wanted=wanted, backfill=backfill)
-    if verdict.verdict == "held" and not backfill:
+    if verdict.verdict == "promoted":
+        run_context.tell_move(client, before)
+    elif not backfill:
         reasons = [*verdict.reasons, "See docs/runbook.md#a-candidate-is-held."]
         tell(f"the candidate of {night.log_date} is held", " ".join(reasons))
-    return verdict.model_dump(mode="json")
-
-
-@task
-@step
-def release_date() -> None:
-    """Let go of the log date, however the run ended."""
-    night = run_context.night()
-    lease.drop(keyspace.connect(night.settings), night.log_date, run_context.run_id())
+    return verdict.verdict
 
 
 @dag(
     dag_id="nightly_recommender",
     description="Retrain, publish, simulate, test and promote for one log date",
     doc_md=DOC,
-    schedule=CronDataIntervalTimetable("0 2 * * *", timezone="UTC"),
+    schedule=Nightly(f"0 {DEFAULTS.night_hour} * * *", timezone="UTC"),
     start_date=datetime(2024, 1, 1),
     catchup=False,
     max_active_runs=3,
@@ -259,9 +261,9 @@ def release_date() -> None:
 def nightly_recommender() -> None:
     """Wire the tasks; their outputs stand for what they will give, which types cannot say."""
     with TaskGroup("learn", prefix_group_id=False, tooltip="From logs to a candidate version"):
-        holder = collect().as_setup()
+        collected = collect()
         candidate = publish()
-        holder >> train() >> evaluate_gate() >> recommend() >> candidate
+        collected >> train() >> evaluate_gate() >> recommend() >> candidate
     with TaskGroup("experiment", prefix_group_id=False, tooltip="Sessions of the experiment and their analysis"):
         report = abtest_report()
         # With real listeners there is nothing to simulate: the report reads their logs.
@@ -269,8 +271,9 @@ def nightly_recommender() -> None:
         measured = candidate if live else upload_logs(candidate, simulate_shards(candidate, DEFAULTS))  # type: ignore[arg-type]
         measured >> report
     logs = wait_for_logs_on_hdfs() if run_context.on_hdfs(DEFAULTS) else wait_for_logs()
-    check_run() >> logs >> holder
-    report >> promote_or_hold(candidate) >> release_date().as_teardown(setups=holder)  # type: ignore[arg-type]
+    check_run() >> logs >> hold_date() >> collected
+    outcomes = [EmptyOperator(task_id="promoted"), EmptyOperator(task_id="held")]
+    report >> promote_or_hold(candidate) >> outcomes  # type: ignore[arg-type]
 
 
 nightly_recommender()

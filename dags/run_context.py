@@ -2,31 +2,38 @@
 
 import functools
 import hashlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
+import night_failures
+import redis
 from airflow.sdk import (  # type: ignore[attr-defined] # its stub lacks what deadlines need
     Asset,
+    AssetAlias,
     AsyncCallback,
     DeadlineAlert,
-    DeadlineReference,
     get_current_context,
 )
 from airflow.sdk.exceptions import AirflowFailException
 from night_connections import redis_url, storage_url
-from night_notifier import NightNotifier
+from night_deadline import RunCreated
+from night_leases import holder
+from night_notifier import LateNotifier, NightNotifier
 from pydantic import JsonValue
 
-from recsys.exceptions import ConflictError, CorruptDataError, InvalidInputError, MissingDataError
+from recsys.exceptions import ConflictError, CorruptDataError, InvalidInputError, MissingDataError, RecsysError
+from recsys.night import dataset
 from recsys.night import log_date as log_dates
 from recsys.night.night import Night
 from recsys.settings import Settings, load_settings
 from recsys.storage.layout import Dated
-from recsys.versions import keyspace, lease
+from recsys.versions import keyspace, lease, pointer, publish
 from recsys.versions.lease import Lease
+from recsys.versions.pointer import Pointer
 
 if TYPE_CHECKING:
     from airflow.sdk.types import DagRunProtocol
@@ -39,10 +46,12 @@ R = TypeVar("R")
 #: What the DAGs hand to each other: the logs of dates, and the version that is live.
 LOGS = Asset("recommender_logs")
 LIVE = Asset("recommender_live_version")
+#: The outlet of what may move the live version: Airflow tells of an asset whenever its task ends well, of an alias on demand.
+MOVE = AssetAlias("recommender_live_version_moved")
 
 #: One slot: tasks that hold a model and its matrices in memory. ``recsys platform`` and the stack's init create it.
 TRAINING_POOL = "training"
-#: A night may take so long; its log date is held as long for its next step.
+#: A night may take so long; its log date is held as long for its next step, unless the run ends.
 RUN_TIMEOUT = timedelta(hours=12)
 #: What a wrong program raises, again at every try.
 MISTAKES = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, TypeError, ValueError)
@@ -58,18 +67,19 @@ DEFAULT_ARGS: dict[str, object] = {
 }
 
 
-FAILED = NightNotifier(
-    "a run failed", "Open its failed task; the DAG's documentation says what to do. See docs/runbook.md#a-run-failed."
-)
+#: What Airflow's own modules say to Airflow's own modules is no news for who reads a task's log.
+warnings.filterwarnings("ignore", module=r"airflow\.")
+
+FAILED = NightNotifier("a run failed", "See docs/runbook.md#a-run-failed.")
 
 
 def deadline(hours: float) -> DeadlineAlert:
-    """Tell when a run has not ended so many hours after it was queued."""
+    """Tell when a run has not ended so many hours after it was created."""
     text = f"It has not ended within {hours:g} hours. See docs/runbook.md#a-run-is-late."
     return DeadlineAlert(
-        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        reference=RunCreated(),
         interval=timedelta(hours=hours),
-        callback=AsyncCallback(NightNotifier, kwargs={"subject": "a run is late", "text": text}),
+        callback=AsyncCallback(LateNotifier, kwargs={"subject": "a run is late", "text": text}),
     )
 
 
@@ -80,10 +90,11 @@ def step(function: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
-        except (InvalidInputError, MissingDataError, CorruptDataError, ConflictError) as error:
-            raise AirflowFailException(str(error)) from error
-        except MISTAKES as error:
-            raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+        except (InvalidInputError, MissingDataError, CorruptDataError, ConflictError, *MISTAKES) as error:
+            raise AirflowFailException(night_failures.note(error)) from error
+        except RecsysError as error:
+            night_failures.note(error)
+            raise
 
     return run
 
@@ -92,6 +103,12 @@ def log_date() -> date:
     """The log date of the current run."""
     context = get_current_context()
     return _log_date_of(context["dag_run"], context["params"])
+
+
+def dates() -> tuple[date, ...]:
+    """The log dates that the current run works on: its own; a data set is played over two."""
+    day = log_date()
+    return dataset.dates_of(day) if get_current_context()["params"].get("dataset") else (day,)
 
 
 def success_file(run: "DagRunProtocol", params: Mapping[str, str | None]) -> str:
@@ -114,7 +131,7 @@ def night() -> Night:
 def working() -> Iterator[tuple[Night, Lease]]:
     """The night of the current run, its log date held while a step works and until the run's next one."""
     current = night()
-    with lease.held(keyspace.connect(current.settings), current.log_date, run_id(), linger=RUN_TIMEOUT) as held:
+    with lease.held(keyspace.connect(current.settings), current.log_date, held_by(), linger=RUN_TIMEOUT) as held:
         yield current, held
 
 
@@ -130,15 +147,25 @@ def on_hdfs(given: Settings) -> bool:
     return urlsplit(given.storage).scheme == "webhdfs"
 
 
-def run_id() -> str:
-    """Id of the current run; holds the log date's lease."""
-    return str(get_current_context()["dag_run"].run_id)
+def held_by() -> str:
+    """The name under which the current run holds log dates."""
+    run = get_current_context()["dag_run"]
+    return holder(run.dag_id, run.run_id)
 
 
 def promotion() -> bool | None:
     """What the trigger form says about promotion; None leaves it to the report."""
     wanted: bool | None = get_current_context()["params"].get("promote")
     return wanted
+
+
+def tell_move(client: redis.Redis, before: Pointer) -> None:
+    """Tell Airflow that another version is live, unless the pointer stands where it stood before."""
+    live = pointer.read(client)
+    if live.generation == before.generation:
+        return
+    extra: Told = {"version": live.version, "log_date": live.log_date, "digest": publish.checksum_of(client, live.version)}
+    get_current_context()["outlet_events"][MOVE].add(LIVE, extra=extra)
 
 
 def is_backfill() -> bool:

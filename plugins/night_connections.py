@@ -6,6 +6,7 @@ It stands among the plugins because both the tasks and the pages need it, and th
 from urllib.parse import quote, urlsplit
 
 from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
 from pydantic import SecretStr
 
 from recsys import urls
@@ -19,9 +20,12 @@ def redis_url() -> SecretStr:
     """The URL of Redis.
 
     Raises:
-        InvalidInputError: the connection names no host.
+        InvalidInputError: there is no such connection, or it names no host.
     """
-    connection = BaseHook.get_connection(REDIS)
+    try:
+        connection = BaseHook.get_connection(REDIS)
+    except AirflowNotFoundException:
+        raise InvalidInputError(f"Airflow has no connection {REDIS}, which says where Redis is; make one") from None
     if not connection.host:
         raise InvalidInputError(f"Airflow's connection {REDIS} names no host; give it one")
     extra = connection.extra_dejson

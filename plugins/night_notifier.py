@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING
 from airflow.sdk import BaseHook
 from airflow.sdk.bases.notifier import BaseNotifier
 from airflow.sdk.exceptions import AirflowNotFoundException
+from night_failures import sentence_of
+
+from recsys.exceptions import InvalidInputError
+from recsys.night import log_date as log_dates
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection, Context
@@ -83,9 +87,42 @@ class NightNotifier(BaseNotifier):
         await tell_from_triggerer(self.subject, self._about(context))
 
     def _about(self, context: "Context | None") -> str:
+        """The text with what the context knows: DAG and run, log date, failed task with its sentence, link."""
         run = (context or {}).get("dag_run")
         if run is None:
             return self.text
         # The triggerer hands over a dictionary.
         dag, name = (run[key] if isinstance(run, dict) else getattr(run, key) for key in ("dag_id", "run_id"))
-        return f"{self.text} Run: {dag} {name}"
+        told = f"{self.text} Run: {dag} {name}"
+        return f"{told}, {_failure(context)}" if context and "ti" in context else told
+
+
+class LateNotifier(NightNotifier):
+    """The message of a deadline. A run that has ended by then is not late: one that failed keeps its deadline, to be cleared."""
+
+    async def async_notify(self, context: "Context | None") -> None:
+        """Send it from the triggerer, which hands over the run as a dictionary, unless the run has ended."""
+        run = (context or {}).get("dag_run")
+        if isinstance(run, dict) and run.get("state") in ("success", "failed"):
+            log.info("run %s has ended: %s", run.get("run_id"), run["state"])
+            return
+        await super().async_notify(context)
+
+
+def _failure(context: "Context") -> str:
+    """Log date, failed task, its sentence and a link."""
+    task = context["ti"]
+    part = f"[{task.map_index}]" if task.map_index is not None and task.map_index >= 0 else ""
+    sentence = sentence_of(context) or "its log tells more"
+    return f"{_log_date_of(context)}task {task.task_id}{part}: {sentence} {task.log_url}"
+
+
+def _log_date_of(context: "Context") -> str:
+    run, params = context["dag_run"], context["params"]
+    if "log_date" not in params:
+        return ""
+    run_type = str(getattr(run.run_type, "value", run.run_type))
+    try:
+        return f"log date {log_dates.resolve(params['log_date'], run.data_interval_start, run_type, run.run_after)}, "
+    except InvalidInputError:
+        return ""

@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     service_logs: Path | None = Field(None, description="Where the service writes its logs; unset: <var>/service-logs.")
     port_service: int = Field(5000, ge=1, le=65535, description="Port of the embedded platform's service on 127.0.0.1.")
     port_redis: int = Field(6380, ge=1, le=65535, description="Port of the embedded platform's Valkey on 127.0.0.1.")
+    port_database: int = Field(5433, ge=1, le=65535, description="Port of the embedded platform's PostgreSQL on 127.0.0.1.")
     port_airflow: int = Field(8080, ge=1, le=65535, description="Port of the embedded platform's Airflow UI on 127.0.0.1.")
     redis_url: SecretStr = Field(
         default_factory=lambda data: SecretStr(f"redis://127.0.0.1:{data['port_redis']}/0"),
@@ -66,7 +67,11 @@ class Settings(BaseSettings):
     dae: Path | None = Field(None, description="JSON file of the autoencoder's hyperparameters; unset: the defaults.")
     session_arm: bool = Field(False, description="Train the session-aware arm, play it as T2 and let it serve what is live.")
     promotion: Path | None = Field(None, description="YAML file of the promotion rule; unset: config/promotion.yml's values.")
+    night_hour: int = Field(2, ge=0, le=23, description="Hour (UTC) at which Airflow begins the night of the day before.")
     deadline_hours: float = Field(4.0, gt=0, description="Hours after which a night that has not ended is reported as late.")
+    wait_hours: float = Field(
+        2.0, gt=0, description="Hours for which a run waits for another one of its log date; then it is skipped."
+    )
     experiment_source: Literal["simulate", "live"] = Field(
         "simulate", description="simulate: a night plays sessions; live: its report reads the requests of real listeners."
     )
@@ -89,7 +94,8 @@ class Settings(BaseSettings):
     traffic_sessions: int = Field(20_000, ge=1, description="Sessions of traffic collected for each such date that has none.")
     airflow_database: SecretStr = Field(
         SecretStr(""),
-        description="SQLAlchemy URL of the embedded platform's Airflow, such as postgresql+psycopg2://…; empty: SQLite.",
+        description="Database of the embedded platform's Airflow: an SQLAlchemy URL such as postgresql+psycopg2://…, or sqlite "
+        "(a file; no backfills); empty: a PostgreSQL of its own.",
     )
     airflow_parallelism: int = Field(3, ge=1, le=256, description="Tasks of the embedded platform's Airflow at the same time.")
     hadoop: Path | None = Field(
@@ -106,9 +112,20 @@ class Settings(BaseSettings):
         """Directory of the service's logs; one sub-directory a run."""
         return self.service_logs or self.var / "service-logs"
 
+    @cached_property
+    def has_own_database(self) -> bool:
+        """Whether the embedded platform runs a PostgreSQL of its own."""
+        return not self.airflow_database.get_secret_value()
+
+    @cached_property
+    def is_on_sqlite(self) -> bool:
+        """Whether the embedded platform's Airflow keeps its state in SQLite, which cannot hold backfills."""
+        return self.airflow_database.get_secret_value().startswith("sqlite")
+
     def platform_ports(self) -> dict[str, int]:
         """Ports of the embedded platform by the variable that changes them."""
-        return {f"{PREFIX}PORT_{name.upper()}": getattr(self, f"port_{name}") for name in ("redis", "service", "airflow")}
+        names = ("redis", "service", "airflow", *(["database"] if self.has_own_database else []))
+        return {f"{PREFIX}PORT_{name.upper()}": getattr(self, f"port_{name}") for name in names}
 
 
 class HdfsOptions(BaseSettings):

@@ -164,7 +164,9 @@ def test_a_refused_night_has_a_verdict_and_no_metrics(tmp_path: Path) -> None:
 def test_nights_have_a_row_each() -> None:
     found = frames.nights()
     effect = "effect_percent float64, ci_low_percent float64, ci_high_percent float64"
-    assert columns(found) == f"log_date datetime64[s], verdict str, sessions Int64, {effect}, live str, report str"
+    versus = "live_effect_percent float64, live_ci_low_percent float64, live_ci_high_percent float64"
+    first = f"log_date datetime64[s], verdict str, sessions Int64, {effect}, live str, report str"
+    assert columns(found) == f"{first}, version str, {versus}, reason str"
     assert found.log_date.dt.date.tolist() == NIGHTS
     assert found.verdict.tolist() == ["failed", "failed", "held"]
     assert found.sessions.isna().tolist() == [True, True, False]

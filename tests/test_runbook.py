@@ -132,6 +132,8 @@ def fault_of(words: list[str]) -> str | None:
         if (found := command.commands.get(rest[0])) is None:
             return f"there is no command {rest[0]!r}"
         command, rest = found, rest[1:]
+    if command.context_settings.get("ignore_unknown_options"):  # the words that follow are another program's
+        return None
     options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
     given = {word.strip("[],").split("=")[0] for word in rest if word.strip("[").startswith("--")}
     return f"it has no option {min(given - options)}" if given - options else None

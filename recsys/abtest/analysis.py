@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from recsys.abtest.metrics import METRICS, PRIMARY, Columns, Floats, Metric
+from recsys.abtest.wording import counted
 from recsys.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ def welch(metric: Metric, control: Columns, treatment: Columns, *, confidence: f
     result = _empty(metric, metric.role, len(groups[0][0]), len(groups[1][0]))
     for name, (numerator, denominator) in zip(("control", "treatment"), groups, strict=True):
         if len(numerator) < 2:
-            return replace(result, reason=f"the {name} arm has {len(numerator)} users with this metric; at least 2 are needed")
+            users = counted(len(numerator), "user")
+            return replace(result, reason=f"the {name} arm has {users} with this metric; at least 2 are needed")
         if not (np.isfinite(numerator).all() and np.isfinite(denominator).all()):
             return replace(result, reason=f"the {name} arm holds infinite or missing values")
     if metric.kind == "ratio":

@@ -13,6 +13,7 @@ import numpy as np
 from recsys.abtest.analysis import CONFIDENCE, welch
 from recsys.abtest.metrics import METRICS, PRIMARY, Columns, Floats, Metric
 from recsys.abtest.sessions import ExperimentLog
+from recsys.abtest.wording import counted
 from recsys.exceptions import InvalidInputError
 from recsys.storage.document import Document, Part
 from recsys.storage.store import Storage
@@ -78,7 +79,9 @@ def calibrate(found: ExperimentLog, arm: str, *, repetitions: int, seed: int, so
     users = found.of_arm(arm)
     count = len(users["user"])
     if count < MIN_USERS:
-        raise InvalidInputError(f"arm {arm!r} has {count} users; at least {MIN_USERS} are needed to split them again and again")
+        raise InvalidInputError(
+            f"arm {arm!r} has {counted(count, 'user')}; at least {MIN_USERS} are needed to split them again and again"
+        )
     if repetitions < 100:
         raise InvalidInputError(f"{repetitions} repetitions say nothing; at least 100 are needed")
     rng = np.random.default_rng(seed)

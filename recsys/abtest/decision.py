@@ -12,6 +12,7 @@ from typing import Literal
 from recsys.abtest.analysis import Comparison, SampleRatio
 from recsys.abtest.metrics import PRIMARY, Guardrail
 from recsys.abtest.rule import PromotionRule
+from recsys.abtest.wording import counted
 
 
 @dataclass(frozen=True)
@@ -116,15 +117,15 @@ def _ratio(ratio: SampleRatio) -> Line:
     if ratio.p_value is None:
         return Line("sample ratio", False, f"Sample ratio: cannot be checked, because {ratio.reason}.")
     said = "as the design says" if ratio.ok else "not as the design says; the split is broken"
-    return Line("sample ratio", ratio.ok, f"Sample ratio: {users} users ({p_text(ratio.p_value)}), {said}.")
+    return Line("sample ratio", ratio.ok, f"Sample ratio: users {users} ({p_text(ratio.p_value)}), {said}.")
 
 
 def _assignment(counts: Mapping[str, int]) -> Line:
     both, wrong = counts["users_in_two_arms"], counts.get("misassigned")
     if both == 0 and not wrong:
         said = "as logged; the hash was not recomputed" if wrong is None else "the one that the hash gives"
-        return Line("assignment", True, f"Assignment: each of the {counts['users']:,} users is in one arm, {said}.")
-    told = f"Assignment: {both:,} users in two arms, {wrong or 0:,} in another arm than their hash says."
+        return Line("assignment", True, f"Assignment: {counted(counts['users'], 'user')}, each in one arm, {said}.")
+    told = f"Assignment: {counted(both, 'user')} in two arms, {wrong or 0:,} in another arm than their hash says."
     return Line("assignment", False, told)
 
 
@@ -138,10 +139,10 @@ def _arrivals(validity: Sequence[Comparison], alarm: float) -> Line:
 
 
 def _complete(counts: Mapping[str, int], most: float) -> Line:
-    records = max(1, counts["events"] + counts["malformed"])
-    sessions = max(1, counts["sessions"] + counts["unfinished_sessions"])
-    lost = max(counts["malformed"] / records, counts["unfinished_sessions"] / sessions)
-    said = f"{counts['malformed']:,} malformed lines, {counts['unfinished_sessions']:,} unfinished sessions"
+    malformed, unfinished = counts["malformed"], counts["unfinished_sessions"]
+    records, sessions = max(1, counts["events"] + malformed), max(1, counts["sessions"] + unfinished)
+    lost = max(malformed / records, unfinished / sessions)
+    said = f"{counted(malformed, 'malformed line')}, {counted(unfinished, 'unfinished session')}"
     return Line("logs", lost <= most, f"Logs: {said}; at most {100 * most:g} % may be lost.")
 
 

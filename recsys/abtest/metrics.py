@@ -11,6 +11,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from recsys.abtest.wording import counted
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 #: A column of a table of users or sessions, and such a table: columns of one length by name.
@@ -122,7 +124,7 @@ class Guardrail:
         """
         if self.unit == "share":
             return f"{100 * value:.2f} %"
-        return f"{value:.2f} ms" if self.unit == "ms" else f"{value:,.0f} tracks"
+        return f"{value:.2f} ms" if self.unit == "ms" else counted(round(value), "track")
 
 
 GUARDRAILS: tuple[Guardrail, ...] = (

@@ -1,27 +1,26 @@
 """The A/B report as one HTML page that needs nothing else: no script, no external file, readable offline, in print and aloud.
 
-In go the report's document and its pictures; out comes report.html. The words of the first screen are chosen here.
+In go the report's document and its pictures; out comes report.html. The words of its first screen come from
+:mod:`recsys.abtest.headline`.
 """
 
 import base64
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from recsys.abtest.analysis import Comparison
 from recsys.abtest.decision import p_text, percent
+from recsys.abtest.headline import beside_rules, headline, label_of
 from recsys.abtest.metrics import GUARDRAILS, METRICS
-from recsys.abtest.pictures import DARK, LIGHT
-from recsys.abtest.schema import GuardrailRow, Picture, Report, percents
+from recsys.abtest.pictures import DARK, LIGHT, NARROW
+from recsys.abtest.schema import GuardrailRow, Picture, Report
+from recsys.abtest.wording import counted
 
-#: What the first screen says: before the night's last step the report's decision, afterwards what came of it.
-VERDICTS = {
-    "promote": "To be promoted",
-    "hold": "To be held",
-    "gate_refused": "Refused by the gate",
-    "promoted": "Promoted",
-    "held": "Held",
-}
-STYLES = {"promote": "promote", "promoted": "promote", "hold": "hold", "held": "hold", "gate_refused": "gate_refused"}
+CHECKSUM = re.compile("[0-9a-f]{64}")
+#: Pictures that would be too small to read on a phone; they are scrolled there.
+WIDE = ("cumulative", "history")
 ROLES = {
     "primary": "decides",
     "secondary": "secondary",
@@ -45,89 +44,50 @@ def write_page(directory: Path, report: Report) -> None:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "percent": signed_percent, "p": lambda p: "–" if p is None else p_text(p)}
-    environment.filters["glue"] = lambda text: text.replace(" %", "\u00a0%")
+    environment.filters |= {"counted": counted, "glue": lambda text: text.replace(" %", "\u00a0%")}
     environment.filters["guardrail"] = lambda row: "not logged" if row.value is None else _guardrail(row.name, row.value)
     page = environment.get_template("report.html.j2").render(
         report=report,
         primary=report.primary(),
+        version=report.version or (report.outcome.version if report.outcome else ""),
         images=[_image(directory, picture) for picture in report.pictures],
-        verdict=VERDICTS[verdict_of(report)],
-        style=STYLES[verdict_of(report)],
+        wide=WIDE,
         roles=ROLES,
         said=headline(report),
+        beside=beside_rules(report),
         definitions=[*METRICS, *GUARDRAILS],
         groups=_groups(report),
         guardrails=_guardrail_groups(report),
-        gate=facts(report.gate.model_dump() if report.gate else {}),
-        model=facts(report.model.model_dump() if report.model else {}),
+        gate=_figures(report.gate.model_dump() if report.gate else {}),
+        model=_figures(report.model.model_dump() if report.model else {}),
+        origin=_origin(report),
+        counts=[(name.replace("_", " "), f"{count:,}") for name, count in report.counts.items()],
     )
     (directory / "report.html").write_text(page, encoding="utf-8")
 
 
-def verdict_of(report: Report) -> str:
-    """A key of :data:`VERDICTS`."""
-    return report.outcome.verdict if report.outcome else report.decision.verdict
+class Figures(NamedTuple):
+    """Facts of a document: its own, and those of its parts."""
+
+    plain: list[tuple[str, str]]
+    nested: list[tuple[str, str]]
 
 
-def came_of_it(report: Report) -> str:
-    """Whether it was promoted, and why, in one or two sentences."""
-    failed = [rule.text for rule in report.decision.rules if not rule.ok]
-    broken = f"{len(failed)} of {len(report.decision.rules)} rules fail{'s' if len(failed) == 1 else ''}. "
-    outcome = report.outcome
-    if outcome is None:
-        return (
-            broken + failed[0] if failed else "Every rule for a promotion holds; the pointer has not been moved by this report."
-        )
-    if outcome.verdict == "promoted":
-        return f"It was promoted, because every rule holds: version {outcome.version} serves the listeners from then on."
-    stays = f"{outcome.live} stays live." if outcome.live else "Nothing is live."
-    why = broken + failed[0] if failed else str(outcome.reasons[-1])
-    return f"It was held; {stays} {why}"
+def _figures(document: Mapping[str, object]) -> Figures | None:
+    found = facts(document)
+    plain, nested = ([fact for fact in found if ("." in fact[0]) is inner] for inner in (False, True))
+    return Figures(plain, nested) if found else None
 
 
-def headline(report: Report) -> dict[str, str]:
-    """The answer in plain words: ``title`` (is it better), ``size`` (by how much), ``sure`` (how sure), ``outcome``."""
-    if report.decision.verdict == "gate_refused":
-        return {
-            "title": "Last night's model was not good enough to be tried on listeners.",
-            "size": "It was compared with simpler recommenders and with the live version on a day it had not seen.",
-            "sure": "",
-            "outcome": "Nothing changed: whatever was live before is live now.",
-        }
-    primary = report.primary()
-    measured = percents(primary) if primary else None
-    if primary is None or measured is None:
-        why = primary.reason if primary else "one of the arms has no users"
-        return {
-            "title": "The logs give no answer.",
-            "size": f"No effect can be measured: {why}.",
-            "sure": "",
-            "outcome": came_of_it(report),
-        }
-    effect, low, high = measured
-    arm, control = _label(report, primary.arm), _label(report, primary.control)
-    change = f"{abs(effect):.1f} % {'longer' if effect >= 0 else 'shorter'}"
-    if low > 0:
-        title = f"Better: listeners stay {change}."
-    elif high < 0:
-        title = f"Worse: listeners stay {change}."
-    else:
-        title = "No difference is shown."
-    size = (
-        f"Sessions with {arm} last {number(primary.treatment_mean)} tracks' worth of listening on average, "
-        f"with {control} {number(primary.control_mean)}."
-    )
-    sure = (
-        f"The true effect lies between {signed_percent(low)} and {signed_percent(high)} (95 % interval). "
-        f"If the two were equal, a difference this large would come up in {_chance(primary.p_value or 0.0)} such tests."
-    )
-    if low <= 0 <= high and primary.mde_percent is not None:
-        sure += f" An effect of {primary.mde_percent:.1f} % or more would probably have been found."
-    return {"title": title, "size": size, "sure": sure, "outcome": came_of_it(report)}
+def _origin(report: Report) -> list[tuple[str, str]]:
+    """Where the report comes from."""
+    origin, timing = report.provenance, report.provenance.timing
+    found = [("Logs", origin.source), *([("Assignment", origin.assignment)] if report.experiment else [])]
+    return found + ([("Checksum", timing.checksum)] if timing else [])
 
 
 def facts(document: Mapping[str, object]) -> list[tuple[str, str]]:
-    """Plain entries of a JSON document as (name, value), nested names joined by a dot; long lists are left out."""
+    """Plain entries of a JSON document as (name, value), nested names joined by a dot; no lists, checksums shortened."""
     found: list[tuple[str, str]] = []
     for name, value in document.items():
         if isinstance(value, Mapping):
@@ -137,7 +97,7 @@ def facts(document: Mapping[str, object]) -> list[tuple[str, str]]:
         elif isinstance(value, float):
             found.append((str(name), f"{value:.4g}"))
         elif isinstance(value, int | str) and value != "":
-            found.append((str(name), str(value)))
+            found.append((str(name), value[:12] if isinstance(value, str) and CHECKSUM.fullmatch(value) else str(value)))
     return found
 
 
@@ -151,24 +111,12 @@ def signed_percent(value: float | None) -> str:
     return "–" if value is None else percent(value)
 
 
-def _chance(p_value: float) -> str:
-    """A p-value as so many of so many."""
-    if p_value < 0.0001:
-        return "fewer than 1 of 10,000"
-    return f"about {1000 * p_value:.1g} of 1,000" if p_value < 0.01 else f"about {100 * p_value:.0f} of 100"
-
-
-def _label(report: Report, arm: str) -> str:
-    label = report.arms[arm].label
-    return arm if label == arm else f"{arm} ({label})"
-
-
 def _groups(report: Report) -> list[tuple[str, list[Comparison]]]:
     """Metrics by pair of arms, those of the treatments first."""
     found: dict[str, list[Comparison]] = {}
     extra = [row for row in (report.adjusted, report.against_live) if row]
     for row in [*report.metrics, *extra]:
-        found.setdefault(f"{_label(report, row.arm)} against {_label(report, row.control)}", []).append(row)
+        found.setdefault(f"{label_of(report, row.arm)} against {label_of(report, row.control)}", []).append(row)
     return sorted(found.items(), key=lambda group: group[1][0].role == "context")
 
 
@@ -185,9 +133,13 @@ def _guardrail(name: str, value: float) -> str:
 
 
 def _image(directory: Path, picture: Picture) -> dict[str, Picture | str]:
-    """A picture with its two variants."""
-    light, dark = (_data_url(directory / f"{picture.name}{theme.suffix}.png") for theme in (LIGHT, DARK))
-    return {"picture": picture, "light": light, "dark": dark}
+    """A picture with its variants; the narrow ones are empty where there are none."""
+    found: dict[str, Picture | str] = {"picture": picture}
+    for name, narrow in (("", ""), ("narrow_", NARROW)):
+        for theme, said in ((LIGHT, "light"), (DARK, "dark")):
+            path = directory / f"{picture.name}{narrow}{theme.suffix}.png"
+            found[name + said] = _data_url(path) if path.exists() or not narrow else ""
+    return found
 
 
 def _data_url(path: Path) -> str:

@@ -4,6 +4,7 @@ In go the report's document and the experiment's log; out come PNG files, each i
 descriptions for readers who cannot see them. Timings are not drawn, so that equal nights give equal pictures.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,37 +37,51 @@ LIGHT = Theme("", "#1d2733", "#66727f", "#e3e7eb", ("#7b8794", "#0b7a75", "#c262
 DARK = Theme("-dark", "#e6ebf0", "#97a3af", "#2b3540", ("#9aa7b4", "#3cc4bb", "#f0a35e", "#b39cf2"), "#3cc4bb", "#f08a80")
 
 
+#: Draws one picture into axes; None where the data do not allow it.
+Drawing = Callable[["Axes", Report, ExperimentLog, Theme], Picture | None]
+
 #: Width and height in inches; the two in the middle stand side by side.
+#: The narrow one is that of effects on a phone.
 SIZES = {"_effects": (8.8, 3.7), "_times": (4.7, 3.5), "_survival": (4.7, 3.5), "_cumulative": (8.8, 2.9), "_history": (8.8, 2.9)}
 
+FOR_PHONES, NARROW = (4.7, 4.4), "-narrow"
 
 #: zlib's level: smaller files than 1, much faster than its usual 6.
 COMPRESSION = 3
 
 
 def draw_all(report: Report, log: ExperimentLog, directory: Path) -> list[Picture]:
-    """Write every picture that the data allow as ``<name>.png`` and ``<name>-dark.png``."""
+    """Write every picture that the data allow as ``<name>.png`` and ``<name>-dark.png``, that of effects for phones too."""
     pictures = []
     for draw in (_effects, _times, _survival, _cumulative, _history):
-        picture = layout = None
-        for theme in (LIGHT, DARK):
-            figure, axes = _canvas(theme, *SIZES[draw.__name__])
-            picture = draw(axes, report, log, theme)
-            if picture is None:
-                break
-            if draw is not _effects:
-                axes.set_position(_room(*SIZES[draw.__name__]))
-            elif layout is None:
-                figure.set_layout_engine("constrained")
-            else:  # The same words in other colours take the same room.
-                axes.set_position(layout)
-            figure.savefig(
-                directory / f"{picture.name}{theme.suffix}.png", transparent=True, pil_kwargs={"compress_level": COMPRESSION}
-            )
-            layout = axes.get_position()
+        picture = _draw(draw, SIZES[draw.__name__], report, log, directory)
         if picture is not None:
             pictures.append(picture)
+    if pictures and pictures[0].name == "effects":
+        _draw(_effects, FOR_PHONES, report, log, directory, NARROW)
     return pictures
+
+
+def _draw(
+    draw: Drawing, size: tuple[float, float], report: Report, log: ExperimentLog, directory: Path, narrow: str = ""
+) -> Picture | None:
+    """One picture in both variants."""
+    picture = layout = None
+    for theme in (LIGHT, DARK):
+        figure, axes = _canvas(theme, *size)
+        picture = draw(axes, report, log, theme)
+        if picture is None:
+            return None
+        if draw is not _effects:
+            axes.set_position(_room(*size))
+        elif layout is None:
+            figure.set_layout_engine("constrained")
+        else:  # The same words in other colours take the same room.
+            axes.set_position(layout)
+        path = directory / f"{picture.name}{narrow}{theme.suffix}.png"
+        figure.savefig(path, transparent=True, pil_kwargs={"compress_level": COMPRESSION})
+        layout = axes.get_position()
+    return picture
 
 
 def _room(width: float, height: float) -> tuple[float, float, float, float]:
@@ -155,7 +170,8 @@ def _legend(axes: "Axes", theme: Theme) -> None:
 
 
 def _arm_label(report: Report, arm: str) -> str:
-    return f"{arm} · {report.arms[arm].label}"
+    label = report.arms[arm].label
+    return arm if label == arm else f"{arm} · {label}"
 
 
 def _times(axes: "Axes", report: Report, log: ExperimentLog, theme: Theme) -> Picture | None:

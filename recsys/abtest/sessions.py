@@ -21,6 +21,7 @@ import numpy as np
 
 from recsys.abtest import queries
 from recsys.abtest.metrics import Column, Columns, Floats, Ints
+from recsys.abtest.wording import counted
 from recsys.exceptions import InvalidInputError, MissingDataError
 from recsys.experiments import Experiment
 
@@ -205,21 +206,32 @@ def _misassigned(users: Columns, arms: tuple[str, ...], design: Experiment) -> i
 def _no_such_experiment(db: "duckdb.DuckDBPyConnection", experiment: str, counts: dict[str, int]) -> str:
     names = [row[0] for row in db.execute("SELECT DISTINCT unnest(json_keys(others)) AS n FROM raw ORDER BY n").fetchall()]
     if not counts["events"]:
-        return f"the logs hold no usable record ({counts['malformed']} malformed lines); check that they are request logs"
+        malformed = counted(counts["malformed"], "malformed line")
+        return f"the logs hold no usable record ({malformed}); check that they are request logs"
     known = f"they hold {', '.join(map(repr, names[:10]))}" if names else "they hold no experiment at all"
     return f"no record of the logs belongs to experiment {experiment!r}; {known}"
 
 
+#: What each count means, of one and of many.
 _WARNINGS = {
-    "malformed": "{n} malformed or unterminated lines were dropped.",
-    "repeated": "{n} repeated records were dropped.",
-    "outside": "{n} records belong to no arm of this experiment and were left out.",
-    "unfinished_sessions": "{n} sessions without an end or with missing records were left out.",
-    "users_in_two_arms": "{n} users appear in two arms and were left out.",
-    "misassigned": "{n} users are in another arm than the assignment hash says.",
-    "clock_backwards": "{n} sessions have a clock that goes backwards.",
+    "malformed": ("malformed or unterminated line was dropped", "malformed or unterminated lines were dropped"),
+    "repeated": ("repeated record was dropped", "repeated records were dropped"),
+    "outside": (
+        "record belongs to no arm of this experiment and was left out",
+        "records belong to no arm of this experiment and were left out",
+    ),
+    "unfinished_sessions": (
+        "session without an end or with missing records was left out",
+        "sessions without an end or with missing records were left out",
+    ),
+    "users_in_two_arms": ("user appears in two arms and was left out", "users appear in two arms and were left out"),
+    "misassigned": (
+        "user is in another arm than the assignment hash says",
+        "users are in another arm than the assignment hash says",
+    ),
+    "clock_backwards": ("session has a clock that goes backwards", "sessions have a clock that goes backwards"),
 }
 
 
 def _warnings(counts: dict[str, int]) -> list[str]:
-    return [text.format(n=f"{counts[name]:,}") for name, text in _WARNINGS.items() if counts.get(name)]
+    return [f"{counted(counts[name], *said)}." for name, said in _WARNINGS.items() if counts.get(name)]

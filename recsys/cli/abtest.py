@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from recsys.abtest.wording import counted
 from recsys.cli.options import DateOption, JsonOption, past, run_id
 from recsys.exceptions import InvalidInputError
 from recsys.experiments import EXPERIMENT
@@ -68,7 +69,7 @@ def calibrate(
     if as_json:
         print(document.to_json())
     else:
-        print(f"{repetitions} splits of {document.users} users of arm {arm}, {source}")
+        print(f"{counted(repetitions, 'split')} of {counted(document.users, 'user')} of arm {arm}, {source}")
         for row in document.metrics:
             if row.false_positive_percent is None or row.uniform_p is None:
                 print(f"{_mark(row.ok)}  {row.label}: no p-value at all")
@@ -101,7 +102,7 @@ def paired(
     if as_json:
         print(paired.to_json())
         return
-    print(f"simulation only: {sessions} sessions under each arm, the same listeners and random numbers")
+    print(f"simulation only: {counted(sessions, 'session')} under each arm, the same listeners and random numbers")
     for row in paired.comparisons:
         print(
             f"{row.arm} against {row.control}: {row.effect_percent:+.2f} % "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recsys import urls
+from recsys.abtest.wording import counted
 from recsys.exceptions import ConflictError, CorruptDataError, InvalidInputError
 from recsys.schemas import ShardResult
 from recsys.settings import Settings, load_hdfs_options, load_settings
@@ -45,7 +46,8 @@ def upload(
     counts = publish_files(
         store, source or settings.log_dir, name, only=_read_results(results), cleanup=cleanup, tell=print if echo else _quiet
     )
-    print(f"{store.path(name)}: {counts['next'] + counts['last']} events, {counts['repeated']} repeated lines")
+    events, repeated = counted(counts["next"] + counts["last"], "event"), counted(counts["repeated"], "repeated line")
+    print(f"{store.path(name)}: {events}, {repeated}")
 
 
 @app.command()
@@ -73,7 +75,7 @@ def pull(
         if cleanup or results or source:
             raise InvalidInputError("--cleanup, --results and --source are about the service's logs, not about --uploaded")
         _copy_uploaded(*_place(settings, user, uploaded), local, name, tell)
-    print(f"{target}: {sum(f.bytes for f in local.manifest(name).files)} bytes")
+    print(f"{target}: {counted(sum(f.bytes for f in local.manifest(name).files), 'byte')}")
 
 
 def _copy_uploaded(store: "Storage", uploaded: str, local: "Storage", name: str, tell: Callable[[str], None]) -> None:

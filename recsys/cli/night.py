@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from recsys.abtest.wording import counted
 from recsys.cli.options import (
     DateOption,
     EmbeddedOption,
@@ -72,7 +73,8 @@ def traffic(
             print(datasets.collect(night, sessions or datasets.SESSIONS, run=run_id()).to_json())
             return
         counts = listeners.collect(night, sessions or listeners.SESSIONS, run=run_id())
-    print(f"{day}: {counts['episodes']} sessions, {counts['next'] + counts['last']} events")
+    events = counts["next"] + counts["last"]
+    print(f"{day}: {counted(counts['episodes'], 'session')}, {counted(events, 'event')}")
 
 
 @app.command()
@@ -134,7 +136,7 @@ def drift(
     if as_json:
         print(json.dumps(asdict(found) | {"drifted": found.drifted}))
     else:
-        print(f"{found.logged_sessions} logged sessions of {day}, {found.simulated_sessions} simulated ones")
+        print(f"{counted(found.logged_sessions, 'logged session')} of {day}, {found.simulated_sessions:,} simulated")
         for c in found.comparisons:
             print(
                 f"{c.name:<6} mean {c.logged_mean:.3f} logged, {c.simulated_mean:.3f} simulated; distance {c.distance:.4f} "
@@ -181,7 +183,8 @@ def nights(as_json: JsonOption = False) -> None:
     for row in rows:
         measured = percents(row)
         effect = "{:+.1f} % [{:+.1f}, {:+.1f}]".format(*measured) if measured else "-"
-        print(f"{row.log_date:<12}{row.verdict:<14}{row.sessions or '-':>9}  {effect:<30}{row.live or '-'}")
+        live = f"cannot be read: {row.reason}" if row.verdict == "damaged" else row.live or "-"
+        print(f"{row.log_date:<12}{row.verdict:<14}{row.sessions or '-':>9}  {effect:<30}{live}")
 
 
 @app.command()

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from recsys.abtest.wording import counted
 from recsys.cli.options import EmbeddedOption, WorldOption, past, redis_of, run_id
 from recsys.exceptions import ConflictError
 from recsys.settings import load_settings
@@ -52,7 +53,7 @@ def publish_files(
         store, version = Storage(settings.storage_url), content.version(log_date)
         keep_files(store, version, recommendations, top, neighbours)
         publish.publish_version(client, content, log_date)
-        print(f"published {version}: {len(content.lists)} users")
+        print(f"published {version}: {counted(len(content.lists), 'user')}")
         if promote:
             moved, sentence = pointer.move(client, version, log_date, who=run_id(), why="recsys publish")
             if not moved:

@@ -34,6 +34,14 @@ def platform_down() -> None:
     raise typer.Exit(platform.down(load_settings()))
 
 
+@app.command("airflow", context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def platform_airflow(context: typer.Context) -> None:
+    """Airflow's own command line on this platform: recsys platform airflow backfill create …"""
+    from recsys.platform import command_line
+
+    raise typer.Exit(command_line.run(load_settings(), context.args))
+
+
 def doctor(as_json: JsonOption = False) -> None:
     """Say which components are there and what is missing."""
     from recsys.inspection.doctor import examine

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from recsys.abtest.wording import counted
 from recsys.cli.options import WorldOption
 from recsys.settings import load_settings
 
@@ -25,7 +26,7 @@ def generate(
 
     target = directory or load_settings().world
     write_world(target, tracks=tracks, artists=artists or round(tracks * 0.22), users=users, seed=seed, force=force)
-    print(f"{target}: {tracks} tracks, {users} users")
+    print(f"{target}: {counted(tracks, 'track')}, {counted(users, 'user')}")
 
 
 @app.command("check")

@@ -39,9 +39,19 @@ class Row:
         """Whether the two agree."""
         return self.first == self.second
 
+    @property
+    def first_text(self) -> str:
+        """The first value for people."""
+        return _text(self.first)
+
+    @property
+    def second_text(self) -> str:
+        """The second value for people."""
+        return _text(self.second)
+
     def text(self) -> str:
         """Both values, or the one that they share."""
-        return _text(self.first) if self.same else f"{_text(self.first)}  ->  {_text(self.second)}"
+        return self.first_text if self.same else f"{self.first_text}  ->  {self.second_text}"
 
 
 def compare(store: Storage, first: date, second: date) -> list[Row]:

@@ -6,6 +6,7 @@ import subprocess
 import urllib.request
 from typing import NamedTuple
 
+from recsys.abtest.wording import counted
 from recsys.exceptions import RecsysError
 from recsys.settings import Settings
 from recsys.storage.store import Storage
@@ -48,7 +49,7 @@ def _storage(settings: Settings) -> Finding:
         dates = Storage(settings.storage_url).dates("logs")
     except (RecsysError, OSError) as error:
         return Finding("storage", False, True, str(error))
-    return Finding("storage", True, True, f"{settings.storage_url}: {len(dates)} log dates")
+    return Finding("storage", True, True, f"{settings.storage_url}: {counted(len(dates), 'log date')}")
 
 
 def _redis(settings: Settings) -> Finding:

@@ -18,6 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -33,6 +34,7 @@ from recsys.schemas import POSITIVE_TIME, Figures, ShardResult
 from recsys.simulate.shards import Shard, shards_of, simulate
 from recsys.storage.document import Document
 from recsys.storage.layout import Dated
+from recsys.versions import keyspace, lease
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -93,12 +95,19 @@ def collect(night: Night, sessions: int = SESSIONS, *, run: str) -> DatasetCard:
     """Play what is missing, store the logs and export.
 
     Args:
-        run: names the tries.
+        run: names the tries, and holds both log dates.
+
+    Raises:
+        ConflictError: another run works on one of the log dates.
     """
-    parts = plan(night, sessions)
-    with ThreadPoolExecutor(night.settings.shards) as pool:
-        results = list(pool.map(lambda part: _play(night, part[0], part[1], run), parts))
-    return finish(night, parts, results)
+    client = keyspace.connect(night.settings)
+    with ExitStack() as dates:
+        for day in dates_of(night.log_date):
+            dates.enter_context(lease.held(client, day, run))
+        parts = plan(night, sessions)
+        with ThreadPoolExecutor(night.settings.shards) as pool:
+            results = list(pool.map(lambda part: _play(night, part[0], part[1], run), parts))
+        return finish(night, parts, results)
 
 
 def finish(night: Night, parts: Sequence[tuple[date, Shard]], results: Sequence[ShardResult]) -> DatasetCard:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 
 from recsys import catalog
+from recsys.abtest.wording import counted
 from recsys.exceptions import InvalidInputError
 from recsys.experiments import EXPERIMENT
 from recsys.night.night import Night
@@ -35,7 +36,7 @@ def dry_run(night: Night, *, backfill: bool = False) -> dict[str, str]:
         "users": str(len(catalog.load_users(night.world))),
         "live version": live or "none",
         "experiment": f"{EXPERIMENT}: C, T1" + (f", L ({live})" if live and not backfill else ""),
-        "sessions": f"{settings.episodes} in {settings.shards} shards",
+        "sessions": f"{settings.episodes:,} in {counted(settings.shards, 'shard')}",
         "seed": f"{settings.seed}; the night's own is {night.seed}",
     }
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from recsys.abtest.wording import counted
 from recsys.exceptions import CorruptDataError, RecsysError
 from recsys.learn.interactions import Interactions, load_interactions
 from recsys.learn.off_policy import of_lists
@@ -75,7 +76,8 @@ def decide(night: Night, live: ListsOf | None = None) -> Gate:
     if malformed > MOST_MALFORMED:
         reasons = [f"{malformed:.1%} of the log's lines are no valid records; at most {MOST_MALFORMED:.0%} may be."]
     elif len(users) < FEWEST_USERS:
-        reasons = [f"Only {len(users)} users liked something new on {night.log_date}; {FEWEST_USERS} are needed to judge."]
+        few = counted(len(users), "user")
+        reasons = [f"Only {few} liked something new on {night.log_date}; {FEWEST_USERS} are needed to judge."]
     else:
         model = create(night.settings.model)
         try:
@@ -132,7 +134,7 @@ def _rank(model: Recommender, past: "csr_matrix") -> _Ranked:
         rows = past[start : start + ROWS]
         scores = model.score(rows)
         if scores.shape != rows.shape:
-            ranks = f"it ranks {scores.shape[-1]} tracks, but the catalogue has {rows.shape[1]}"
+            ranks = f"it ranks {counted(scores.shape[-1], 'track')}, but the catalogue has {rows.shape[1]}"
             raise CorruptDataError(f"its scores have shape {scores.shape}, not {rows.shape}: {ranks}")
         ranked = np.isfinite(scores)
         finite = finite and bool(ranked.any(axis=1).all() and not np.isnan(scores).any())
@@ -217,7 +219,7 @@ def _broken(judged: Judgement, lists: Ids, tracks: int) -> list[str]:
         found.append("The model gives scores that are not numbers.")
     fewest = min(judged.fewest_ranked, lists.shape[1])
     if fewest < LIST_LENGTH:
-        found.append(f"The model ranks only {fewest} tracks for some user; lists have {LIST_LENGTH}.")
+        found.append(f"The model ranks only {counted(fewest, 'track')} for some user; lists have {LIST_LENGTH}.")
     unknown = (lists < 0) | (lists >= tracks)
     if unknown.any():
         found.append(f"The model's lists hold track {lists[unknown][0]}, which is not in the catalogue of {tracks}.")

@@ -9,6 +9,7 @@ from datetime import date
 
 import redis
 
+from recsys.abtest.headline import BACKFILL, GATE_ALONE, NOT_ASKED, NOT_PROMOTED, NOTHING_LIVE
 from recsys.abtest.schema import Decision
 from recsys.night.night import Night
 from recsys.night.report import decision_of, finish_report
@@ -47,7 +48,7 @@ def promote_or_hold(
     if decision.verdict != "promote":
         pass
     elif not (wanted if wanted is not None else not backfill):
-        reasons.append("Promotion was not asked for.")
+        reasons.append(BACKFILL if wanted is None else NOT_ASKED)
     elif not backfill and live.version not in ("", baseline, version):
         reasons.append(f"The live version moved to {live.version} after this night began.")
     else:
@@ -56,7 +57,7 @@ def promote_or_hold(
             client, version, night.log_date, who=held.run, why=why, generation=live.generation, held=held
         )
         if not moved:
-            reasons.append(f"Not promoted: {sentence}.")
+            reasons.append(f"{NOT_PROMOTED}{sentence}.")
     serving = version if moved else live.version
     verdict = Verdict(verdict="promoted" if moved else "held", reasons=reasons, version=version, live=serving)
     record(night, verdict)
@@ -83,10 +84,8 @@ def of_live_requests(decision: Decision, *, serving: str) -> Decision:
         serving: the live version; empty: none.
     """
     if serving:
-        reason = "The report speaks of what was live; of this candidate itself only the gate does."
-        return decision.model_copy(update={"reasons": [*decision.reasons, reason]})
-    reason = "Nothing was live yet, and the candidate has passed the gate."
-    return decision.model_copy(update={"verdict": "promote", "reasons": [*decision.reasons, reason]})
+        return decision.model_copy(update={"reasons": [*decision.reasons, GATE_ALONE]})
+    return decision.model_copy(update={"verdict": "promote", "reasons": [*decision.reasons, NOTHING_LIVE]})
 
 
 def refuse(night: Night, client: redis.Redis) -> Verdict:

@@ -29,6 +29,8 @@ from recsys.storage.manifest import SUCCESS, Manifest
 log = logging.getLogger(__name__)
 
 CONTROL, LIVE = "C", "L"
+#: What arms are called, and what one is called that real listeners had: no candidate, but whatever was live on their days.
+WAS_LIVE = "what was live"
 LABELS = {"contextual": "contextual", "dae": "new version", "top100": "TOP 100", "session": "session-aware"}
 
 
@@ -46,6 +48,7 @@ def build_report(night: Night) -> Report:
     found = read_log(directories, design.name, design, catalogue=catalogue)
     arms = list(dict.fromkeys(arm.name for arm in design.arms))
     control = CONTROL if CONTROL in arms else arms[0]
+    of_live_requests = night.settings.experiment_source == "live"
     live = LIVE if LIVE in arms and control != LIVE else None
     treatments = [arm for arm in arms if arm not in (control, live)]
     shares, rule = dict(Counter(arm.name for arm in design.arms)), load_rule(night.settings.promotion)
@@ -53,6 +56,7 @@ def build_report(night: Night) -> Report:
     figures = dict(report.arms)
     for arm in design.arms:
         label = "live version" if arm.name == live else LABELS[arm.recommender]
+        label = WAS_LIVE if of_live_requests and arm.recommender == "dae" else label
         told = {"recommender": arm.recommender, "version": arm.version, "label": label}
         figures[arm.name] = figures[arm.name].model_copy(update=told)
     manifests = [store.manifest(source) for source in sources]

@@ -14,7 +14,7 @@ from recsys.logs.upload import upload_shards
 from recsys.night.night import Night, night_seed
 from recsys.schemas import ShardResult
 from recsys.simulate.shards import shards_of, simulate_all
-from recsys.versions import keyspace, pointer
+from recsys.versions import keyspace, lease, pointer
 from recsys.versions.runs import open_run, registered
 
 log = logging.getLogger(__name__)
@@ -65,13 +65,16 @@ def collect(night: Night, sessions: int = SESSIONS, *, run: str) -> dict[str, in
     """Simulated listeners of one log date, served by what is live; nothing if the date is there already.
 
     Args:
-        run: names the tries of its shards.
+        run: names the tries of its shards, and holds the log date.
+
+    Raises:
+        ConflictError: another run works on the log date.
     """
-    planned = plan(night)
-    if planned["done"]:
-        log.info("%s is there already", night.logs)
-        return night.store.manifest(night.logs).counts
-    parts = shards_of(
-        planned["base"], planned["version"], seed=planned["seed"], episodes=sessions, shards=night.settings.shards, batch=BATCH
-    )
-    return upload(night, planned["base"], simulate_all(night.settings, parts, run))
+    with lease.held(keyspace.connect(night.settings), night.log_date, run):
+        planned = plan(night)
+        if planned["done"]:
+            log.info("%s is there already", night.logs)
+            return night.store.manifest(night.logs).counts
+        base, version, seed = planned["base"], planned["version"], planned["seed"]
+        parts = shards_of(base, version, seed=seed, episodes=sessions, shards=night.settings.shards, batch=BATCH)
+        return upload(night, base, simulate_all(night.settings, parts, run))

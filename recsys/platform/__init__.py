@@ -28,8 +28,9 @@ from recsys.simulate.world import validate
 from recsys.storage.layout import Dated
 from recsys.storage.store import Storage
 
-START_SECONDS = 180.0
-VALKEY = "valkey"
+#: A process that has died ends the wait at once; one on a busy machine may take its time.
+START_SECONDS = 600.0
+VALKEY, DATABASE = "valkey", "postgres"
 #: What holds a model in memory takes its turn; name, slots and description.
 TRAINING_POOL = ("training", 1, "Tasks that hold a model and its matrices in memory")
 
@@ -52,6 +53,7 @@ class Platform:
         self.settings = components.own_settings(settings, self._choice.simulation)
         self._environment = components.environment(self.settings, scheduled)
         self._processes = Processes(self.var)
+        self._database = components.own_database(self.settings)
         self.password = components.load_secrets(self.var).password
         self.airflow = AirflowClient(self.url, components.USER, self.password)
 
@@ -64,6 +66,7 @@ class Platform:
         self._start(VALKEY, components.valkey_words(self.var, "--bind", HOST, "--port", str(self.settings.port_redis)))
         self._wait(VALKEY, self._valkey_answers, f"127.0.0.1:{self.settings.port_redis}")
         self.console.say(self._choice.why)
+        self._start_database()
         migrated = self._migrate()
         self._prepare_world()
         self._start("service", components.service_words(self.settings.port_service))
@@ -72,22 +75,36 @@ class Platform:
             self._migration_stamp().write_text(self._migrated_to())
             self.console.say("Airflow's database is ready")
         for part in components.AIRFLOW_PARTS:
-            words = components.scheduler_words() if part == "scheduler" else components.airflow_words(part)
-            self._start(part, words)
+            self._start(part, components.part_words(part))
         self._wait("service", self._service_answers, self.settings.service_url)
         self._wait("api-server", self.airflow.is_healthy, self.url)
         self.airflow.ensure_pool(*TRAINING_POOL)
         self._wait("dag-processor", self._dags_are_there, f"{night.TRAFFIC}, {night.NIGHT}")
 
+    def _start_database(self) -> None:
+        if self._database is None:
+            return
+        earlier = self.var / "airflow" / "airflow.db"
+        if earlier.exists() and not self._database.exists:
+            self.console.say(
+                f"Airflow's runs so far stand in {earlier} (SQLite) and are not carried over: it begins anew on PostgreSQL. "
+                "Nights, reports and what is live stay. RECSYS_AIRFLOW_DATABASE=sqlite goes on with that file, without backfills."
+            )
+        self._database.prepare()
+        self._start(DATABASE, self._database.words)
+        self._wait(DATABASE, self._database.answers, f"127.0.0.1:{self.settings.port_database}")
+
     def revive(self) -> None:
-        """Start what has ended again."""
+        """Start what has ended again, and keep logs short."""
+        self._processes.turn_logs()
+        self._processes.forget_days(self.var / "airflow" / "logs" / "dag_processor")
         for name in self._processes.revive():
             self.console.say(f"{name} had ended; it has been started again (log/{name}.log tells more)")
 
     def stop(self) -> None:
         """End every process."""
         self.console.say("Stopping everything")
-        self._processes.stop(last=VALKEY)
+        self._processes.stop(last=(VALKEY, DATABASE))
         if self._choice.simulation == "docker":
             engine.end_containers(str(self.var))
         self.console.say("Everything has stopped")
@@ -108,8 +125,8 @@ class Platform:
 
     def _migrated_to(self) -> str:
         """Names the version of Airflow and the database."""
-        url = self.settings.airflow_database.get_secret_value()
-        return f"{importlib.metadata.version('apache-airflow')} {hashlib.sha256(url.encode()).hexdigest()[:16]}"
+        where = f"{self._database.data}" if self._database else self.settings.airflow_database.get_secret_value()
+        return f"{importlib.metadata.version('apache-airflow')} {hashlib.sha256(where.encode()).hexdigest()[:16]}"
 
     def _prepare_world(self) -> None:
         world = self.settings.world
@@ -142,7 +159,7 @@ def run(settings: Settings) -> int:
     log_date = yesterday()
     try:
         with _running(settings, console, scheduled=False) as platform:
-            night.forget_interrupted(platform.airflow, platform.settings, console)
+            night.forget_interrupted(platform.airflow, console)
             night.collect_missing_traffic(platform.airflow, platform.settings, log_date, console, platform.revive)
             seconds = night.run_night(platform.airflow, log_date, console, platform.revive)
             night.summarize(platform.settings, log_date, console)

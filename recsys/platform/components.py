@@ -18,19 +18,23 @@ import redis
 from pydantic import SecretStr
 
 import recsys
+from recsys.platform import postgres
 from recsys.platform.ports import HOST
+from recsys.platform.postgres import Postgres
 from recsys.settings import Settings, environment_of, load_hdfs_options
 
 USER = "admin"
 ROOT = Path(recsys.__file__).resolve().parents[1]
-#: Of Airflow's own variables only these are handed on: where its metrics go, and connections.
-HANDED_ON = ("AIRFLOW__METRICS__", "AIRFLOW_CONN_")
+#: Of Airflow's own variables only these are handed on: where its metrics go, how much it logs, and connections.
+HANDED_ON = ("AIRFLOW__METRICS__", "AIRFLOW__LOGGING__LOGGING_LEVEL", "AIRFLOW_CONN_")
 #: What tasks load for seconds, and what stays as it is while a platform runs: nothing of ``recsys``, which may be edited.
 LIBRARIES = (
     "ibis.backends.duckdb", "matplotlib.backends.backend_agg", "matplotlib.figure", "pandas", "pyarrow.dataset",
     "pyarrow.parquet", "pydantic_settings", "scipy.sparse.linalg", "scipy.stats", "tea_tasting", "torch",
 )  # fmt: skip
 AIRFLOW_PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+#: These would serve their tasks' logs to every network; on one machine the api-server reads the files (plugins/night_logs.py).
+SERVING_LOGS = ("scheduler", "triggerer")
 
 
 class Secrets(NamedTuple):
@@ -40,6 +44,7 @@ class Secrets(NamedTuple):
     fernet_key: str
     jwt_secret: str
     api_secret: str
+    database_password: str
 
 
 def load_secrets(var: Path) -> Secrets:
@@ -47,12 +52,16 @@ def load_secrets(var: Path) -> Secrets:
     directory = var / "secrets"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = directory / "airflow.json"
-    if not file.exists():
-        made = Secrets(
-            secrets.token_urlsafe(12), urlsafe_b64encode(secrets.token_bytes(32)).decode(), secrets.token_urlsafe(64),
-            secrets.token_urlsafe(32),
-        )  # fmt: skip
-        _write_private(file, json.dumps(made._asdict()))
+    made = Secrets(
+        password=secrets.token_urlsafe(12),
+        fernet_key=urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        jwt_secret=secrets.token_urlsafe(64),
+        api_secret=secrets.token_urlsafe(32),
+        database_password=secrets.token_urlsafe(24),
+    )._asdict()
+    kept = json.loads(file.read_text()) if file.exists() else {}
+    if kept.keys() != made.keys():  # an earlier version knew fewer
+        _write_private(file, json.dumps(made | kept))
     known = Secrets(**json.loads(file.read_text()))
     _write_private(directory / "passwords.json", json.dumps({USER: known.password}))
     return known
@@ -120,10 +129,30 @@ def airflow_words(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "airflow", *arguments]
 
 
-def scheduler_words() -> list[str]:
-    """Command of Airflow's scheduler with the libraries of a night loaded, so that the tasks that it forks need not load them."""
+def own_database(settings: Settings) -> Postgres | None:
+    """The platform's own PostgreSQL; None if the settings name another database."""
+    if not settings.has_own_database:
+        return None
+    var = settings.var.resolve()
+    return postgres.of_platform(var, settings.port_database, load_secrets(var).database_password)
+
+
+def database_url(settings: Settings) -> str:
+    """Where Airflow keeps its state."""
+    own = own_database(settings)
+    if own:
+        return own.url
+    given = settings.airflow_database.get_secret_value()
+    return f"sqlite:///{settings.var.resolve() / 'airflow' / 'airflow.db'}" if given == "sqlite" else given
+
+
+def part_words(part: str) -> list[str]:
+    """Command of a part of Airflow; the scheduler has the libraries loaded, so that tasks that it forks need not load them."""
+    options = ["--skip-serve-logs"] if part in SERVING_LOGS else []
+    if part != "scheduler":
+        return airflow_words(part, *options)
     loaded = f"import runpy, {', '.join(LIBRARIES)}; runpy.run_module('airflow', run_name='__main__', alter_sys=True)"
-    return [sys.executable, "-c", loaded, "scheduler"]
+    return [sys.executable, "-c", loaded, part, *options]
 
 
 def _airflow(settings: Settings, scheduled: bool) -> dict[str, str]:
@@ -145,7 +174,7 @@ def _airflow(settings: Settings, scheduled: bool) -> dict[str, str]:
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(var / "secrets" / "passwords.json"),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": settings.airflow_database.get_secret_value() or f"sqlite:///{home / 'airflow.db'}",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url(settings),
         "AIRFLOW__API__HOST": HOST,
         "AIRFLOW__API__PORT": str(settings.port_airflow),
         "AIRFLOW__API__BASE_URL": url,
@@ -162,6 +191,7 @@ def _airflow(settings: Settings, scheduled: bool) -> dict[str, str]:
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "60",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
+        "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "night_logs.LOGGING_CONFIG",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
     }
 

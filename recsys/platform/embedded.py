@@ -18,7 +18,7 @@ from recsys.platform.ports import HOST, free_port
 from recsys.platform.processes import Processes, sole_owner
 from recsys.settings import Settings, environment_of
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 VALKEY, SERVICE = "valkey", "service"
 
 

@@ -24,7 +24,7 @@ from recsys.settings import load_settings
 
 VERSION = "3.5.0"
 HEAP = "-Xmx256m"
-START_SECONDS = 90.0
+START_SECONDS = 300.0
 GRACE = 10.0
 PARTS = {
     "namenode": "org.apache.hadoop.hdfs.server.namenode.NameNode",

@@ -15,7 +15,6 @@ from recsys.schemas import Verdict
 from recsys.settings import Settings
 from recsys.storage.layout import Dated
 from recsys.storage.store import Storage
-from recsys.versions import keyspace, lease
 
 TRAFFIC, NIGHT = "collect_traffic", "nightly_recommender"
 POLL_SECONDS = 1.0
@@ -25,16 +24,13 @@ class RunFailedError(RecsysError):
     """A DAG run ended in failure; its task's log has been shown."""
 
 
-def forget_interrupted(client: AirflowClient, settings: Settings, console: Console) -> None:
-    """Fail the runs that an earlier platform left unfinished, and let go of their log dates."""
-    redis = keyspace.connect(settings)
+def forget_interrupted(client: AirflowClient, console: Console) -> None:
+    """Fail the runs that an earlier platform left unfinished, which frees their log dates."""
     for dag in (TRAFFIC, NIGHT):
         for run in client.unfinished_runs(dag):
             name = run["dag_run_id"]
             console.say(f"{dag} {name} was interrupted; it is marked failed")
             client.fail_run(dag, name)
-            for log_date in lease.holders(redis):
-                lease.drop(redis, log_date, name)
 
 
 def collect_missing_traffic(

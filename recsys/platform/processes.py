@@ -8,10 +8,11 @@ import fcntl
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,9 +27,13 @@ log = logging.getLogger(__name__)
 
 #: Seconds from SIGTERM to SIGKILL.
 GRACE = 8.0
+#: PostgreSQL would wait for its clients after SIGTERM.
+ENDED_BY = {"postgres": signal.SIGINT}
 #: A process that ends is started again, but not more often than this within so many seconds.
 RESTARTS, RESTART_SECONDS = 3, 600.0
 TAIL_LINES = 15
+#: Bytes at which a log begins anew; the full one is kept beside it until the next is full. So many days are kept of others.
+LOG_BYTES, LOG_DAYS = 5_000_000, 7
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,20 @@ class Processes:
     def log_file(self, name: str) -> Path:
         """Where a process writes."""
         return self._logs / f"{name}.log"
+
+    def turn_logs(self) -> None:
+        """Empty every log that is full after copying it: its writer appends, and knows nothing of it."""
+        for name in self._children:
+            file = self.log_file(name)
+            if file.stat().st_size >= LOG_BYTES:
+                shutil.copyfile(file, file.with_suffix(".log.1"))
+                os.truncate(file, 0)
+
+    @staticmethod
+    def forget_days(directory: Path) -> None:
+        """Keep the last days of logs that stand in a directory a day, named by their dates."""
+        for day in sorted(directory.glob("????-??-??"))[:-LOG_DAYS]:
+            shutil.rmtree(day, ignore_errors=True)
 
     def check(self) -> None:
         """See that every process still runs.
@@ -134,13 +153,13 @@ class Processes:
         lines = file.read_text(errors="replace").splitlines()[-TAIL_LINES:] if file.exists() else []
         return UnavailableError("\n".join([f"{what}; the end of {file}:", *(f"  {line}" for line in lines)]))
 
-    def stop(self, last: str = "") -> None:
-        """End everything; the process called ``last`` after all others."""
+    def stop(self, last: Collection[str] = ()) -> None:
+        """End everything; the processes called ``last`` after all others."""
         known = {r.pid for r in self._recorded} | self._strangers
         # A signal may have come after a child was started and before it was noted.
         late = [_recorded("late", child.pid) for child in psutil.Process().children() if child.pid not in known]
-        end([r for r in self._recorded[1:] if r.name != last] + late)
-        end([r for r in self._recorded[1:] if r.name == last])
+        end([r for r in self._recorded[1:] if r.name not in last] + late)
+        end([r for r in self._recorded[1:] if r.name in last])
         for child in self._children.values():
             child.wait()
         self._state.unlink(missing_ok=True)
@@ -190,21 +209,21 @@ def read_state(var: Path) -> list[Recorded]:
 
 
 def end(recorded: Sequence[Recorded]) -> None:
-    """End processes with their whole sessions: SIGTERM, then SIGKILL after :data:`GRACE` seconds."""
+    """End processes with their whole sessions: :data:`ENDED_BY` or SIGTERM, then SIGKILL after :data:`GRACE` seconds."""
     for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, 5.0)):
         deadline = time.monotonic() + patience
         told: set[int] = set()
         while True:
             sessions = _sessions()
-            alive = [pid for r in recorded for pid in _members(r, sessions)]
+            alive = {pid: r.name for r in recorded for pid in _members(r, sessions)}
             if not alive:
                 return
             if time.monotonic() > deadline:
                 break
-            for pid in alive:
+            for pid, name in alive.items():
                 if pid not in told:
                     told.add(pid)
-                    _signal(pid, number)
+                    _signal(pid, ENDED_BY.get(name, number) if number == signal.SIGTERM else number)
             time.sleep(0.1)
 
 

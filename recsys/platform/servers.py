@@ -22,7 +22,7 @@ from recsys.exceptions import UnavailableError
 from recsys.platform import components
 from recsys.platform.ports import HOST, free_port
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 
 
 @dataclass

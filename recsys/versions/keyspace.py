@@ -90,8 +90,11 @@ def split(listed: "array[int]") -> tuple["array[int]", list[int]]:
     return listed[:end], [number ^ TASTE for number in listed[end:]]
 
 
-def connect(settings: Settings) -> redis.Redis:
+def connect(settings: Settings, *, patience: float = 30.0) -> redis.Redis:
     """A connected client with the function library loaded.
+
+    Args:
+        patience: seconds until a silent Redis counts as one that does not answer.
 
     Raises:
         InvalidInputError: the URL has another form. UnavailableError: Redis does not answer, or takes no functions, as when it is
@@ -99,7 +102,7 @@ def connect(settings: Settings) -> redis.Redis:
     """
     url = settings.redis_url.get_secret_value()
     try:
-        client = redis.Redis.from_url(url, socket_timeout=30, socket_connect_timeout=5)
+        client = redis.Redis.from_url(url, socket_timeout=patience, socket_connect_timeout=min(patience, 5.0))
     except ValueError:
         # Neither the value nor the parser's message, which may hold a part of it, is shown: it may have a password in it.
         raise InvalidInputError(

@@ -8,7 +8,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -46,6 +46,23 @@ def take(client: redis.Redis, log_date: date, run: str, *, ttl: timedelta = TTL)
     return _take(client, log_date, run, ttl)[0]
 
 
+def take_all(client: redis.Redis, log_dates: Iterable[date], run: str, *, ttl: timedelta = TTL) -> None:
+    """Hold several log dates for a run, or none that it did not hold before.
+
+    Raises:
+        ConflictError: another run holds one of them; the message names both.
+    """
+    new = []
+    try:
+        for log_date in log_dates:
+            if _take(client, log_date, run, ttl)[1]:
+                new.append(log_date)
+    except ConflictError:
+        for log_date in new:
+            drop(client, log_date, run)
+        raise
+
+
 def renew(client: redis.Redis, lease: Lease, *, ttl: timedelta = TTL) -> None:
     """Prolong a lease, or take it again if nobody has held the date since it ended.
 
@@ -60,6 +77,13 @@ def renew(client: redis.Redis, lease: Lease, *, ttl: timedelta = TTL) -> None:
 def drop(client: redis.Redis, log_date: date, run: str) -> None:
     """Let go of a log date if this run holds it."""
     client.fcall(LIBRARY.function("drop"), 1, keyspace.LEASES, str(log_date), run)
+
+
+def drop_all(client: redis.Redis, run: str) -> None:
+    """Let go of every log date that this run holds."""
+    for log_date, holder in holders(client).items():
+        if holder == run:
+            drop(client, log_date, run)
 
 
 def holders(client: redis.Redis) -> dict[date, str]:

@@ -90,6 +90,11 @@ def is_complete(client: redis.Redis, version: str) -> bool:
     return bool(client.hget(keyspace.version_key(version), "state") == b"complete")
 
 
+def checksum_of(client: redis.Redis, version: str) -> str:
+    """The checksum of a version's content, of which its name holds the beginning; "" if the version is not in Redis."""
+    return keyspace.text(client.hget(keyspace.version_key(version), "checksum") or "")
+
+
 def served_lists(client: redis.Redis, version: str, users: Iterable[int]) -> dict[int, list[int]]:
     """The tracks that a version answers with, by user; users without a list are left out."""
     by_bucket: dict[int, list[int]] = {}

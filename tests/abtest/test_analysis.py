@@ -132,7 +132,7 @@ def test_sample_ratio_has_reasons_where_it_has_no_number() -> None:
     ("control", "treatment", "reason"),
     [
         ([], [1.0, 2.0], "control arm has 0 users"),
-        ([1.0, 2.0], [1.0], "treatment arm has 1 users"),
+        ([1.0, 2.0], [1.0], "treatment arm has 1 user with"),
         ([1.0, 1.0, 1.0], [2.0, 2.0], "same value"),
         ([0.1] * 1000, [0.1] * 1000, "same value"),
         ([1.0, math.inf], [1.0, 2.0], "infinite"),

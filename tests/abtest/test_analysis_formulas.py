@@ -76,7 +76,7 @@ def welch_by_formula(metric: Metric, arms: list[dict[str, np.ndarray]], confiden
     result = blank(metric, metric.role, arms)
     for name, (numerator, _) in zip(("control", "treatment"), parts, strict=True):
         if len(numerator) < 2:
-            return replace(result, reason=f"the {name} arm has {len(numerator)} users")
+            return replace(result, reason=f"the {name} arm has {len(numerator)} user")
         if not np.isfinite(numerator).all():
             return replace(result, reason="infinite")
     with np.errstate(over="ignore", invalid="ignore"):

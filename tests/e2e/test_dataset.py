@@ -17,7 +17,7 @@ from recsys.simulate.world import generate
 from recsys.storage.store import Storage
 from tests.support.components import Service, Valkey, running
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 
 DAY = date(2026, 1, 5)
 SESSIONS = 3000
@@ -41,7 +41,7 @@ def command(environment: dict[str, str]) -> subprocess.Popen[str]:
 
 def finished(environment: dict[str, str]) -> dict:
     process = command(environment)
-    output, errors = process.communicate(timeout=300)
+    output, errors = process.communicate(timeout=900)
     assert process.returncode == 0, errors
     return dict(json.loads(output[output.index("{") :]))
 
@@ -67,7 +67,7 @@ def test_a_killed_collection_continues_to_the_same_digest(tmp_path: Path, valkey
                 continued = command(environment)
                 time.sleep(2)  # while it runs, the kept parts are not played again
                 assert all((parts / n).stat().st_mtime_ns == t for n, t in kept.items() if (parts / n).exists())
-                _, errors = continued.communicate(timeout=300)
+                _, errors = continued.communicate(timeout=900)
                 assert continued.returncode == 0, errors
                 assert "was played before" in errors
             cards.append(finished(environment))

@@ -19,7 +19,7 @@ from recsys.simulate.world import generate
 from recsys.storage.store import Storage
 from tests.support.components import Service, Valkey, running
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 
 DAY = date(2026, 1, 5)
 SESSIONS = 1500

@@ -16,9 +16,9 @@ from recsys.night.log_date import yesterday
 from recsys.platform import components, night
 from recsys.platform.client import AirflowClient
 from recsys.platform.console import Console
-from tests.platform.test_platform import platform, processes_of
+from tests.platform.test_platform import own_ports, platform, processes_of
+from tests.support import postgres
 from tests.support.airflow import wait_until
-from tests.support.components import free_port
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 
@@ -26,15 +26,17 @@ SESSIONS = 3000
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RECSYS_", "AIRFLOW"))}
-    tmp_path, redis = tmp_path_factory.mktemp("platform"), free_port()
-    return kept | {
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    # Untraced: Airflow's own processes, hundreds of thousands of lines, would all be traced with the platform.
+    left_out = ("RECSYS_", "AIRFLOW", "COVERAGE_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
+    tmp_path, ports = tmp_path_factory.mktemp("platform"), own_ports()
+    yield kept | ports | {
         "RECSYS_VAR": str(tmp_path / "var"), "RECSYS_WORLD": str(tmp_path / "world"), "RECSYS_EPISODES": str(SESSIONS),
-        "RECSYS_TRAFFIC_SESSIONS": str(SESSIONS), "RECSYS_TRAFFIC_DATES": "3", "RECSYS_PORT_REDIS": str(redis),
-        "RECSYS_REDIS_URL": f"redis://127.0.0.1:{redis}/0", "RECSYS_PORT_SERVICE": str(free_port()),
-        "RECSYS_PORT_AIRFLOW": str(free_port()),
+        "RECSYS_TRAFFIC_SESSIONS": str(SESSIONS), "RECSYS_TRAFFIC_DATES": "3",
+        "RECSYS_REDIS_URL": f"redis://127.0.0.1:{ports['RECSYS_PORT_REDIS']}/0",
     }  # fmt: skip
+    postgres.forget(tmp_path / "var")
 
 
 def recsys(environment: dict[str, str], *words: str) -> str:

@@ -30,7 +30,7 @@ from recsys.versions.content import Content
 from recsys.versions.runs import open_run
 from tests.support.components import Service, Valkey, free_port, running
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 
 TRACKS, USERS, EPISODES = 2000, 300, 600
 
@@ -66,7 +66,7 @@ class Ground:
         processes = [subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for c in commands]
         results = []
         for process in processes:
-            output, errors = process.communicate(timeout=300)
+            output, errors = process.communicate(timeout=900)
             assert process.returncode == 0, errors
             results.append(ShardResult(**json.loads(output.strip().splitlines()[-1])))
         return results
@@ -145,13 +145,16 @@ def worker_of(service: Service) -> psutil.Process:
         time.sleep(0.05)
 
 
+@pytest.mark.marathon
 @pytest.mark.drill(
     "service",
     "workers, then all of it, killed during 20,000 sessions",
     "listeners wait and go on; the logs hold every answer once",
 )
-def test_killed_workers_and_a_killed_service_lose_no_answered_request(ground: Ground) -> None:
+def test_killed_workers_and_a_killed_service_lose_no_answered_request(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     episodes = 20_000
+    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+        monkeypatch.delenv(name)  # traced, sixty thousand sessions would take thrice as long
     with running(Service(ground.environment(), workers=2)) as service:
         ground.play(service, "calm", 1, 0, episodes)
         expected = log_digest(ground.gathered("calm", 1))
@@ -232,6 +235,7 @@ def test_an_outage_of_ten_seconds_under_load(ground: Ground) -> None:
             down = time.time()
             ground.valkey.kill()
             time.sleep(10)
+            starting = time.time()
             ground.valkey.start()
             back = time.time()
             time.sleep(4)
@@ -241,7 +245,7 @@ def test_an_outage_of_ten_seconds_under_load(ground: Ground) -> None:
                 thread.join()
     assert {status for _, status, _ in answers} == {200}
     assert all(0 <= track < TRACKS for _, _, track in answers)
-    assert {status for when, status, _ in previews if down + 1.5 < when < back} == {503}
+    assert {status for when, status, _ in previews if down + 1.5 < when < starting} == {503}
     assert {retry for _, status, retry in previews if status == 503} == {"1"}
     assert {status for when, status, _ in previews if when < down or when > back + 2} == {200}
     files = sorted((ground.logs / "live").glob("*.jsonl"))

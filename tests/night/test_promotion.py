@@ -174,7 +174,7 @@ def test_a_backfill_holds_unless_it_may_promote(night: Night, ready: str) -> Non
     document(night.store, DAY, inputs(DAY, backfill=True))
     with lease.held(client, DAY, "backfill") as held:
         found = steps.promote_or_hold(night, ready, held, backfill=True)
-    assert (found.verdict, found.reasons[-1]) == ("held", "Promotion was not asked for.")
+    assert (found.verdict, found.reasons[-1]) == ("held", "A backfill promotes nothing unless it is asked to.")
 
 
 def test_a_candidate_that_was_compared_with_what_is_no_longer_live_is_held(night: Night, ready: str) -> None:

@@ -81,7 +81,7 @@ def test_page_is_self_contained_and_readable(finished: Finished) -> None:
     directory = night.store.local(night.report)
     text = (directory / "report.html").read_text()
     assert_self_contained(text)
-    assert "Better: listeners stay" in text
+    assert "</b>; the rules say promote: listeners stay" in text
     assert "contextual" in text
     for reason in document["decision"]["reasons"]:
         assert reason.split(":")[0] in text
@@ -128,9 +128,9 @@ def test_what_came_of_it_is_written_into_the_report_and_found_again(tmp_path: Pa
     first = as_json(build_report(night))
     directory = night.store.local(night.report)
     assert first["outcome"] is None
-    assert "To be promoted" in (directory / "report.html").read_text()
+    assert "Not decided yet" in (directory / "report.html").read_text()
     pictures = {path.name: path.read_bytes() for path in directory.glob("*.png")}
-    for found, said in (("held", "It was held"), ("promoted", "It was promoted")):
+    for found, said in (("held", "Held</b>, although listeners stay"), ("promoted", "Promoted</b>: listeners stay")):
         outcome = verdict(found, VERSION)
         publish(night.store, NIGHT, outcome)
         finish_report(night, outcome)
@@ -214,7 +214,7 @@ def test_equal_arms_are_held(tmp_path: Path) -> None:
     assert report.against_live is None
     text = (night.store.local(night.report) / "report.html").read_text()
     assert_self_contained(text)
-    assert "No difference is shown" in text
+    assert "no difference from the control is shown" in text
 
 
 def test_equal_values_give_no_number(tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_equal_values_give_no_number(tmp_path: Path) -> None:
     assert report.metrics[0].effect_percent is None
     assert "same value" in (report.metrics[0].reason or "")
     assert report.decision.verdict == "hold"
-    assert "give no answer" in (night.store.local(night.report) / "report.html").read_text()
+    assert "no effect can be measured" in (night.store.local(night.report) / "report.html").read_text()
 
 
 def test_missing_experiment_is_an_error(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_missing_experiment_is_an_error(tmp_path: Path) -> None:
 
 def test_refused_night_has_a_report(tmp_path: Path) -> None:
     night = night_of(tmp_path, NIGHT)
-    reason = "NDCG@100 of the candidate is 0.051, that of popularity 0.060."
+    reason = "Only 1 user liked something new; NDCG@100 of the candidate is 0.051, that of popularity 0.060."
     publish(night.store, NIGHT, gate(passed=False, reason=reason))
     document = as_json(build_refused_report(night))
     assert document["decision"] == {"verdict": "gate_refused", "reasons": [reason], "rules": []}

@@ -16,12 +16,13 @@ from threading import Thread
 import psutil
 import pytest
 
-from recsys.exceptions import ConflictError, InvalidInputError, Stopped, UnavailableError
+from recsys.exceptions import ConflictError, InvalidInputError, MissingDataError, Stopped, UnavailableError
 from recsys.platform import client, components, engine
+from recsys.platform.ports import free_ports
 from recsys.platform.processes import Processes, Recorded, end, read_state, sole_owner
 from recsys.settings import Settings, load_settings
 from recsys.simulate.world import generate
-from tests.support.components import free_port
+from tests.support import postgres
 
 
 @pytest.fixture(scope="module")
@@ -32,23 +33,28 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def environment(tmp_path: Path, world: Path) -> dict[str, str]:
+def environment(tmp_path: Path, world: Path) -> Iterator[dict[str, str]]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RECSYS_", "AIRFLOW"))}
-    return kept | {
-        "RECSYS_VAR": str(tmp_path / "var"), "RECSYS_WORLD": str(world), "RECSYS_PORT_SERVICE": str(free_port()),
-        "RECSYS_PORT_REDIS": str(free_port()), "RECSYS_PORT_AIRFLOW": str(free_port()),
-    }  # fmt: skip
+    yield kept | {"RECSYS_VAR": str(tmp_path / "var"), "RECSYS_WORLD": str(world), **own_ports()}
+    postgres.forget(tmp_path / "var")
+
+
+def own_ports() -> dict[str, str]:
+    """Settings of a platform that runs beside others."""
+    names = ("SERVICE", "REDIS", "AIRFLOW", "DATABASE")
+    return {f"RECSYS_PORT_{name}": str(port) for name, port in zip(names, free_ports(len(names)), strict=True)}
 
 
 def platform(command: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-m", "recsys.cli", "platform", command]
-    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=900, check=False)
 
 
 def processes_of(environment: dict[str, str]) -> list[str]:
     """Command lines of living processes that belong to this test's platform."""
     found = []
     marks = (environment["RECSYS_VAR"], f":{environment['RECSYS_PORT_REDIS']}", environment["RECSYS_PORT_AIRFLOW"])
+    marks += (f"port={environment['RECSYS_PORT_DATABASE']}",)
     for process in psutil.process_iter(["cmdline", "status"]):
         line = " ".join(process.info["cmdline"] or [])
         if process.info["status"] != psutil.STATUS_ZOMBIE and any(mark in line for mark in marks):
@@ -57,7 +63,7 @@ def processes_of(environment: dict[str, str]) -> list[str]:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("variable", ["RECSYS_PORT_SERVICE", "RECSYS_PORT_REDIS", "RECSYS_PORT_AIRFLOW"])
+@pytest.mark.parametrize("variable", ["RECSYS_PORT_SERVICE", "RECSYS_PORT_REDIS", "RECSYS_PORT_AIRFLOW", "RECSYS_PORT_DATABASE"])
 @pytest.mark.parametrize("command", ["run", "up"])
 def test_a_port_in_use_is_one_clear_line(command: str, variable: str, environment: dict[str, str]) -> None:
     with socket.create_server(("127.0.0.1", int(environment[variable]))):
@@ -87,7 +93,7 @@ def test_a_missing_world_is_one_clear_line(environment: dict[str, str], tmp_path
 def test_a_start_that_fails_half_way_leaves_nothing(environment: dict[str, str]) -> None:
     var = Path(environment["RECSYS_VAR"])
     (var / "airflow" / "airflow.db").mkdir(parents=True)
-    result = platform("run", environment)
+    result = platform("run", environment | {"RECSYS_AIRFLOW_DATABASE": "sqlite"})
     assert result.returncode == UnavailableError.exit_code
     assert "valkey is ready" in result.stdout
     assert f"the end of {var / 'log' / 'airflow-db.log'}" in result.stderr
@@ -107,6 +113,56 @@ def test_a_signal_while_starting_ends_everything(number: int, environment: dict[
         process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert processes_of(environment) == []
+
+
+@pytest.mark.real
+def test_runs_that_stand_in_sqlite_are_named_once_with_what_to_do(environment: dict[str, str]) -> None:
+    earlier = Path(environment["RECSYS_VAR"]) / "airflow" / "airflow.db"
+    earlier.parent.mkdir(parents=True)
+    earlier.write_bytes(b"runs")
+    (told,) = [line for line in said_until("postgres is ready", environment) if str(earlier) in line]
+    assert "not carried over" in told
+    assert "Nights, reports and what is live stay" in told
+    assert "RECSYS_AIRFLOW_DATABASE=sqlite" in told
+    assert earlier.read_bytes() == b"runs"
+    assert not [line for line in said_until("postgres is ready", environment) if str(earlier) in line]
+
+
+def said_until(words: str, environment: dict[str, str]) -> list[str]:
+    """Lines of a platform that is stopped when it says the words."""
+    command = [sys.executable, "-m", "recsys.cli", "platform", "run"]
+    said: list[str] = []
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            said.append(line)
+            if words in line:
+                process.send_signal(signal.SIGTERM)
+                break
+        process.communicate(timeout=60)
+    assert processes_of(environment) == []
+    return said
+
+
+@pytest.mark.real
+def test_airflow_s_command_line_needs_a_platform_and_backfills_need_postgresql(environment: dict[str, str]) -> None:
+    words = [sys.executable, "-m", "recsys.cli", "platform", "airflow", "backfill", "create"]
+    never = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert never.returncode == MissingDataError.exit_code
+    assert f"no platform was ever set up in {environment['RECSYS_VAR']}" in never.stderr
+    stamp = Path(environment["RECSYS_VAR"]) / "airflow" / "migrated"
+    stamp.parent.mkdir(parents=True)
+    stamp.touch()
+    down = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert down.returncode == UnavailableError.exit_code
+    assert f"127.0.0.1:{environment['RECSYS_PORT_DATABASE']}; start the platform" in down.stderr
+    file = environment | {"RECSYS_AIRFLOW_DATABASE": "sqlite"}
+    refused = subprocess.run(words, env=file, capture_output=True, text=True, check=False)
+    assert refused.returncode == InvalidInputError.exit_code
+    assert "backfills need PostgreSQL; unset RECSYS_AIRFLOW_DATABASE" in refused.stderr
+    for result in (never, down, refused):
+        assert len(result.stderr.splitlines()) == 1
+        assert result.stdout == ""
 
 
 @pytest.mark.real
@@ -158,6 +214,38 @@ class TestProcesses:
             processes.check()
         assert "  100" in str(caught.value)
         assert "  50\n" not in str(caught.value)
+
+    def test_a_full_log_begins_anew_and_its_writer_goes_on(
+        self, processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("recsys.platform.processes.LOG_BYTES", 2000)
+        words = ["sh", "-c", "i=0; while :; do i=$((i+1)); echo line $i; sleep 0.001; done"]
+        processes.start("talker", words, dict(os.environ), tmp_path)
+        log = processes.log_file("talker")
+        kept = log.with_suffix(".log.1")
+        largest, turned = 0, 0
+        deadline = time.monotonic() + 60
+        while turned < 3 and time.monotonic() < deadline:
+            largest = max(largest, log.stat().st_size)
+            before = kept.stat().st_mtime_ns if kept.exists() else 0
+            processes.turn_logs()
+            turned += kept.exists() and kept.stat().st_mtime_ns != before
+            time.sleep(0.01)
+        assert turned == 3
+        assert b"\0" not in log.read_bytes()
+        last = int(kept.read_text().splitlines()[-1].split()[1])
+        while not (text := log.read_text()).endswith("\n"):
+            time.sleep(0.01)
+        assert last < int(text.splitlines()[0].split()[1]) <= last + 20
+        assert largest < 20_000
+
+    def test_a_week_of_logs_is_kept_by_day(self, tmp_path: Path) -> None:
+        days = [f"2026-11-{day:02}" for day in range(20, 30)]
+        for day in (*days, "latest"):
+            (tmp_path / day / "dags-folder").mkdir(parents=True)
+        Processes.forget_days(tmp_path)
+        Processes.forget_days(tmp_path / "nowhere")
+        assert sorted(path.name for path in tmp_path.iterdir()) == [*days[-7:], "latest"]
 
     def test_state_names_living_processes(self, processes: Processes, tmp_path: Path) -> None:
         processes.start("sleeper", ["sleep", "300"], dict(os.environ), tmp_path)

@@ -53,6 +53,8 @@ async def through_the_link(url: str) -> bytes:
 def test_redis_with_a_login_that_a_url_would_read_otherwise(
     connections: ModuleType, valkey: Valkey, monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
+    if ":" in host:
+        valkey.client.config_set("bind", f"127.0.0.1 {host.strip('[]')}")
     valkey.client.acl_setuser(USER, enabled=True, passwords=[f"+{PASSWORD}"], keys=["*"], commands=["+@all"])
     given(monkeypatch, "REDIS_DEFAULT", host=host, port=valkey.port, login=USER, password=PASSWORD, extra={"db": 3})
     url = connections.redis_url().get_secret_value()

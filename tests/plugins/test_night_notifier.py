@@ -109,6 +109,15 @@ def test_to_slack_from_the_triggerer(
     assert posted == [{"text": "*a run is late*\nFour hours. Run: nightly_recommender run-7"}]
 
 
+@pytest.mark.parametrize(("state", "told"), [("running", True), ("queued", True), ("failed", False), ("success", False)])
+def test_a_run_that_has_ended_is_not_late(notifier: Any, caplog: pytest.LogCaptureFixture, state: str, told: bool) -> None:
+    """A run that failed keeps its deadline, for it may be cleared."""
+    context = {"dag_run": {**CONTEXT["dag_run"], "state": state}}
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(notifier.LateNotifier(subject="a run is late", text="Four hours.").async_notify(context))
+    assert ("a run is late: Four hours. Run: nightly_recommender run-7" in caplog.text) == told
+
+
 def test_a_message_that_cannot_be_sent_fails_nothing(
     notifier: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

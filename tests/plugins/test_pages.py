@@ -14,7 +14,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from recsys.experiments import Arm, Experiment
 from recsys.night.report import build_refused_report, build_report
 from recsys.platform import components
-from tests.support.browser import chromium, framed_text, log_in
+from tests.support.browser import PHONE, chopped, chromium, colours, framed_text, log_in, overflowing, resize, shot
 from tests.support.documents import experiment, gate, inputs, night_of, publish, verdict
 from tests.support.site import Site, airflow
 from tests.support.traffic import records
@@ -69,10 +69,46 @@ def test_the_run_page_has_a_tab_with_the_report(site: Site, browser: Chrome, scr
     browser.get(f"{site.url}/dags/{DAG}/runs/{RUN}")
     tab = WebDriverWait(browser, 60).until(lambda d: d.find_elements(By.PARTIAL_LINK_TEXT, "A/B report"))[0]
     tab.click()
-    text = framed_text(browser, "Better: listeners stay")
+    text = framed_text(browser, "listeners stay")
     assert VERSION in text
     browser.switch_to.default_content()
     browser.save_screenshot(str(screenshots / "airflow-report.png"))
+
+
+def test_the_run_page_has_a_tab_with_the_night_which_leads_back(site: Site, browser: Chrome, screenshots: Path) -> None:
+    browser.get(f"{site.url}/dags/{DAG}/runs/{RUN}")
+    WebDriverWait(browser, 60).until(lambda d: d.find_elements(By.LINK_TEXT, "Night"))[0].click()
+    framed_text(browser, f"Night of {NIGHT}")
+    browser.save_screenshot(str(screenshots / "airflow-night.png"))
+    browser.find_element(By.PARTIAL_LINK_TEXT, f"Night before: {REFUSED}").click()
+    framed_text(browser, f"Night of {REFUSED}")
+    browser.find_element(By.PARTIAL_LINK_TEXT, f"Night after: {NIGHT}").click()
+    framed_text(browser, f"Night of {NIGHT}")
+    browser.find_element(By.PARTIAL_LINK_TEXT, f"Compare with {REFUSED}").click()
+    framed_text(browser, "Two nights compared")
+    browser.switch_to.default_content()
+    browser.save_screenshot(str(screenshots / "airflow-compare.png"))
+    # A link to Airflow's own page opens outside of the frame.
+    browser.get(f"{site.url}/plugin/nights/nightshift/night/{NIGHT}")
+    framed_text(browser, f"Night of {NIGHT}")
+    browser.find_element(By.LINK_TEXT, RUN).click()
+    browser.switch_to.default_content()
+    WebDriverWait(browser, 60).until(lambda d: d.current_url.startswith(f"{site.url}/dags/{DAG}/runs/{RUN}"))
+
+
+def test_the_pages_follow_airflow_s_own_colours(site: Site, browser: Chrome, screenshots: Path) -> None:
+    browser.get(f"{site.url}/plugin/nights")
+    framed_text(browser, "Nights")
+    found = {}
+    for theme in ("dark", "light"):
+        browser.switch_to.default_content()
+        browser.execute_script("document.documentElement.className = arguments[0]", theme)
+        framed_text(browser, "Nights")
+        found[theme] = colours(browser)
+        browser.switch_to.default_content()
+        browser.save_screenshot(str(screenshots / f"airflow-nights-{theme}.png"))
+    assert found["light"][0] > 600 > 150 > found["dark"][0]
+    assert found["light"][1] < 200 < 600 < found["dark"][1]
 
 
 def test_the_navigation_leads_to_the_nights(site: Site, browser: Chrome, screenshots: Path) -> None:
@@ -84,21 +120,60 @@ def test_the_navigation_leads_to_the_nights(site: Site, browser: Chrome, screens
     days = [cell.text for cell in browser.find_elements(By.CSS_SELECTOR, "tbody th")]
     assert days == [str(UNFINISHED), str(NIGHT), str(REFUSED)]
     assert text.count("Report") >= 2
+    assert "not well" in text  # neither the service nor Valkey runs here
     browser.switch_to.default_content()
     browser.save_screenshot(str(screenshots / "airflow-nights.png"))
     framed_text(browser, "Nights")
     browser.find_element(By.CSS_SELECTOR, f'a[aria-label="Report of {NIGHT}"]').click()
-    framed_text(browser, "Better: listeners stay")
+    framed_text(browser, "listeners stay")
 
 
-PATHS = ["/nightshift/nights", f"/nightshift/night/{NIGHT}/report.html", f"/nightshift/run/{DAG}/{RUN}"]
+def test_the_nights_are_filtered_in_the_frame(site: Site, browser: Chrome) -> None:
+    browser.get(f"{site.url}/plugin/nights")
+    framed_text(browser, "3 of 3 nights")
+    browser.find_element(By.CSS_SELECTOR, "select[name=verdict] option[value=gate_refused]").click()
+    browser.find_element(By.CSS_SELECTOR, "form.row button").click()
+    text = framed_text(browser, "1 of 3 nights")
+    assert "Worse than popularity" in text
+    # The address of what is seen can be handed on.
+    browser.switch_to.default_content()
+    WebDriverWait(browser, 60).until(lambda d: "verdict=gate_refused" in d.current_url)
+    browser.get(browser.current_url)
+    framed_text(browser, "1 of 3 nights")
+
+
+def test_a_phone_shows_the_nights(site: Site, browser: Chrome, screenshots: Path) -> None:
+    resize(browser, PHONE)
+    try:
+        browser.get(f"{site.url}/nightshift/nights")
+        WebDriverWait(browser, 60).until(lambda d: "Nights" in d.find_element(By.TAG_NAME, "body").text)
+        shot(browser, screenshots / f"airflow-nights-{PHONE}.png")
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= PHONE
+        assert overflowing(browser) == []
+        assert chopped(browser) == []
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+PATHS = [
+    "/nightshift/nights",
+    f"/nightshift/night/{NIGHT}",
+    f"/nightshift/night/{NIGHT}/report.html",
+    f"/nightshift/run/{DAG}/{RUN}",
+    f"/nightshift/night-of/{DAG}/{RUN}",
+    f"/nightshift/compare?first={REFUSED}&second={NIGHT}",
+    "/nightshift/compare",
+    "/nightshift/tuning",
+    "/nightshift/runbook",
+]
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_stranger_sees_nothing(site: Site, path: str) -> None:
     status, body, _ = site.get(path)
     assert status == 401
-    assert "Better" not in body
+    assert "listeners stay" not in body
+    assert "Nightshift" not in body
     assert site.get(path, "not.a.token")[0] in (401, 403)
     status, _, headers = site.get(path, site.token())
     assert status == 200
@@ -114,6 +189,8 @@ def test_a_stranger_sees_nothing(site: Site, path: str) -> None:
         f"/nightshift/run/{DAG}/no-such-run",
         f"/nightshift/run/{DAG}/unfinished",
         "/nightshift/run/collect_traffic/x",
+        f"/nightshift/night-of/{DAG}/no-such-run",
+        "/nightshift/night/2026-02-30",
         "/nightshift/run/..%2F..%2Fetc/passwd",
         "/nightshift/night/..%2F..%2Fetc/report.html",
         "/nightshift/night/2026-02-30/report.html",

@@ -9,40 +9,47 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from recsys.abtest.report import analyse
+from recsys.abtest.report import analyse, write_report
 from recsys.experiments import Arm, Experiment
-from tests.support.browser import chromium
+from tests.support.browser import PHONE, chopped, chromium, colours, overflowing, resize, shot
+from tests.support.documents import full_card, full_gate
+from tests.support.reports import ended
 from tests.support.traffic import records, write
 
 pytestmark = pytest.mark.real
 
 DESIGN = Experiment("DAE_VS_CONTEXTUAL", (Arm("C", "contextual"), Arm("T1", "dae"), Arm("L", "dae")))
+#: Pixels that a night's report may be high on a phone; what people rarely need is folded there.
+HIGHEST = 8000
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As a night that was held leaves it, with the gate's and the model's figures."""
     root = tmp_path_factory.mktemp("report")
-    rows = records(DESIGN, users=600, sessions=2400, lift={"T1": 1.6, "L": 1.3})
-    analyse(write(root / "logs/a.jsonl", rows), DESIGN.name, "C", ["T1"], live="L", design=DESIGN, out=root / "out")
-    return root / "out" / "report.html"
+    rows = records(DESIGN, users=600, sessions=2400, lift={"T1": 1.3, "L": 1.6})
+    logs, out = write(root / "logs/a.jsonl", rows), root / "out"
+    found = analyse(logs, DESIGN.name, "C", ["T1"], live="L", design=DESIGN, out=out)
+    more = {"gate": full_gate(), "model": full_card(), "log_date": "2026-01-05", "version": "2026-01-05-0a1b2c3d"}
+    write_report(out, ended(found.model_copy(update=more), "held"), None)
+    return out / "report.html"
 
 
 def show(driver: Chrome, report: Path, width: int = 1100) -> None:
     driver.execute_cdp_cmd("Network.enable", {})
     offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
     driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    resize(driver, width)
     driver.get(report.as_uri())
 
 
-def shot(driver: Chrome, tmp_path: Path, name: str) -> None:
-    directory = Path(os.environ.get("SCREENSHOTS", tmp_path))
-    taken = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "captureBeyondViewport": True})
-    (directory / name).write_bytes(base64.b64decode(taken["data"]))
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Where screenshots go."""
+    return Path(os.environ.get("SCREENSHOTS", tmp_path))
 
 
-def test_pictures_show_and_nothing_is_fetched(report: Path, tmp_path: Path) -> None:
+def test_pictures_show_and_nothing_is_fetched(report: Path, tmp_path: Path, directory: Path) -> None:
     with chromium(tmp_path / "profile") as driver:
         show(driver, report)
         widths = driver.execute_script("return [...document.images].map(image => image.naturalWidth)")
@@ -50,29 +57,52 @@ def test_pictures_show_and_nothing_is_fetched(report: Path, tmp_path: Path) -> N
         assert min(widths) > 500
         fetched = driver.execute_script("return performance.getEntriesByType('resource').map(r => r.name)")
         assert all(name.startswith("data:") for name in fetched)
-        shot(driver, tmp_path, "report.png")
+        shot(driver, directory / "report.png")
 
 
-@pytest.mark.parametrize("width", [380, 800, 1100])
-def test_nothing_is_wider_than_the_screen(report: Path, tmp_path: Path, width: int) -> None:
+def test_the_first_screen_says_what_came_of_it(report: Path, tmp_path: Path) -> None:
+    with chromium(tmp_path / "profile") as driver:
+        show(driver, report)
+        headline = driver.find_element(By.TAG_NAME, "h1")
+        assert headline.text.startswith("Held: listeners stay")
+        assert headline.text.endswith("shorter than with the live version.")
+        assert headline.rect["y"] + headline.rect["height"] < 900
+
+
+@pytest.mark.parametrize("width", [360, PHONE, 560, 800, 1100])
+def test_nothing_is_wider_than_the_screen_or_chopped(report: Path, tmp_path: Path, directory: Path, width: int) -> None:
     with chromium(tmp_path / "profile") as driver:
         show(driver, report, width)
+        shot(driver, directory / f"report-{width}.png")
         assert driver.execute_script("return document.documentElement.scrollWidth") <= width
-        shot(driver, tmp_path, f"report-{width}.png")
+        assert overflowing(driver) == []
+        driver.execute_script("document.querySelectorAll('details').forEach(d => { d.open = true })")
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+        assert chopped(driver) == []
 
 
-def test_it_is_dark_where_the_reader_is(report: Path, tmp_path: Path) -> None:
+def test_a_phone_shows_a_page_of_sensible_height_with_pictures_of_its_own(report: Path, tmp_path: Path) -> None:
+    with chromium(tmp_path / "profile") as driver:
+        show(driver, report, PHONE)
+        assert driver.execute_script("return document.documentElement.scrollHeight") < HIGHEST
+        narrow, *_ = driver.find_elements(By.CSS_SELECTOR, "figure img")
+        assert narrow.rect["height"] > 0.8 * narrow.rect["width"]
+
+
+def test_it_is_dark_where_the_reader_is(report: Path, tmp_path: Path, directory: Path) -> None:
     found = {}
     for dark in (False, True):
         with chromium(tmp_path / f"profile-{dark}", dark=dark) as driver:
             show(driver, report)
-            colour = driver.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
             source = driver.execute_script("return document.images[0].currentSrc")
-            found[dark] = (sum(int(part) for part in colour.strip("rgba()").split(",")[:3]), source)
-            shot(driver, tmp_path, f"report-{'dark' if dark else 'light'}.png")
-    assert found[False][0] > 600
-    assert found[True][0] < 150
-    assert found[False][1] != found[True][1]
+            found[dark] = (*colours(driver), source)
+            shot(driver, directory / f"report-{'dark' if dark else 'light'}.png")
+            resize(driver, PHONE)
+            shot(driver, directory / f"report-{'dark' if dark else 'light'}-{PHONE}.png")
+    (light_page, light_ink, light_picture), (dark_page, dark_ink, dark_picture) = found[False], found[True]
+    assert light_page > 600 > 150 > dark_page
+    assert light_ink < 200 < 600 < dark_ink
+    assert light_picture != dark_picture
 
 
 def test_the_keyboard_reaches_the_numbers_first(report: Path, tmp_path: Path) -> None:

@@ -1,15 +1,12 @@
 """A whole platform for tests of Airflow: PostgreSQL, Valkey, the service, Airflow's four parts; a small world with traffic."""
 
 import os
-import pwd
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,18 +17,21 @@ from recsys.night.log_date import yesterday
 from recsys.night.night import Night
 from recsys.platform import components, night
 from recsys.platform.client import FINISHED, AirflowClient
+from recsys.platform.ports import free_ports
 from recsys.schemas import Verdict
 from recsys.settings import Settings, load_settings
 from recsys.storage.store import Storage
 from recsys.versions import keyspace, pointer
-from tests.support.components import free_port
+from tests.support import postgres
 
 TRACKS, USERS, SESSIONS = 1500, 400, 2500
 #: Log dates that are played again as backfills, by hand and with accidents. A night's seed comes from its date: with fixed dates
 #: the tests see the same nights on every day.
 DATES = [date(2025, 6, 20) - timedelta(days=back) for back in range(4, -1, -1)]
+#: The night's hour in tests, far from now: the schedule begins no night of its own while they run.
+HOUR = (datetime.now(UTC).hour + 12) % 24
 #: The date that is due as soon as the DAGs are unpaused.
-DUE = yesterday() - timedelta(days=0 if datetime.now(UTC).hour >= 2 else 1)
+DUE = yesterday() - timedelta(days=0 if datetime.now(UTC).hour >= HOUR else 1)
 
 
 def wait_until(ready: Callable[[], Any], seconds: float, what: str) -> Any:
@@ -42,45 +42,6 @@ def wait_until(ready: Callable[[], Any], seconds: float, what: str) -> Any:
             raise AssertionError(f"waited {seconds:.0f} s for {what}")
         time.sleep(0.5)
     return found
-
-
-@dataclass
-class Postgres:
-    """A PostgreSQL server from the system's package; it refuses to run as root, so root runs it as its own user."""
-
-    directory: Path
-    port: int
-    process: subprocess.Popen[bytes]
-
-    @property
-    def url(self) -> str:
-        return f"postgresql+psycopg2://airflow@127.0.0.1:{self.port}/postgres"
-
-
-@contextmanager
-def postgres() -> Iterator[Postgres]:
-    """An empty server that lasts as long as the block."""
-    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    assert binaries, "PostgreSQL is missing: apt-get install postgresql"
-    # Below a directory of pytest's no other user may enter.
-    directory = Path(tempfile.mkdtemp(prefix="recsys-postgres-"))
-    prefix: list[str] = []
-    if os.getuid() == 0:
-        shutil.chown(directory, pwd.getpwnam("postgres").pw_uid)
-        prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    data, port = directory / "data", free_port()
-    words = [*prefix, str(binaries[-1] / "initdb"), "-D", str(data), "-U", "airflow", "--auth", "trust", "--no-sync"]
-    subprocess.run(words, check=True, capture_output=True, cwd=directory)
-    words = [*prefix, str(binaries[-1] / "postgres"), "-D", str(data), "-p", str(port), "-k", str(directory), "-c", "fsync=off"]
-    with (directory / "log").open("wb") as log, subprocess.Popen(words, stdout=log, stderr=log, cwd=directory) as process:
-        try:
-            probe = [str(binaries[-1] / "pg_isready"), "-h", "127.0.0.1", "-p", str(port)]
-            wait_until(lambda: subprocess.run(probe, capture_output=True, check=False).returncode == 0, 30, "PostgreSQL")
-            yield Postgres(directory, port, process)
-        finally:
-            process.terminate()
-            process.wait(30)
-            shutil.rmtree(directory, ignore_errors=True)
 
 
 class Stack:
@@ -110,13 +71,8 @@ class Stack:
         return answer.stdout
 
     def airflow(self, *words: str) -> str:
-        """Output of an ``airflow`` command, with the platform's own environment."""
-        environment = components.environment(components.own_settings(self.settings, "process"), scheduled=True)
-        answer = subprocess.run(
-            components.airflow_words(*words), env=environment, capture_output=True, text=True, check=False, cwd=components.ROOT
-        )
-        assert answer.returncode == 0, answer.stdout + answer.stderr
-        return answer.stdout
+        """Output of an ``airflow`` command, in the platform's own environment."""
+        return self.cli("platform", "airflow", *words)
 
     def verified(self, day: date) -> str:
         """Digest of a finished night that is in order."""
@@ -174,6 +130,17 @@ class Stack:
         assert found["state"] == state, self.story(dag, run)
         return found
 
+    def log(self, dag: str, run: str, task: str) -> list[dict[str, Any]]:
+        """What a person sees of a task's last try, entry by entry; lines that Airflow folds together are left out."""
+        (found,) = [one for one in self.client.tasks(dag, run) if one["task_id"] == task]
+        path = f"/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{found['try_number']}?full_content=true"
+        seen, folded = [], False
+        for entry in self.client.call("GET", path)["content"]:
+            folded = entry["event"].startswith("::group::") or (folded and entry["event"] != "::endgroup::")
+            if not folded and not entry["event"].startswith("::"):
+                seen.append(entry)
+        return seen
+
     @property
     def password(self) -> str:
         """Password of Airflow's user."""
@@ -213,16 +180,16 @@ def days(last: date, count: int) -> list[date]:
 
 
 @contextmanager
-def stack(directory: Path, database: str, **more: str) -> Iterator[Stack]:
+def stack(directory: Path, **more: str) -> Iterator[Stack]:
     """The platform as ``make up`` starts it, both DAGs paused, with a small world; ended as ``make down`` does."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RECSYS_", "AIRFLOW"))}
-    redis, service, airflow = free_port(), free_port(), free_port()
+    redis, service, airflow, database = free_ports(4)
     environment = kept | {
         "RECSYS_VAR": str(directory / "var"), "RECSYS_WORLD": str(directory / "world"), "RECSYS_EPISODES": str(SESSIONS),
-        "RECSYS_TRAFFIC_SESSIONS": str(SESSIONS),
+        "RECSYS_TRAFFIC_SESSIONS": str(SESSIONS), "RECSYS_NIGHT_HOUR": str(HOUR),
         "RECSYS_PORT_REDIS": str(redis), "RECSYS_REDIS_URL": f"redis://127.0.0.1:{redis}/0", "RECSYS_BATCH": "64",
         "RECSYS_PORT_SERVICE": str(service), "RECSYS_SERVICE_URL": f"http://127.0.0.1:{service}",
-        "RECSYS_PORT_AIRFLOW": str(airflow), "RECSYS_AIRFLOW_DATABASE": database,
+        "RECSYS_PORT_AIRFLOW": str(airflow), "RECSYS_PORT_DATABASE": str(database),
         # Several nights train side by side; more threads than cores would wait for each other.
         "OMP_NUM_THREADS": "1",
     } | more  # fmt: skip
@@ -247,6 +214,7 @@ def stack(directory: Path, database: str, **more: str) -> Iterator[Stack]:
         finally:
             down(environment)
             process.communicate(timeout=60)
+            postgres.forget(Path(environment["RECSYS_VAR"]))
 
 
 def down(environment: dict[str, str]) -> None:
@@ -258,7 +226,7 @@ def down(environment: dict[str, str]) -> None:
 def scheduled_runs(platform: Stack) -> dict[str, str]:
     """Unpause both DAGs, and wait for the runs that the schedule itself starts; gives their ids by DAG.
 
-    Unpausing is all: the interval that ended at 02:00 (UTC) today is due at once, as any would be at its own 02:00. Promotions
+    Unpausing is all: the interval that ended last is due at once, as any would be in the night's hour. Promotions
     are held meanwhile, so that nothing is live for the tests that follow.
     """
     client = platform.client
@@ -278,5 +246,5 @@ def scheduled_runs(platform: Stack) -> dict[str, str]:
 
 
 __all__ = [
-    "DATES", "DUE", "SESSIONS", "Stack", "days", "down", "night", "postgres", "scheduled_runs", "stack", "wait_until",
+    "DATES", "DUE", "HOUR", "SESSIONS", "Stack", "days", "down", "night", "scheduled_runs", "stack", "wait_until",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 from recsys.abtest.schema import Report
 from recsys.experiments import Experiment, RunSpec
 from recsys.night.night import Night
-from recsys.schemas import Card, Gate, Inputs, Verdict
+from recsys.schemas import AgainstLive, Card, Figures, Gate, Inputs, Judgement, OffPolicyFigures, RankingFigures, Verdict
 from recsys.settings import load_settings
 from recsys.storage.document import Document
 from recsys.storage.store import Storage
@@ -71,3 +71,47 @@ def experiment(night: Night, design: Experiment, rows: list[dict[str, Any]], cat
 def as_json(report: Report) -> dict[str, Any]:
     """The content of report.json."""
     return dict(json.loads(report.to_json()))
+
+
+def full_gate() -> Gate:
+    """A gate with all that it measures."""
+    models = {
+        name: RankingFigures(
+            ndcg_100=ndcg,
+            ndcg_100_interval=(ndcg - 0.01, ndcg + 0.01),
+            ndcg_100_by_activity=[],
+            recall_20=ndcg,
+            recall_50=ndcg,
+            coverage_100=0.3,
+            artist_spread_100=0.8,
+        )
+        for name, ndcg in (("dae", 0.0823), ("ease", 0.0711), ("popularity", 0.0411))
+    }
+    earned = OffPolicyFigures(time=0.7, low=0.6, high=0.8, plays=12_345, effective=0.3, reliable=True)
+    live = AgainstLive(ndcg_50=0.07, live_ndcg_50=0.069, difference=(0.001, 0.002))
+    judged = Judgement(
+        candidate="dae", models=models, finite=True, fewest_ranked=50, gain=(0.03, 0.05), off_policy=earned, live=live
+    )
+    return Gate(passed=True, reasons=["Better than popularity."], users=2000, metrics=judged)
+
+
+def full_card() -> Card:
+    """A card with all that training tells."""
+    checksum = "0a1b2c3d" * 8
+    configurations: dict[str, Figures] = {
+        "dae": {"layers": [128], "dropout": 0.5, "learning_rate": 0.002},
+        "ease": {"weight": 300.0},
+    }
+    return card(date(2026, 1, 5)).model_copy(
+        update={
+            "fingerprint": checksum,
+            "data": checksum,
+            "plays": checksum,
+            "code": checksum,
+            "configurations": configurations,
+            "positives": 412_345,
+            "metrics": {"trained_epochs": 14, "validation_ndcg_100_of_held_out_users": 0.0823},
+            "neighbours": {"tracks_with_neighbours": 41_234},
+            "timing": {"dae": 12.1, "ease": 3.3, "neighbours": 0.8},
+        }
+    )

@@ -16,7 +16,7 @@ import psutil
 
 ROOT = Path(__file__).parents[2]
 VARIABLE = "NIGHTSHIFT_TEST_PROCESS"
-POLL, GRACE = 1.0, 30.0
+POLL, GRACE = 5.0, 30.0
 _WATCHERS: list[subprocess.Popen[bytes]] = []
 
 

@@ -15,18 +15,20 @@ from pathlib import Path
 from recsys.exceptions import UnavailableError
 from recsys.platform import components
 from recsys.platform.client import AirflowClient
+from recsys.platform.ports import free_ports
 from recsys.settings import Settings
-from tests.support.components import free_port
+from tests.support import postgres
 
 
 @dataclass
 class Site:
-    """A running Airflow: its address, a client that is logged in, the user's password, and what the parts print."""
+    """A running Airflow: its address, a logged-in client, the user's password, what the parts print, their environment."""
 
     url: str
     client: AirflowClient
     password: str
     log: Path
+    environment: dict[str, str]
 
     def get(self, path: str, token: str | None = None) -> tuple[int, str, dict[str, str]]:
         """Status, body and headers of a GET whose path is sent as it is."""
@@ -44,6 +46,14 @@ class Site:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return str(json.loads(answer.read())["access_token"])
 
+    def cli(self, *words: str) -> str:
+        """Output of an ``airflow`` command on the same database."""
+        answer = subprocess.run(
+            components.airflow_words(*words), env=self.environment, capture_output=True, text=True, check=False
+        )
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        return answer.stdout
+
     def wait_until(self, condition: Callable[[AirflowClient], object]) -> None:
         """Until the api-server answers and the condition holds."""
         deadline = time.monotonic() + 240
@@ -58,12 +68,17 @@ class Site:
 @contextlib.contextmanager
 def airflow(root: Path, *parts: str, **more: str) -> Iterator[Site]:
     """Parts of Airflow on a new database below ``root``, which also holds the storage; ``more`` stands in their environment."""
-    ports = {"port_airflow": free_port(), "port_redis": free_port(), "port_service": free_port()}
+    ports = dict(zip(("port_airflow", "port_redis", "port_service", "port_database"), free_ports(4), strict=True))
     settings = components.own_settings(Settings(var=root / "var", world=root / "world", **ports), "process")
     environment = components.environment(settings, scheduled=False)
     environment = {name: value for name, value in environment.items() if name != "RECSYS_STORAGE"} | more
     url, log = f"http://{components.HOST}:{settings.port_airflow}", root / "airflow.log"
+    database = components.own_database(settings)
+    assert database is not None
     with log.open("w") as output, contextlib.ExitStack() as stack:
+        stack.callback(postgres.forget, settings.var)
+        database.prepare()
+        stack.enter_context(postgres.running(database))
         words = components.airflow_words("db", "migrate")
         subprocess.run(words, env=environment, check=True, stdout=output, stderr=output)
         for part in parts:
@@ -71,7 +86,7 @@ def airflow(root: Path, *parts: str, **more: str) -> Iterator[Site]:
             process = subprocess.Popen(words, env=environment, stdout=output, stderr=output, start_new_session=True)
             stack.callback(_end, process)
         password = components.load_secrets(settings.var).password
-        yield Site(url, AirflowClient(url, components.USER, password), password, log)
+        yield Site(url, AirflowClient(url, components.USER, password), password, log, environment)
 
 
 def _end(process: subprocess.Popen) -> None:

@@ -20,9 +20,9 @@ PROJECT = "nightshift-test"
 #: What a person may set in .env: a small world, few sessions, nothing by schedule.
 SETTINGS = {
     "WORLD_TRACKS": "1500", "WORLD_USERS": "400", "RECSYS_EPISODES": "4000", "RECSYS_TRAFFIC_SESSIONS": "2500",
-    "RECSYS_TRAFFIC_DATES": "3", "AIRFLOW_SCHEDULED": "False", "HEALTH_INTERVAL": "5s", "COMPOSE_PROJECT_NAME": PROJECT,
+    "RECSYS_TRAFFIC_DATES": "3", "AIRFLOW_SCHEDULED": "False", "HEALTH_INTERVAL": "15s", "COMPOSE_PROJECT_NAME": PROJECT,
 }  # fmt: skip
-LONG = 1500
+LONG = 2700
 
 
 @contextmanager

@@ -51,6 +51,18 @@ def test_a_date_is_held_by_one_run(client: redis.Redis) -> None:
     assert lease.take(client, DAY, "b").token > first.token
 
 
+def test_several_dates_are_taken_together_or_not_at_all(client: redis.Redis) -> None:
+    lease.take(client, NEXT, "a")
+    with pytest.raises(ConflictError, match=f"log date {NEXT} is held by run a"):
+        lease.take_all(client, (DAY, NEXT), "b")
+    assert lease.holders(client) == {NEXT: "a"}
+    lease.take_all(client, (DAY, NEXT), "a")
+    assert lease.holders(client) == {DAY: "a", NEXT: "a"}
+    lease.take(client, DAY - timedelta(days=1), "b")
+    lease.drop_all(client, "a")
+    assert lease.holders(client) == {DAY - timedelta(days=1): "b"}
+
+
 def test_of_many_that_take_a_date_at_once_one_has_it(valkey: Valkey, client: redis.Redis) -> None:
     lease.take(client, DAY, "before", ttl=SHORT)
     together = threading.Barrier(16)

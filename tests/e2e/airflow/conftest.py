@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.airflow import DATES, Stack, days, postgres, scheduled_runs, stack
+from tests.support.airflow import DATES, Stack, days, scheduled_runs, stack
 
 
 @pytest.fixture(scope="package")
 def paused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Airflow on PostgreSQL; traffic to learn from, nothing live, both DAGs paused."""
-    with postgres() as database, stack(tmp_path_factory.mktemp("platform"), database.url) as running:
+    """Airflow as the platform starts it by default; traffic to learn from, nothing live, both DAGs paused."""
+    with stack(tmp_path_factory.mktemp("platform")) as running:
         running.play(*days(DATES[-1], 4))
         yield running
 

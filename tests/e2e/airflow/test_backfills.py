@@ -8,7 +8,7 @@ from datetime import date, timedelta
 import pytest
 
 from recsys.platform import night
-from tests.support.airflow import DATES, Stack, wait_until
+from tests.support.airflow import DATES, HOUR, Stack, wait_until
 from tests.support.components import Service, Valkey, running
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("airflow"), pytest.mark.timeout(1800)]
@@ -18,25 +18,23 @@ pytestmark = [pytest.mark.real, pytest.mark.xdist_group("airflow"), pytest.mark.
 def alone(platform: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[date], str]]:
     """Tells the digest of a date's night, run by itself as a backfill: another Redis, another storage, no Airflow."""
     directory = tmp_path_factory.mktemp("alone")
-    digests: dict[date, str] = {}
     with running(Valkey(directory)) as valkey:
         environment = {"RECSYS_VAR": str(directory), "RECSYS_REDIS_URL": valkey.url}
         with running(Service(platform.own | environment)) as service:
             elsewhere = Stack(platform.environment | environment | {"RECSYS_SERVICE_URL": service.url}, platform.client)
 
             def digest(day: date) -> str:
-                if day not in digests:
-                    logs = "storage/logs"
-                    shutil.copytree(platform.var / logs, directory / logs, dirs_exist_ok=True)
-                    digests[day] = elsewhere.without_airflow(day, backfill=True)
-                return digests[day]
+                logs = "storage/logs"
+                shutil.copytree(platform.var / logs, directory / logs, dirs_exist_ok=True)
+                return elsewhere.without_airflow(day, backfill=True)
 
             yield digest
 
 
 def span(first: date, last: date) -> list[str]:
-    """Options that name log dates: the run for D is due at 02:00 on D+1; its interval begins at 02:00 on D."""
-    return ["--from-date", f"{first}T02:00:00+00:00", "--to-date", f"{last}T02:00:00+00:00"]
+    """Options that name log dates: the run for D is due in the night's hour of D+1; its interval begins in that of D."""
+    hour = f"T{HOUR:02d}:00:00+00:00"
+    return ["--from-date", f"{first}{hour}", "--to-date", f"{last}{hour}"]
 
 
 def create(platform: Stack, first: date, last: date, *words: str) -> None:
@@ -67,7 +65,7 @@ def backfill(platform: Stack, dates: Sequence[date], *words: str) -> None:
 @pytest.mark.parametrize(
     ("dates", "directions"),
     [
-        pytest.param(DATES[-1:], [()], id="one date"),
+        pytest.param(DATES[-1:], [()], id="one date", marks=pytest.mark.brief),
         pytest.param(DATES, [(), ("--run-backwards",)], id="five dates both ways", marks=pytest.mark.marathon),
     ],
 )

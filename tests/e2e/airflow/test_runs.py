@@ -12,8 +12,8 @@ from tests.support.airflow import DATES, DUE, Stack, wait_until
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("airflow"), pytest.mark.timeout(1800)]
 
 TASKS = [
-    "check_run", "wait_for_logs", "collect", "train", "evaluate_gate", "recommend", "publish", "simulate", "upload_logs",
-    "abtest_report", "promote_or_hold",
+    "check_run", "wait_for_logs", "hold_date", "collect", "train", "evaluate_gate", "recommend", "publish", "simulate",
+    "upload_logs", "abtest_report", "promote_or_hold",
 ]  # fmt: skip
 
 
@@ -40,21 +40,24 @@ def together(platform: Stack) -> dict[date, str]:
         platform.client.trigger(night.NIGHT, run, {"log_date": str(day), **hold})
     first, holder = next(iter(runs.items()))
     wait_until(lambda: platform.state(night.NIGHT, holder, "collect") == ["success"], 300, "the first night to hold its date")
-    platform.finish(night.NIGHT, "twice", {"log_date": str(first), **hold}, state="failed")
+    platform.client.trigger(night.NIGHT, "twice", {"log_date": str(first), **hold})
     for day, run in runs.items():
         assert platform.wait_for_run(night.NIGHT, run)["state"] == "success", platform.story(night.NIGHT, run)
         assert platform.verified(day) == expected[day]
+    assert platform.wait_for_run(night.NIGHT, "twice")["state"] == "success", platform.story(night.NIGHT, "twice")
+    assert platform.verified(first) == expected[first]
     return runs
 
 
-@pytest.mark.drill("Airflow", "two runs for one log date at once", "the second fails and names the first")
+@pytest.mark.drill("Airflow", "two runs for one log date at once", "the second waits for the first, then gives the same night")
 def test_two_nights_at_once_and_one_date_twice(platform: Stack, together: dict[date, str]) -> None:
     begins, ends = zip(*[(r["start_date"], r["end_date"]) for r in map(platform.night, together.values())], strict=True)
     assert max(begins) < min(ends)
     first, holder = next(iter(together.items()))
-    (refused,) = [t for t in platform.client.tasks(night.NIGHT, "twice") if t["state"] == "failed"]
-    assert (refused["task_id"], refused["try_number"]) == ("collect", 1)
-    assert any(f"log date {first} is held by run {holder}" in line for line in platform.client.log_tail(refused, 40))
+    (waited,) = [t for t in platform.client.tasks(night.NIGHT, "twice") if t["task_id"] == "hold_date"]
+    told = platform.client.log_tail(waited, 60)
+    assert any(f"log date {first} is held by run {night.NIGHT} {holder}" in line for line in told)
+    assert platform.night("twice")["end_date"] > platform.night(holder)["end_date"]
 
 
 @pytest.mark.drill("Airflow", "any task cleared after the night", "the same digest")

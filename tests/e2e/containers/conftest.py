@@ -1,10 +1,13 @@
-"""One Airflow for all tests of this directory, which simulates in containers of a Docker engine of its own."""
+"""One Airflow for all tests of this directory, which simulates in containers of a Docker engine of its own.
+
+It is of the group of the other Airflow, so that one runs after the other: two of them beside the stack keep two cores too busy.
+"""
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.support.airflow import DATES, Stack, days, postgres, scheduled_runs, stack
+from tests.support.airflow import DATES, Stack, days, scheduled_runs, stack
 from tests.support.engine import IMAGE, Engine, docker_engine
 
 
@@ -17,10 +20,10 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture(scope="package")
 def platform(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Airflow on PostgreSQL; traffic to learn from, nothing live, both DAGs unpaused."""
+    """Airflow as the platform starts it by default; traffic to learn from, nothing live, both DAGs unpaused."""
     directory = tmp_path_factory.mktemp("platform")
     more = {"RECSYS_SIMULATION": "docker", "DOCKER_HOST": engine.host, "RECSYS_SIMULATOR_IMAGE": IMAGE}
-    with postgres() as database, stack(directory, database.url, **more) as running:
+    with stack(directory, **more) as running:
         running.play(*days(DATES[-1], 3))
         scheduled_runs(running)
         yield running

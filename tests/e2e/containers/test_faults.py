@@ -12,7 +12,7 @@ from recsys.platform.engine import LABEL
 from tests.support.airflow import DATES, Stack, wait_until
 from tests.support.engine import Engine
 
-pytestmark = [pytest.mark.real, pytest.mark.marathon, pytest.mark.xdist_group("containers"), pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.real, pytest.mark.marathon, pytest.mark.xdist_group("airflow"), pytest.mark.timeout(3000)]
 
 DAY = DATES[-1]
 #: Enough for containers that live some seconds.

@@ -1,0 +1,138 @@
+"""A night that failed is repaired in a real Airflow: cleared, it ends as it would have; its log date is free meanwhile."""
+
+from collections.abc import Callable
+from datetime import date, timedelta
+
+import pytest
+
+from recsys.platform import night
+from recsys.schemas import Verdict
+from recsys.storage.layout import Dated
+from recsys.storage.store import Storage
+from recsys.versions import keyspace, lease, pointer
+from tests.support.airflow import DATES, SESSIONS, Stack, wait_until
+
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("airflow"), pytest.mark.timeout(1800)]
+
+DAY, OTHER = DATES[-1], DATES[-2]
+
+
+def holders(platform: Stack) -> dict[date, str]:
+    return lease.holders(keyspace.connect(platform.settings))
+
+
+def begin(platform: Stack, run: str, day: date) -> None:
+    """A night that holds its date and is in the middle of its work."""
+    platform.client.trigger(night.NIGHT, run, {"log_date": str(day), "promote": False})
+    wait_until(lambda: platform.state(night.NIGHT, run, "train") == ["running"], 300, f"{run} to train")
+    assert holders(platform)[day] == f"{night.NIGHT} {run}"
+
+
+def mark_failed(platform: Stack, run: str, task: str) -> None:
+    path = f"/dags/{night.NIGHT}/dagRuns/{run}/taskInstances/{task}"
+    platform.client.call("PATCH", path, {"new_state": "failed"})
+
+
+def clear_failed_tasks(platform: Stack, run: str) -> None:
+    body = {"dry_run": False, "dag_run_id": run, "only_failed": True, "reset_dag_runs": True}
+    platform.client.call("POST", f"/dags/{night.NIGHT}/clearTaskInstances", body)
+
+
+def clear_run(platform: Stack, run: str) -> None:
+    platform.client.call("POST", f"/dags/{night.NIGHT}/dagRuns/{run}/clear", {"dry_run": False, "only_failed": False})
+
+
+def clear_by_command(platform: Stack, run: str) -> None:
+    """Every failed run of the DAG at once, this one among them."""
+    assert platform.night(run)["state"] == "failed"
+    platform.airflow("tasks", "clear", night.NIGHT, "--yes", "--only-failed")
+
+
+@pytest.fixture(scope="module")
+def expected(platform: Stack) -> dict[date, str]:
+    """Digests of undisturbed nights."""
+    found = {}
+    for day in (OTHER, DAY):
+        platform.forget(day)
+        found[day] = platform.without_airflow(day)
+    return found
+
+
+@pytest.mark.drill("Airflow", "a night marked failed, then cleared", "its date is free at once; the same digest")
+@pytest.mark.parametrize("clear", [clear_failed_tasks, clear_run, clear_by_command])
+def test_a_failed_night_is_cleared(platform: Stack, expected: dict[date, str], clear: Callable[[Stack, str], None]) -> None:
+    whole, part = f"run-{clear.__name__}", f"task-{clear.__name__}"
+    for run, day in ((whole, OTHER), (part, DAY)):
+        platform.forget(day)
+        begin(platform, run, day)
+    platform.client.fail_run(night.NIGHT, whole)
+    mark_failed(platform, part, "train")
+    for run in (whole, part):
+        assert platform.wait_for_run(night.NIGHT, run)["state"] == "failed", platform.story(night.NIGHT, run)
+    assert platform.state(night.NIGHT, part, "publish") == ["upstream_failed"]
+    wait_until(lambda: not holders(platform), 30, "the dates to be free")
+    for run in (whole, part):
+        if platform.night(run)["state"] == "failed":
+            clear(platform, run)
+    for run, day in ((whole, OTHER), (part, DAY)):
+        assert platform.wait_for_run(night.NIGHT, run)["state"] == "success", platform.story(night.NIGHT, run)
+        assert platform.verified(day) == expected[day]
+    assert holders(platform) == {}
+
+
+@pytest.mark.drill("Airflow", "two runs of traffic for one log date", "the second waits, then finds it there")
+def test_traffic_of_one_date_is_played_once(platform: Stack) -> None:
+    day = DATES[0] - timedelta(days=20)
+    platform.client.trigger(night.TRAFFIC, "many", {"log_date": str(day), "sessions": SESSIONS})
+    wait_until(lambda: platform.state(night.TRAFFIC, "many", "hold_date") == ["success"], 120, "the first to hold its date")
+    platform.client.trigger(night.TRAFFIC, "few", {"log_date": str(day), "sessions": 50})
+    for run in ("many", "few"):
+        assert platform.wait_for_run(night.TRAFFIC, run)["state"] == "success", platform.story(night.TRAFFIC, run)
+    assert Storage(platform.settings.storage_url).manifest(Dated.LOGS.on(day)).counts["episodes"] == SESSIONS
+    (waited,) = [t for t in platform.client.tasks(night.TRAFFIC, "few") if t["task_id"] == "hold_date"]
+    told = platform.client.log_tail(waited, 60)
+    assert any(f"log date {day} is held by run {night.TRAFFIC} many" in line for line in told)
+    assert platform.state(night.TRAFFIC, "few", "upload_logs") == ["skipped"]
+
+
+def moves(platform: Stack) -> list[tuple[str, str, dict[str, str]]]:
+    """Events of the asset that stands for the live version: DAG, run, and what the event tells."""
+    found = platform.client.call("GET", "/assets/events?limit=100&order_by=id")["asset_events"]
+    return [
+        (event["source_dag_id"], event["source_run_id"], event["extra"])
+        for event in found
+        if event["name"] == "recommender_live_version"
+    ]
+
+
+def test_the_asset_of_the_live_version_tells_moves_and_nothing_else(platform: Stack, expected: dict[date, str]) -> None:
+    assert set(expected) == {DAY, OTHER}
+    before, live = moves(platform), platform.live()
+    store, redis = Storage(platform.settings.storage_url), keyspace.connect(platform.settings)
+    versions = {day: Verdict.read(store, day).version for day in (DAY, OTHER)}
+    held = "held-" + str(DAY)
+    platform.finish(night.NIGHT, held, {"log_date": str(DAY), "promote": False})
+    assert (platform.state(night.NIGHT, held, "promoted"), platform.state(night.NIGHT, held, "held")) == (
+        ["skipped"],
+        ["success"],
+    )
+    assert moves(platform) == before
+
+    def promote(run: str, day: date) -> None:
+        platform.finish("change_live", run, {"action": "promote", "version": versions[day], "why": "a test"})
+
+    promote("first", OTHER)
+    promote("again", OTHER)
+    promote("second", DAY)
+    told = moves(platform)[len(before) :]
+    assert [(dag, run, extra["version"]) for dag, run, extra in told] == [
+        ("change_live", "first", versions[OTHER]),
+        ("change_live", "second", versions[DAY]),
+    ]
+    for (_, _, extra), day in zip(told, (OTHER, DAY), strict=True):
+        assert extra["log_date"] == str(day)
+        assert extra["digest"][:8] == versions[day][-8:]
+    if live:
+        pointer.make_live(redis, live, who="test", why="as before")
+    else:
+        redis.delete(keyspace.LIVE)
