@@ -175,11 +175,11 @@ def _block(client: redis.Redis, action: str, version: str, who: str, why: str) -
 
 
 def audit(client: redis.Redis) -> list[Entry]:
-    """The newest lines of the trail, at most a thousand, oldest first."""
+    """The newest lines of the trail, at most a thousand, oldest first; bytes that are no text are told by their codes."""
     entries = []
     found = cast(list[tuple[bytes, dict[bytes, bytes]]], client.xrevrange(keyspace.AUDIT, count=1000))
     for stream_id, raw in reversed(found):
-        fields = {keyspace.text(key): keyspace.text(value) for key, value in raw.items()}
+        fields = {key.decode(): value.decode(errors="backslashreplace") for key, value in raw.items()}
         at = datetime.fromtimestamp(int(stream_id.split(b"-")[0]) / 1000, UTC).isoformat(timespec="seconds")
         entries.append(Entry(at, fields["action"], fields["from"], fields["to"], fields["who"], fields["why"]))
     return entries

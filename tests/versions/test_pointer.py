@@ -165,3 +165,16 @@ def test_an_older_copy_does_not_stay_over_a_newer_one(
     assert copy.pointer.version == first
     assert copy.blocked == [second]
     assert len(copy.audit) == 3
+
+
+def test_what_a_damaged_pointer_left_in_the_trail_hides_no_other_line(client: redis.Redis, store: Storage) -> None:
+    _, second = promoted(client, store, DAYS[:2])
+    restore.save(client, store)
+    client.hset(keyspace.LIVE, "version", b"\xff")
+    pointer.hold(client, who="ann", why="what is this?")
+    client.delete(keyspace.LIVE)
+    restore.restore(client, store, who="ann")
+    restore.save(client, store)
+    assert pointer.read(client).version == second
+    trail = store.read(restore.LiveCopy, restore.COPY).audit
+    assert [(entry.action, entry.source) for entry in trail[-2:]] == [("hold", "\\xff"), ("restore", "")]
