@@ -115,16 +115,14 @@ def held(
         ConflictError: another run holds it, or got hold of it while the block ran.
     """
     ttl = max(ttl, linger or ttl)
-    lease, fresh = _take(client, log_date, run, ttl)
-    done = threading.Event()
-    heartbeat = threading.Thread(target=_renew_until, args=(client, lease, ttl, done), name=f"lease of {log_date}", daemon=True)
-    heartbeat.start()
+    # Unless Redis says otherwise: a signal may come when it has given the date and its reply is still on the way.
+    fresh = True
     try:
-        yield lease
+        lease, fresh = _take(client, log_date, run, ttl)
+        with _renewed(client, lease, ttl):
+            yield lease
         renew(client, lease, ttl=ttl)
     finally:
-        done.set()
-        heartbeat.join()
         if fresh and linger is None:
             drop(client, log_date, run)
 
@@ -144,6 +142,21 @@ def _take(client: redis.Redis, log_date: date, run: str, ttl: timedelta) -> tupl
                 "wait for it or end it"
             )
         time.sleep(0.1)
+
+
+@contextmanager
+def _renewed(client: redis.Redis, lease: Lease, ttl: timedelta) -> Iterator[None]:
+    """Renew a lease while the block runs."""
+    done = threading.Event()
+    heartbeat = threading.Thread(
+        target=_renew_until, args=(client, lease, ttl, done), name=f"lease of {lease.log_date}", daemon=True
+    )
+    heartbeat.start()
+    try:
+        yield
+    finally:
+        done.set()
+        heartbeat.join()
 
 
 def _renew_until(client: redis.Redis, lease: Lease, ttl: timedelta, done: threading.Event) -> None:
