@@ -98,7 +98,7 @@ def test_change_live_says_all_in_words(dag_bag: Any) -> None:
 
 
 def test_change_live_names_the_person_who_was_logged_in(dag_bag: Any) -> None:
-    who = dag_bag.dags["change_live"].get_task("change").python_callable.__globals__["_who"]
+    who = dag_bag.dags["change_live"].get_task("change").python_callable.__wrapped__.__globals__["_who"]
     run = SimpleNamespace(run_id="manual__1", triggering_user_name="ann")
     assert who(run) == "person ann by run manual__1"
     run.triggering_user_name = None

@@ -12,7 +12,7 @@ import pytest
 
 from recsys.platform import components, night
 from recsys.platform.processes import read_state
-from tests.support.airflow import DATES, Stack, wait_until
+from tests.support.airflow import DATES, HOUR, Stack, wait_until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("airflow"), pytest.mark.timeout(1800)]
 
@@ -65,7 +65,7 @@ def everything(platform: Stack, dag: str, run: str, task: str) -> list[dict[str,
 
 def test_airflow_s_own_command_line(paused: Stack) -> None:
     told = paused.airflow("backfill", "create", "--dag-id", night.NIGHT, *span(str(DATES[0]), str(DATES[1])), "--dry-run")
-    assert re.findall(r"(\d{4}-\d\d-\d\d) 02:00", told) == [str(day) for day in DATES[:2]]
+    assert re.findall(rf"(\d{{4}}-\d\d-\d\d) {HOUR:02d}:00", told) == [str(day) for day in DATES[:2]]
     url = f"postgresql+psycopg2://airflow:***@127.0.0.1:{paused.settings.port_database}/postgres"
     assert url in paused.airflow("config", "get-value", "database", "sql_alchemy_conn")
     words = [sys.executable, "-m", "recsys.cli", "platform", "airflow"]
