@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from recsys.exceptions import ConflictError, CorruptDataError, InvalidInputError, MissingDataError, UnavailableError
+from recsys.exceptions import ConflictError, CorruptDataError, MissingDataError, UnavailableError
 from recsys.experiments import RunSpec
-from recsys.logs.record import base_of, records
+from recsys.logs.record import base_of, log_files, records
 from recsys.schemas import ShardResult
 from recsys.storage.manifest import Manifest
 from recsys.storage.store import Storage
@@ -203,10 +203,7 @@ def resting(source: Path, seconds: float, pattern: str = "**/*.jsonl") -> list[P
     """
     deadline = time.monotonic() + seconds
     while True:
-        files = sorted(source.glob(pattern))
-        packed = next(source.glob(f"{pattern}.*"), None)
-        if packed:
-            raise InvalidInputError(f"{packed} is a log in another form, which nobody reads; unpack it, or move it elsewhere")
+        files = log_files(source, pattern)
         busy = [path for path in files if time.time() - path.stat().st_mtime < REST_SECONDS]
         if not busy:
             return files

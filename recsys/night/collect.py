@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 from recsys.exceptions import CorruptDataError, MissingDataError
 from recsys.logs.engines import Engine, engine
 from recsys.logs.reading import Reading, distinct_plays, repeated_events
-from recsys.logs.record import UNTERMINATED
+from recsys.logs.record import UNTERMINATED, log_files
 from recsys.night.night import Night
 from recsys.schemas import POSITIVE_TIME, Inputs, Learning
 from recsys.storage.layout import Dated
@@ -127,7 +127,7 @@ def read_sessions(files: Sequence[Path]) -> "pa.Table":
 
 def _read_day(store: Storage, queries: Engine, day: date, scratch: Path) -> tuple["ir.Table", int, Counter[str]]:
     """The records of one log date, its number of lines, and its malformed ones by reason, which go to quarantine."""
-    files = sorted(store.local(Dated.LOGS.on(day)).glob("*.jsonl"))
+    files = log_files(store.local(Dated.LOGS.on(day)))
     directory = Path(tempfile.mkdtemp(dir=scratch))
     name, malformed = Dated.QUARANTINE.on(day), directory / "malformed.json"
     with malformed.open("w", encoding="utf-8") as file:

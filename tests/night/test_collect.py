@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from recsys.exceptions import CorruptDataError, MissingDataError
+from recsys.exceptions import CorruptDataError, InvalidInputError, MissingDataError
 from recsys.night.collect import collect
 from recsys.night.night import Night
 from recsys.schemas import Inputs
@@ -127,6 +127,25 @@ def test_logs_without_a_valid_record_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(MissingDataError, match="none of the 1 lines"):
         collected(store)
     assert not store.is_complete(f"interactions/date={DAY}")
+
+
+def test_logs_in_another_form_are_not_left_out_without_a_word(tmp_path: Path) -> None:
+    store = Storage(f"file://{tmp_path}/store")
+    for whole in ("", record(1, 0, 5, 1.0)):
+        with store.stage(f"logs/date={DAY}") as staging:
+            (staging / "a.jsonl.gz").write_bytes(b"")
+            if whole:
+                (staging / "b.jsonl").write_text(whole)
+        with pytest.raises(InvalidInputError, match=r"a\.jsonl\.gz is a log in another form"):
+            collected(store)
+
+
+def test_logs_without_a_file_are_named(tmp_path: Path) -> None:
+    store = Storage(f"file://{tmp_path}/store")
+    with store.stage(f"logs/date={DAY}") as staging:
+        (staging / "run.json").write_text("{}")
+    with pytest.raises(MissingDataError, match=f"the logs of {DAY} hold no log files"):
+        collected(store)
 
 
 @pytest.mark.drill("logs", "they hold two tries of a shard", "each event counts once")
