@@ -96,6 +96,17 @@ def repeated_events(queries: Engine, valid: "ir.Table") -> "ir.Table | None":
     return repeated if repeated.count().execute() else None
 
 
+def displaced_events(valid: "ir.Table", repeated: "ir.Table | None") -> int:
+    """How many of the lines that are dropped for a repeated event tell another one: its place was given twice.
+
+    That happens when Redis goes back to an older copy, and sessions with it.
+    """
+    if repeated is None:
+        return 0
+    copies = valid.semi_join(repeated, EVENT).select(*EVENT, "message", "track", "time").distinct()
+    return int(copies.count().execute()) - int(repeated.count().execute())
+
+
 def distinct_plays(valid: "ir.Table", repeated: "ir.Table | None") -> "ir.Table":
     """One row a play: an event repeated in its run, by whatever shard or try, keeps its earliest line."""
     import ibis

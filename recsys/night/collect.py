@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 from recsys.exceptions import CorruptDataError, MissingDataError
 from recsys.logs.engines import Engine, engine
-from recsys.logs.reading import Reading, distinct_plays, repeated_events
+from recsys.logs.reading import Reading, displaced_events, distinct_plays, repeated_events
 from recsys.logs.record import UNTERMINATED, log_files
 from recsys.night.night import Night
 from recsys.schemas import POSITIVE_TIME, Inputs, Learning
@@ -94,10 +94,16 @@ def collect(night: Night, *, live: str = "", backfill: bool = False) -> dict[str
             raise MissingDataError(
                 f"none of the {lines} lines of {len(dates)} log dates up to {night.log_date} is a valid record"
             )
-        plays = distinct_plays(valid, repeated_events(queries, valid))
+        found_again = repeated_events(queries, valid)
+        plays, displaced = distinct_plays(valid, found_again), displaced_events(valid, found_again)
+        if displaced:
+            log.warning(
+                "dropped %d events in the places of earlier ones: Redis seems to have gone back to an older copy", displaced
+            )
         events = int(plays.count().execute())
         wrong, repeated = malformed.total(), records - events
-        counts = {"dates": len(dates), "lines": lines, "malformed": wrong, "repeated": repeated, "events": events}
+        counts = {"dates": len(dates), "lines": lines, "malformed": wrong, "repeated": repeated, "displaced": displaced}
+        counts["events"] = events
         with store.stage(night.interactions, counts) as staging:
             tables = {"interactions": interactions(plays), "sessions": sessions_of(plays), "plays": answered_plays(plays)}
             for name, table in tables.items():

@@ -154,6 +154,16 @@ def test_two_tries_of_a_shard_count_once(store: Storage) -> None:
     assert collected(store)["repeated"] == 1
 
 
+def test_other_events_in_the_place_of_earlier_ones_are_counted(store: Storage, caplog: pytest.LogCaptureFixture) -> None:
+    first, again = record(1, 0, 5, 1.0, timestamp=1), record(1, 0, 5, 1.0, timestamp=2)
+    later = record(1, 0, 6, 1.0, timestamp=3) + record(1, 1, 7, 0.4, "last", timestamp=4)
+    publish(store, str(DAY), later + again + first)
+    counts = collected(store)
+    assert (counts["repeated"], counts["displaced"]) == (2, 1)
+    assert [row["track"] for row in read(store, "plays.parquet") if row["user"] == 1] == [5, 7]
+    assert "dropped 1 events in the places of earlier ones" in caplog.text
+
+
 @pytest.mark.drill("logs", "a few malformed lines", "they go to quarantine, each with its reason")
 def test_malformed_lines_go_to_quarantine_with_their_reason(store: Storage) -> None:
     publish(store, str(DAY), record(1, 0, 5, 1.0) + record(3, 0, 1, 1.5) + "{]\n" + record(3, 0, 1, 1.0)[:-1])
