@@ -7,11 +7,13 @@ from datetime import datetime, timedelta
 import run_context
 from airflow.sdk import Param, dag, get_current_context, task
 from hold_date import hold_date
+from night_notes import leave
 from nightly_timetable import Nightly
 from pydantic import JsonValue
 from run_context import LIVE, LOGS, step
 from simulation import Part, Played, planned, results, shard_of, simulate_shards
 
+from recsys.abtest.wording import counted
 from recsys.night import dataset, traffic
 from recsys.settings import load_settings
 from recsys.storage.layout import parse_date
@@ -22,7 +24,8 @@ DOC = """
 ### What it does
 Plays listeners of `log_date` against what is live and stores their logs as `logs/date=D`, from which nights learn. Before any
 version is live every answer is an unplayed track drawn at random; afterwards a tenth of them is, and the propensity is logged.
-A date that is there already is left alone: its later tasks are skipped and the run is green.
+A date that is there already is left alone: its later tasks are skipped and the run is green. With `rebuild` it is played again,
+and its logs are replaced once the new ones are whole; nights that have read the old ones are rebuilt afterwards.
 
 With `RECSYS_EXPERIMENT_SOURCE=live` nobody is played: what real listeners asked for on that day is stored instead.
 
@@ -32,7 +35,7 @@ The log date is the Param `log_date`, else the begin of the data interval, else 
 | task | if it fails |
 |---|---|
 | hold_date | up for reschedule: another run works on this date, its log names it. Skipped: it waited in vain; trigger it again |
-| plan_traffic | Redis is away: `recsys doctor`; clear the task afterwards |
+| plan_traffic | its logs are damaged: trigger the date again with `rebuild`. Redis is away: `recsys doctor`; clear it then |
 | simulate | the service is away or answers nonsense: read the service's log, then clear the task |
 | upload_logs | counts differ between listeners and logs: clear `simulate` and everything after it |
 
@@ -46,13 +49,16 @@ def plan_traffic() -> list[Part]:
     """Register a run served by what is live; no shards if the date is there."""
     night, params = run_context.night(), get_current_context()["params"]
     if params["dataset"]:
-        parts = dataset.plan(night, params["sessions"] or dataset.SESSIONS)
+        parts = dataset.plan(night, params["sessions"] or dataset.SESSIONS, rebuild=run_context.is_rebuild())
         if not parts:
-            dataset.export(night)
+            leave(counted(dataset.export(night).counts["sessions"], "session"))
         return [asdict(shard) | {"date": str(day)} for day, shard in parts]
-    registered = traffic.plan(night)
+    registered = traffic.plan(night, rebuild=run_context.is_rebuild())
     sessions = params["sessions"] or night.settings.traffic_sessions
-    return [] if registered["done"] else planned(registered, night.settings, sessions, traffic.BATCH)
+    if registered["done"]:
+        leave("requests of real listeners" if night.settings.experiment_source == "live" else "there already")
+        return []
+    return planned(registered, night.settings, sessions, traffic.BATCH)
 
 
 @task(outlets=[LOGS])
@@ -62,8 +68,12 @@ def upload_logs(parts: list[Part], found: Iterable[Played]) -> Mapping[str, Json
     with run_context.working() as (night, _):
         if get_current_context()["params"]["dataset"]:
             dated = [(parse_date(str(part["date"])), shard_of(part)) for part in parts]
-            return dataset.finish(night, dated, results(found)).model_dump(mode="json")
-        return traffic.upload(night, shard_of(parts[0]).base, results(found))
+            card = dataset.finish(night, dated, results(found))
+            leave(counted(card.counts["sessions"], "session"))
+            return card.model_dump(mode="json")
+        counts = traffic.upload(night, shard_of(parts[0]).base, results(found))
+        leave(counted(counts["episodes"], "session"))
+        return counts
 
 
 @dag(
@@ -100,6 +110,12 @@ def upload_logs(parts: list[Part], found: Iterable[Played]) -> Mapping[str, Json
             type="boolean",
             title="Data set",
             description="Play over two log dates, the one before and the log date, and export both to datasets/date=D.",
+        ),
+        "rebuild": Param(
+            False,
+            type="boolean",
+            title="Rebuild",
+            description="Play the date though it is there: its logs are replaced once the new ones are whole.",
         ),
         "shards": Param(
             DEFAULTS.shards,

@@ -18,11 +18,13 @@ from airflow.sdk import (
 )
 from hold_date import hold_date
 from night_connections import WEBHDFS
+from night_notes import leave
 from night_notifier import tell
 from nightly_timetable import Nightly
 from run_context import LOGS, MOVE, TRAINING_POOL, Told, step
 from simulation import Part, Played, planned, results, shard_of, simulate_shards
 
+from recsys.abtest.history import night_row
 from recsys.night import steps
 from recsys.night.dry_run import dry_run
 from recsys.settings import load_settings
@@ -52,7 +54,7 @@ verdicts, `recsys verify --date D` checks a night.
 | check_run | the trigger asks for something impossible: its message names the Param; trigger again |
 | wait_for_logs | the log date has no traffic: run `collect_traffic` for it |
 | hold_date | up for reschedule: another run works on this date, its log names it. Skipped: it waited in vain; trigger it again |
-| collect | a checksum: restore or rebuild that log directory |
+| collect | a checksum of `logs/date=D`: run `collect_traffic` for D with `rebuild`; of the night: trigger it with `rebuild` |
 | train | too few log dates in the window: collect more traffic, or widen `window` |
 | evaluate_gate | not the refusal (that is green): read the error; models and interactions must stand there |
 | publish | Redis is away: `recsys doctor`; clear the task afterwards |
@@ -71,7 +73,10 @@ def check_run() -> bool:
     found = dry_run(run_context.night(), backfill=run_context.is_backfill())
     for name, value in found.items():
         log.info("%s: %s", name, value)
-    return not get_current_context()["params"]["dry_run"]
+    dry = bool(get_current_context()["params"]["dry_run"])
+    if dry:
+        leave("dry run")
+    return not dry
 
 
 class Waiting(TypedDict):
@@ -115,7 +120,7 @@ def wait_for_logs_on_hdfs() -> BaseOperator:
 def collect() -> dict[str, int]:
     """Logs become interactions and sessions."""
     with run_context.working() as (night, _):
-        return steps.collect_interactions(night, backfill=run_context.is_backfill())
+        return steps.collect_interactions(night, backfill=run_context.is_backfill(), rebuild=run_context.is_rebuild())
 
 
 @task(pool=TRAINING_POOL, execution_timeout=timedelta(hours=2))
@@ -123,7 +128,7 @@ def collect() -> dict[str, int]:
 def train() -> Told:
     """Train the models on interactions up to the day before."""
     with run_context.working() as (night, _):
-        return steps.train(night)
+        return steps.train(night, rebuild=run_context.is_rebuild())
 
 
 @task.short_circuit(pool=TRAINING_POOL)
@@ -134,6 +139,7 @@ def evaluate_gate() -> bool:
         gate = steps.evaluate_gate(night)
         if not gate.passed:
             steps.refuse(night)
+            leave(night_row(night.store, night.log_date).outcome)
     if not gate.passed:
         reasons = [*gate.reasons, "See docs/runbook.md#the-gate-refused-a-candidate."]
         tell(f"the gate refused the candidate of {night.log_date}", " ".join(reasons))
@@ -182,6 +188,7 @@ def promote_or_hold(parts: list[Part]) -> str:
         client = keyspace.connect(night.settings)
         before = pointer.read(client)
         verdict = steps.promote_or_hold(night, shard_of(parts[0]).version, held, wanted=wanted, backfill=backfill)
+        leave(night_row(night.store, night.log_date).outcome)
     if verdict.verdict == "promoted":
         run_context.tell_move(client, before)
     elif not backfill:
@@ -249,6 +256,12 @@ def promote_or_hold(parts: list[Part]) -> str:
             type=["null", "boolean"],
             title="Promote",
             description="Empty: as the report decides (a backfill holds). True: a backfill may promote too. False: hold.",
+        ),
+        "rebuild": Param(
+            False,
+            type="boolean",
+            title="Rebuild",
+            description="Train the models anew, and put aside what is damaged of the night; each part is replaced as a whole.",
         ),
         "dry_run": Param(
             False,

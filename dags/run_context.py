@@ -159,6 +159,11 @@ def promotion() -> bool | None:
     return wanted
 
 
+def is_rebuild() -> bool:
+    """Whether the trigger form asks for everything anew."""
+    return bool(get_current_context()["params"]["rebuild"])
+
+
 def tell_move(client: redis.Redis, before: Pointer) -> None:
     """Tell Airflow that another version is live, unless the pointer stands where it stood before."""
     live = pointer.read(client)

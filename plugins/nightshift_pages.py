@@ -33,7 +33,7 @@ DAG = "nightly_recommender"
 PREFIX = "/nightshift"
 POLICY = (
     f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {pages.SCRIPT_SOURCE}; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'self'"
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'self'"
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -75,6 +75,13 @@ def one_night(log_date: LogDate, session: SessionDep) -> Response:
 def night_file(log_date: LogDate, name: str) -> Response:
     """A file of one night's report."""
     return _file(log_date, name)
+
+
+@app.get("/change", dependencies=READERS)
+def change() -> Response:
+    """What is live, with forms that go to Airflow's own API, which asks who may."""
+    settings = _settings()
+    return _html(pages.change_page(*_standing(settings, Storage(settings.storage_url)), home=PREFIX))
 
 
 @app.get("/compare", dependencies=READERS)

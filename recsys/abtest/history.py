@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 
+from recsys.abtest.decision import percent
 from recsys.abtest.headline import headline
 from recsys.abtest.schema import Report, percents
 from recsys.exceptions import RecsysError, UnavailableError
@@ -49,6 +50,19 @@ class NightRow:
     live_ci_low_percent: float | None = None
     live_ci_high_percent: float | None = None
     reason: str | None = None
+
+    @property
+    def outcome(self) -> str:
+        """The verdict, with the effect against the live version, or the control if nothing was live.
+
+        >>> NightRow("2026-11-24", "held", effect_percent=3.1, live_effect_percent=-14.8).outcome
+        'held · −14.8 % against live'
+        """
+        effect, other = self.live_effect_percent, "live"
+        if effect is None:
+            effect, other = self.effect_percent, "C"
+        verdict = self.verdict.replace("_", " ")
+        return verdict if effect is None else f"{verdict} · {percent(effect)} against {other}"
 
 
 def nights(store: Storage) -> list[NightRow]:

@@ -31,6 +31,7 @@ def nightly(
     seed: Annotated[int | None, typer.Option(help="Base seed.")] = None,
     promote: Annotated[bool | None, typer.Option(help="Force or forbid promotion.")] = None,
     backfill: Annotated[bool, typer.Option("--backfill", help="Play C and T1 only, and hold.")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Use nothing of an earlier attempt.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what the night would do.")] = False,
     embedded: EmbeddedOption = False,
 ) -> None:
@@ -47,7 +48,7 @@ def nightly(
         return
     with redis_of(settings, embedded, service=True) as settings:
         night = Night(past(day), settings)
-        verdict = steps.run(night, run_id=run_id(), wanted=promote, backfill=backfill)
+        verdict = steps.run(night, run_id=run_id(), wanted=promote, backfill=backfill, rebuild=rebuild)
     print(f"{day}: {verdict.verdict}")
     for reason in verdict.reasons:
         print(f"  {reason}")
@@ -60,6 +61,7 @@ def traffic(
     sessions: Annotated[int | None, typer.Option(min=1, help="Sessions; default 20,000, or 1,000,000 for a data set.")] = None,
     world: WorldOption = None,
     dataset: Annotated[bool, typer.Option("--dataset", help="Over D-1 and D, exported to datasets/date=D.")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Play what is there already, and replace it.")] = False,
     embedded: EmbeddedOption = False,
 ) -> None:
     """Play listeners of one log date against what is live; their logs become logs/date=D."""
@@ -70,9 +72,9 @@ def traffic(
     with redis_of(load_settings(world=world), embedded, service=True) as settings:
         night = Night(past(day), settings)
         if dataset:
-            print(datasets.collect(night, sessions or datasets.SESSIONS, run=run_id()).to_json())
+            print(datasets.collect(night, sessions or datasets.SESSIONS, run=run_id(), rebuild=rebuild).to_json())
             return
-        counts = listeners.collect(night, sessions or listeners.SESSIONS, run=run_id())
+        counts = listeners.collect(night, sessions or listeners.SESSIONS, run=run_id(), rebuild=rebuild)
     events = counts["next"] + counts["last"]
     print(f"{day}: {counted(counts['episodes'], 'session')}, {counted(events, 'event')}")
 

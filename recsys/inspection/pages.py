@@ -1,4 +1,4 @@
-"""Pages of the platform's web UI as HTML: the nights and what is live, one night, two nights compared, trials, the runbook.
+"""Pages of the platform's web UI as HTML: the nights, what is live, one night, two nights compared, trials, the runbook.
 
 In go what other modules of this package have found out; out comes HTML that needs nothing else. Links begin with ``home``, the
 path below which the platform serves these pages.
@@ -25,6 +25,7 @@ from recsys.inspection.runbook import runbook
 from recsys.inspection.standing import Standing
 from recsys.storage.layout import Dated
 from recsys.storage.store import Storage
+from recsys.versions.pointer import EVERY
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -41,7 +42,7 @@ HELP = {
 }
 #: Seconds after which a page with a running night is loaded again.
 WAIT = 60
-_SCRIPT = (Path(__file__).parent / "templates" / "frame.js").read_text(encoding="utf-8")
+_SCRIPT = "".join((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8") for name in ("frame.js", "trigger.js"))
 #: Source of the only script of these pages, as a Content-Security-Policy names it.
 SCRIPT_SOURCE = "'sha256-" + base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode() + "'"
 
@@ -79,6 +80,12 @@ def night_page(around: tuple[Entry | None, Entry, Entry | None], standing: Stand
     held = next((held for held in standing.held if entry.night and held.version == entry.night.version), None)
     found = {"before": before, "entry": entry, "after": after, "held": held, "standing": standing}
     return _render("night.html.j2", home, title=title, help=HELP.get(entry.status, ""), **found)
+
+
+def change_page(now: Standing, problem: str, *, home: str) -> str:
+    """What is live, and forms that change it; ``problem`` as in an :class:`Overview`."""
+    overview = {"standing": now, "problem": problem}
+    return _render("change.html.j2", home, title="What is live", overview=overview, every=EVERY)
 
 
 def compare_page(

@@ -72,12 +72,12 @@ class DatasetCard(Document):
     digest: str
 
 
-def plan(night: Night, sessions: int = SESSIONS) -> list[tuple[date, Shard]]:
-    """The parts that are still to be played, each with its log date."""
+def plan(night: Night, sessions: int = SESSIONS, *, rebuild: bool = False) -> list[tuple[date, Shard]]:
+    """The parts that are still to be played, each with its log date; all of them in a ``rebuild``."""
     parts = []
     first, second = dates_of(night.log_date)
     for day, count in ((first, sessions - sessions // 2), (second, sessions // 2)):
-        registered = traffic.plan(Night(day, night.settings))
+        registered = traffic.plan(Night(day, night.settings), rebuild=rebuild)
         if not registered["done"]:
             shards = shards_of(
                 registered["base"],
@@ -91,11 +91,11 @@ def plan(night: Night, sessions: int = SESSIONS) -> list[tuple[date, Shard]]:
     return parts
 
 
-def collect(night: Night, sessions: int = SESSIONS, *, run: str) -> DatasetCard:
+def collect(night: Night, sessions: int = SESSIONS, *, run: str, rebuild: bool = False) -> DatasetCard:
     """Play what is missing, store the logs and export.
 
     Args:
-        run: names the tries, and holds both log dates.
+        run: names the tries, and holds both log dates. rebuild: play what is there already, too.
 
     Raises:
         ConflictError: another run works on one of the log dates.
@@ -104,7 +104,7 @@ def collect(night: Night, sessions: int = SESSIONS, *, run: str) -> DatasetCard:
     with ExitStack() as dates:
         for day in dates_of(night.log_date):
             dates.enter_context(lease.held(client, day, run))
-        parts = plan(night, sessions)
+        parts = plan(night, sessions, rebuild=rebuild)
         with ThreadPoolExecutor(night.settings.shards) as pool:
             results = list(pool.map(lambda part: _play(night, part[0], part[1], run), parts))
         return finish(night, parts, results)

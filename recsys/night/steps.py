@@ -14,6 +14,7 @@ from recsys.night import candidate, collect, promote, report
 from recsys.night.night import Night
 from recsys.schemas import Figures, Gate, Inputs, ShardResult, Verdict
 from recsys.simulate.shards import shards_of, simulate_all
+from recsys.storage.layout import Dated
 from recsys.versions import keyspace, lease, pointer, publish
 from recsys.versions.content import LISTS, directory_of, lists_in
 from recsys.versions.lease import Lease
@@ -24,12 +25,28 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: What a night writes, and reads in a later attempt.
+WRITTEN = (
+    Dated.INTERACTIONS,
+    Dated.MODELS,
+    Dated.GATES,
+    Dated.RECOMMENDATIONS,
+    Dated.EXPERIMENTS,
+    Dated.REPORTS,
+    Dated.PROMOTIONS,
+)
 
-def collect_interactions(night: Night, *, backfill: bool = False) -> dict[str, int]:
+
+def collect_interactions(night: Night, *, backfill: bool = False, rebuild: bool = False) -> dict[str, int]:
     """Turn the window of logs into interactions.
 
     The version that is live at the first attempt is the night's baseline; a rerun of the same kind keeps it.
+
+    Args:
+        rebuild: what is damaged of the night counts as not there; the step that writes it reads none of it.
     """
+    if rebuild:
+        _drop_damaged(night)
     client = keyspace.connect(night.settings)
     earlier = Inputs.find(night.store, night.log_date)
     if earlier is not None and earlier.backfill == backfill:
@@ -39,11 +56,11 @@ def collect_interactions(night: Night, *, backfill: bool = False) -> dict[str, i
     return collect.collect(night, live=baseline, backfill=backfill)
 
 
-def train(night: Night) -> Figures:
-    """Train the night's models."""
+def train(night: Night, *, rebuild: bool = False) -> Figures:
+    """Train the night's models; in a ``rebuild`` those of an earlier attempt are not used."""
     from recsys.night.train import train as train_models
 
-    return train_models(night)
+    return train_models(night, rebuild=rebuild)
 
 
 def evaluate_gate(night: Night) -> Gate:
@@ -91,17 +108,17 @@ def promote_or_hold(night: Night, version: str, held: Lease, *, wanted: bool | N
     return promote.promote_or_hold(night, keyspace.connect(night.settings), version, held, wanted=wanted, backfill=backfill)
 
 
-def run(night: Night, *, run_id: str, wanted: bool | None = None, backfill: bool = False) -> Verdict:
+def run(night: Night, *, run_id: str, wanted: bool | None = None, backfill: bool = False, rebuild: bool = False) -> Verdict:
     """The whole night, in this process.
 
     Args:
-        wanted: as :func:`promote_or_hold`. backfill: play C and T1 only.
+        wanted: as :func:`promote_or_hold`. backfill: play C and T1 only. rebuild: use nothing of an earlier attempt.
     """
     collect.require_logs(night)
     settings, client = night.settings, keyspace.connect(night.settings)
     with lease.held(client, night.log_date, run_id) as held:
-        collect_interactions(night, backfill=backfill)
-        train(night)
+        collect_interactions(night, backfill=backfill, rebuild=rebuild)
+        train(night, rebuild=rebuild)
         if not evaluate_gate(night).passed:
             return refuse(night)
         recommend(night)
@@ -118,6 +135,15 @@ def run(night: Night, *, run_id: str, wanted: bool | None = None, backfill: bool
             upload_logs(night, found["base"], simulate_all(settings, parts, run_id))
         build_report(night)
         return promote_or_hold(night, found["version"], held, wanted=wanted, backfill=backfill)
+
+
+def _drop_damaged(night: Night) -> None:
+    """Move what is damaged of the night to the trash."""
+    for kind in WRITTEN:
+        name = kind.on(night.log_date)
+        if night.store.is_complete(name) and not night.store.is_intact(name):
+            log.warning("%s is damaged, and goes to the trash", name)
+            night.store.remove(name)
 
 
 def _live_lists(night: Night) -> "ListsOf | None":

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 from recsys import catalog
+from recsys.exceptions import CorruptDataError, InvalidInputError
 from recsys.experiments import RunSpec
 from recsys.logs import real_listeners
 from recsys.logs.upload import upload_shards
@@ -34,13 +35,19 @@ class Plan(TypedDict):
     done: bool
 
 
-def plan(night: Night) -> Plan:
+def plan(night: Night, *, rebuild: bool = False) -> Plan:
     """Register a run of simulated traffic, served by what is live.
 
     With real listeners nothing is simulated: their requests are stored, and the date is done.
+
+    Args:
+        rebuild: play the date though it is there; its logs are replaced once the new ones are whole.
+
+    Raises:
+        CorruptDataError: the date is there, but damaged. InvalidInputError: real listeners cannot be played again.
     """
     settings = night.settings
-    done = night.store.is_complete(night.logs)
+    done = _is_there(night, rebuild=rebuild)
     if settings.experiment_source == "live" and not done:
         real_listeners.upload(settings, night.log_date)
         done = True
@@ -55,23 +62,34 @@ def plan(night: Night) -> Plan:
     return {"base": spec.base, "version": version, "seed": seed, "done": done}
 
 
+def _is_there(night: Night, *, rebuild: bool) -> bool:
+    """Whether the log date needs nothing more."""
+    if not night.store.is_complete(night.logs):
+        return False
+    if rebuild and night.settings.experiment_source == "live":
+        raise InvalidInputError(f"{night.logs} holds requests of real listeners, which cannot be played again; restore a backup")
+    if not rebuild and not night.store.is_intact(night.logs):
+        raise CorruptDataError(f"{night.logs} in {night.store.url} does not match its manifest; rebuild the date, or restore it")
+    return not rebuild
+
+
 def upload(night: Night, base: str, results: Sequence[ShardResult]) -> dict[str, int]:
     """Move the traffic's logs into the storage as ``logs/date=D``."""
     spec = registered(keyspace.connect(night.settings), base)
     return upload_shards(night.store, night.settings.log_dir, results, night.logs, spec, cleanup=True)
 
 
-def collect(night: Night, sessions: int = SESSIONS, *, run: str) -> dict[str, int]:
+def collect(night: Night, sessions: int = SESSIONS, *, run: str, rebuild: bool = False) -> dict[str, int]:
     """Simulated listeners of one log date, served by what is live; nothing if the date is there already.
 
     Args:
-        run: names the tries of its shards, and holds the log date.
+        run: names the tries of its shards, and holds the log date. rebuild: as :func:`plan`.
 
     Raises:
         ConflictError: another run works on the log date.
     """
     with lease.held(keyspace.connect(night.settings), night.log_date, run):
-        planned = plan(night)
+        planned = plan(night, rebuild=rebuild)
         if planned["done"]:
             log.info("%s is there already", night.logs)
             return night.store.manifest(night.logs).counts

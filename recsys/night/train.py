@@ -32,8 +32,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def train(night: Night) -> Figures:
-    """Train the models and write ``models/date=D``; nothing if it holds models of the same data, settings and code.
+def train(night: Night, *, rebuild: bool = False) -> Figures:
+    """Train the models and write ``models/date=D``; nothing if it holds whole models of the same data, settings and code.
+
+    Args:
+        rebuild: train them all the same, from the first epoch.
 
     Raises:
         MissingDataError: there are no positives before D.
@@ -55,7 +58,7 @@ def train(night: Night) -> Figures:
         "configurations": {name: config_of(model) for name, model in models.items()},
     }
     fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    earlier = Card.find(store, night.log_date)
+    earlier = Card.read(store, night.log_date) if not rebuild and store.is_intact(night.models) else None
     if earlier is not None and earlier.fingerprint == fingerprint:
         log.info("%s is there already, trained on the same data by the same code", night.models)
         return _summary(earlier)
@@ -64,6 +67,8 @@ def train(night: Night) -> Figures:
         raise MissingDataError(f"there are no positives before {night.log_date} to train on; collect traffic for earlier dates")
     history = data.matrix(before)
     work = settings.var / "work" / f"train-{fingerprint[:16]}"
+    if rebuild:
+        shutil.rmtree(work, ignore_errors=True)
     figures: dict[str, Figures] = {}
     seconds: dict[str, float] = {}
     for key, model in models.items():

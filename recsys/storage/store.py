@@ -2,8 +2,8 @@
 
 In goes a local staging directory; out comes, after one rename, a directory with its files, ``manifest.json`` (counts, bytes,
 checksums, schema version) and ``_SUCCESS``. Readers see all of it or nothing. A directory that is published again with the same
-content is left alone; with another content the old one moves to ``.trash`` first. What a killed writer leaves is an unfinished
-directory that nobody reads: the next writer of the same name removes it, as does :meth:`Storage.sweep`.
+content is left alone; one with another content, or a damaged one, moves to ``.trash`` first. What a killed writer leaves is an
+unfinished directory that nobody reads: the next writer of the same name removes it, as does :meth:`Storage.sweep`.
 """
 
 import errno
@@ -83,6 +83,14 @@ class Storage:
         """Whether the directory has been published."""
         return bool(self.fs.exists(f"{self.path(name)}/{SUCCESS}"))
 
+    def is_intact(self, name: str) -> bool:
+        """Whether the directory has been published, and every file of it is as its manifest says; reads all of it."""
+        try:
+            files = self.manifest(name).files
+            return all(self._sha256(f"{self.path(name)}/{file.name}") == file.sha256 for file in files)
+        except (MissingDataError, CorruptDataError, FileNotFoundError):
+            return False
+
     def manifest(self, name: str) -> Manifest:
         """The manifest of a published directory.
 
@@ -134,11 +142,7 @@ class Storage:
             return b""
 
     def require_writable(self) -> None:
-        """See that directories can be made, before something happens that is to be recorded here.
-
-        Raises:
-            OSError: the system refuses it. InvalidInputError, UnavailableError: HDFS does.
-        """
+        """Raise what the system (OSError) or HDFS raises unless directories can be made: before what must be recorded here."""
         probe = f"{self.root.rstrip('/')}/{staging_name('probe')}"
         self.fs.makedirs(probe, exist_ok=True)
         self.fs.rm(probe, recursive=True)
@@ -221,7 +225,7 @@ class Storage:
             return None
 
     def _publish(self, local: Path, name: str, manifest: Manifest) -> None:
-        if self._holds(name, manifest):
+        if self._holds(name, manifest) and self.is_intact(name):
             log.info("%s is already there with the same content", name)
             return
         final = self.path(name)
@@ -247,16 +251,22 @@ class Storage:
         log.info("published %s: %d files, %s", name, len(manifest.files), manifest.counts)
 
     def _holds(self, name: str, manifest: Manifest) -> bool:
-        return self.is_complete(name) and self.manifest(name).checksum == manifest.checksum
+        try:
+            return self.manifest(name).checksum == manifest.checksum
+        except (MissingDataError, CorruptDataError):
+            return False
+
+    def _sha256(self, path: str) -> str:
+        with self.fs.open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def _upload(self, local: Path, staging: str, manifest: Manifest) -> None:
         self.fs.makedirs(staging, exist_ok=True)
         for file in manifest.files:
             self.fs.put_file(str(local / file.name), f"{staging}/{file.name}")
         for file in manifest.files:
-            with self.fs.open(f"{staging}/{file.name}", "rb") as stored:
-                if hashlib.file_digest(stored, "sha256").hexdigest() != file.sha256:
-                    raise CorruptDataError(f"{staging}/{file.name} reads back differently from what was written")
+            if self._sha256(f"{staging}/{file.name}") != file.sha256:
+                raise CorruptDataError(f"{staging}/{file.name} reads back differently from what was written")
         for name in (Manifest.FILE, SUCCESS):
             self.fs.put_file(str(local / name), f"{staging}/{name}")
 

@@ -1,5 +1,7 @@
 """The pages' documents: what is live, nights in order, words escaped, nights compared, trials, the runbook, reports."""
 
+import html
+import json
 import re
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -13,7 +15,16 @@ from recsys.inspection.diff import Row
 from recsys.inspection.health import Part
 from recsys.inspection.leaderboards import Leaderboard
 from recsys.inspection.listing import Entry, Run, entries, listing, neighbours
-from recsys.inspection.pages import Overview, compare_page, night_page, nights_page, notice_page, report_file, tuning_page
+from recsys.inspection.pages import (
+    Overview,
+    change_page,
+    compare_page,
+    night_page,
+    nights_page,
+    notice_page,
+    report_file,
+    tuning_page,
+)
 from recsys.inspection.runbook import runbook
 from recsys.inspection.standing import Held, Standing
 from recsys.storage.store import Storage
@@ -120,6 +131,49 @@ def test_a_night_leads_to_its_run_its_report_and_its_neighbours() -> None:
     assert "live now" not in text
     assert "v0, live now" in night_page(neighbours(every, DAY), held, home=HOME)
     assert "Not finished" in night_page(neighbours([], DAY), Standing(known=False), home=HOME)
+
+
+def offered(text: str) -> dict[str, tuple[str, dict[str, object], bool]]:
+    """The forms that trigger a DAG: DAG, conf and whether a reason is asked for, by what is written on them."""
+    page = Page(text)
+    assert page.open == []
+    summaries = [html.unescape(found) for found in re.findall(r"<summary>(.*?)</summary>", text)]
+    forms = [attrs for tag, attrs in page.tags if tag == "form" and "data-dag" in attrs]
+    asked = ['name="why"' in part.partition("</form>")[0] for part in text.split("<form ")[1:] if "data-dag" in part]
+    found = zip(summaries, forms, asked, strict=True)
+    return {said: (str(form["data-dag"]), json.loads(str(form["data-conf"])), why) for said, form, why in found}
+
+
+def test_what_is_live_is_changed_from_its_page() -> None:
+    now = Standing(Pointer("v2", 3, previous="v1"), held=[Held("v<0>")])
+    text = change_page(now, "", home=HOME)
+    assert "v1 becomes live; v2 is blocked" in text
+    assert offered(text) == {
+        "Roll back": ("change_live", {"action": "rollback"}, True),
+        "Hold all promotions": ("change_live", {"action": "hold", "version": "*"}, True),
+        "Release: v<0>": ("change_live", {"action": "release", "version": "v<0>"}, True),
+    }
+    # Nothing to go back to, and all is held already.
+    text = change_page(Standing(held=[Held("*")]), "Redis is <away>.", home=HOME)
+    assert "Redis is &lt;away&gt;." in text
+    assert offered(text) == {"Release: All promotions": ("change_live", {"action": "release", "version": "*"}, True)}
+
+
+def test_a_version_is_promoted_held_and_released_from_its_night_s_page_and_the_date_rebuilt() -> None:
+    every = entries([NightRow(str(DAY), "held", version="v0")], {}, {})
+    around = neighbours(every, DAY)
+    anew = {"log_date": str(DAY), "rebuild": True}
+    rebuilds = {
+        "Rebuild this night": ("nightly_recommender", anew, False),
+        "Rebuild the traffic of this date": ("collect_traffic", anew, False),
+    }
+    hold = {"Hold": ("change_live", {"action": "hold", "version": "v0"}, True)}
+    release = {"Release": ("change_live", {"action": "release", "version": "v0"}, True)}
+    promote = {"Promote": ("change_live", {"action": "promote", "version": "v0"}, True)}
+    assert offered(night_page(around, Standing(Pointer("v9")), home=HOME)) == promote | hold | rebuilds
+    assert offered(night_page(around, Standing(Pointer("v0")), home=HOME)) == hold | rebuilds
+    assert offered(night_page(around, Standing(held=[Held("v0")]), home=HOME)) == promote | release | rebuilds
+    assert offered(night_page(neighbours([], DAY), Standing(), home=HOME)) == rebuilds
 
 
 def test_two_nights_are_compared_what_differs_first() -> None:

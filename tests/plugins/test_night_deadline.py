@@ -57,6 +57,16 @@ def test_it_is_queued_again_by_hand(site: Site, failed: str) -> None:
     assert site.client.run(DAG, failed)["state"] == "queued"
 
 
+def test_it_says_its_log_date_and_its_end_unless_a_person_has_a_note(site: Site, failed: str) -> None:
+    run = f"/dags/{DAG}/dagRuns/{failed}"
+    assert site.client.call("GET", run)["note"] == "2026-01-05 · failed"
+    site.client.call("PATCH", f"{run}?update_mask=state", {"state": "success"})
+    assert site.client.call("GET", run)["note"] == "2026-01-05"
+    site.client.call("PATCH", f"{run}?update_mask=note", {"note": "The wrong world."})
+    site.client.fail_run(DAG, failed)
+    assert site.client.call("GET", run)["note"] == "The wrong world."
+
+
 def test_several_runs_are_cleared_by_the_command_line(site: Site, failed: str) -> None:
     """It clears every failed run of the DAG."""
     second = fail(site, f"{failed}-second")

@@ -21,6 +21,7 @@ from tests.support.traffic import records
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
+VIEWER = "viewer"
 DAG, RUN = "nightly_recommender", "run__2026-01-05__a"
 NIGHT, REFUSED, UNFINISHED = date(2026, 1, 5), date(2026, 1, 4), date(2026, 1, 6)
 VERSION = "2026-01-05-0a1b2c3d"
@@ -44,7 +45,8 @@ def nights(root: Path) -> None:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     root = tmp_path_factory.mktemp("airflow")
     nights(root)
-    with airflow(root, "api-server", "dag-processor") as site:
+    people = {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{components.USER}:admin,{VIEWER}:viewer"}
+    with airflow(root, "api-server", "dag-processor", **people) as site:
         site.wait_until(lambda client: client.has_dag(DAG))
         site.client.trigger(DAG, RUN, {"log_date": str(NIGHT)})
         site.client.trigger(DAG, "unfinished", {"log_date": str(UNFINISHED)})
@@ -128,6 +130,45 @@ def test_the_navigation_leads_to_the_nights(site: Site, browser: Chrome, screens
     framed_text(browser, "listeners stay")
 
 
+def fill(browser: Chrome, said: str, reason: str) -> str:
+    """Fill a form of a night's page in the frame, and give what it says afterwards."""
+    form = browser.find_element(By.XPATH, f"//details[summary='{said}']")
+    form.find_element(By.TAG_NAME, "summary").click()
+    form.find_element(By.NAME, "why").send_keys(reason)
+    form.find_element(By.TAG_NAME, "button").click()
+    output = form.find_element(By.TAG_NAME, "output")
+    WebDriverWait(browser, 60).until(lambda _: output.text not in ("", "Airflow is asked …"))
+    return output.text
+
+
+def test_a_version_is_promoted_from_its_page_by_who_is_logged_in(site: Site, browser: Chrome, screenshots: Path) -> None:
+    site.wait_until(lambda client: client.has_dag("change_live"))
+    browser.get(f"{site.url}/plugin/nights/nightshift/night/{NIGHT}")
+    framed_text(browser, f"Night of {NIGHT}")
+    assert fill(browser, "Promote", "as the report says").startswith("Triggered")
+    browser.switch_to.default_content()
+    browser.save_screenshot(str(screenshots / "airflow-promote.png"))
+    (run,) = site.client.call("GET", "/dags/change_live/dagRuns")["dag_runs"]
+    assert run["conf"] == {"action": "promote", "version": VERSION, "why": "as the report says"}
+    assert run["triggering_user_name"] == components.USER
+    framed_text(browser, f"Night of {NIGHT}")
+    browser.find_element(By.PARTIAL_LINK_TEXT, "its run").click()
+    browser.switch_to.default_content()
+    WebDriverWait(browser, 60).until(lambda d: "/dags/change_live/runs/" in d.current_url)
+
+
+def test_who_may_not_change_anything_is_told_so(site: Site, tmp_path: Path) -> None:
+    passwords = Path(site.environment["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
+    password = json.loads(passwords.read_text())[VIEWER]
+    runs = len(site.client.call("GET", "/dags/change_live/dagRuns")["dag_runs"])
+    with chromium(tmp_path) as driver:
+        log_in(driver, site.url, VIEWER, password)
+        driver.get(f"{site.url}/plugin/nights/nightshift/night/{NIGHT}")
+        framed_text(driver, f"Night of {NIGHT}")
+        assert fill(driver, "Hold", "I want to") == "You may not do this."
+    assert len(site.client.call("GET", "/dags/change_live/dagRuns")["dag_runs"]) == runs
+
+
 def test_the_nights_are_filtered_in_the_frame(site: Site, browser: Chrome) -> None:
     browser.get(f"{site.url}/plugin/nights")
     framed_text(browser, "3 of 3 nights")
@@ -157,6 +198,7 @@ def test_a_phone_shows_the_nights(site: Site, browser: Chrome, screenshots: Path
 
 PATHS = [
     "/nightshift/nights",
+    "/nightshift/change",
     f"/nightshift/night/{NIGHT}",
     f"/nightshift/night/{NIGHT}/report.html",
     f"/nightshift/run/{DAG}/{RUN}",

@@ -186,6 +186,23 @@ def test_changed_bytes_are_noticed(store: Storage, tmp_path: Path) -> None:
         store.local(NAME)
 
 
+@pytest.mark.drill("storage", "a file or the manifest of a directory is damaged or gone", "writing the same again replaces it")
+@pytest.mark.parametrize(("file", "gone"), [("a.txt", False), ("a.txt", True), ("manifest.json", False), ("manifest.json", True)])
+def test_what_is_damaged_is_replaced_by_the_same_content(store: Storage, tmp_path: Path, file: str, gone: bool) -> None:
+    write(store, NAME, "x")
+    assert store.is_intact(NAME)
+    (tmp_path / "z").write_text("z")
+    if gone:
+        store.fs.rm(f"{store.path(NAME)}/{file}")
+    else:
+        store.fs.put_file(str(tmp_path / "z"), f"{store.path(NAME)}/{file}")
+    assert not store.is_intact(NAME)
+    write(store, NAME, "x")
+    assert store.is_intact(NAME)
+    assert (store.local(NAME) / "a.txt").read_text() == "x"
+    assert len(names(store, ".trash")) == 1
+
+
 @pytest.mark.real
 def test_local_copies_go_when_nobody_asks_for_them(hdfs_root: str, scratch: Path) -> None:
     store = Storage(hdfs_root)
