@@ -18,8 +18,9 @@ from recsys.versions import keyspace, lease
 def hold_date() -> PokeReturnValue:
     """Take the run's log dates, or say who has them; a run that has waited for too long changes nothing and ends skipped."""
     context, settings = get_current_context(), run_context.settings()
+    client = keyspace.connect(settings)
     try:
-        lease.take_all(keyspace.connect(settings), run_context.dates(), run_context.held_by(), ttl=run_context.RUN_TIMEOUT)
+        lease.take_all(client, run_context.dates(), run_context.held_by(), ttl=run_context.RUN_TIMEOUT)
     except ConflictError as error:
         began = context["ti"].get_first_reschedule_date(context) or datetime.now(UTC)
         if datetime.now(UTC) - began > timedelta(hours=settings.wait_hours):
@@ -28,4 +29,5 @@ def hold_date() -> PokeReturnValue:
             ) from None
         print(f"{error}. This run waits for it.")
         return PokeReturnValue(is_done=False)
+    run_context.free_if_ended(client)
     return PokeReturnValue(is_done=True)

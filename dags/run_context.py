@@ -131,8 +131,24 @@ def night() -> Night:
 def working() -> Iterator[tuple[Night, Lease]]:
     """The night of the current run, its log date held while a step works and until the run's next one."""
     current = night()
-    with lease.held(keyspace.connect(current.settings), current.log_date, held_by(), linger=RUN_TIMEOUT) as held:
+    client = keyspace.connect(current.settings)
+    with lease.held(client, current.log_date, held_by(), linger=RUN_TIMEOUT) as held:
+        free_if_ended(client)
         yield current, held
+
+
+def free_if_ended(client: redis.Redis) -> None:
+    """A task may begin just as its run is ended by hand, and take the dates that were let go a moment before: let go again.
+
+    Raises:
+        AirflowFailException: the run has ended.
+    """
+    context = get_current_context()
+    run = context["dag_run"]
+    state = context["ti"].get_dagrun_state(run.dag_id, run.run_id)
+    if state in ("success", "failed"):
+        lease.drop_all(client, held_by())
+        raise AirflowFailException(f"run {held_by()} has ended ({state}); clear it to go on")
 
 
 def settings() -> Settings:

@@ -109,19 +109,18 @@ def held(
     A run that holds the date already goes on holding it afterwards.
 
     Args:
-        linger: how long the date stays held after the block, for the run's next step; without it, it is let go.
+        linger: how long the date stays held after a block that ended well, for the run's next step; without it, it is let go.
 
     Raises:
         ConflictError: another run holds it, or got hold of it while the block ran.
     """
-    ttl = max(ttl, linger or ttl)
     # Unless Redis says otherwise: a signal may come when it has given the date and its reply is still on the way.
     fresh = True
     try:
         lease, fresh = _take(client, log_date, run, ttl)
         with _renewed(client, lease, ttl):
             yield lease
-        renew(client, lease, ttl=ttl)
+        renew(client, lease, ttl=linger or ttl)
     finally:
         if fresh and linger is None:
             drop(client, log_date, run)

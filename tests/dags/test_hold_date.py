@@ -16,14 +16,14 @@ pytestmark = pytest.mark.real
 DAY = date(2026, 1, 5)
 
 
-def look(dag_bag: Any, dag: str, waited: timedelta, **params: Any) -> Any:
+def look(dag_bag: Any, dag: str, waited: timedelta, state: str = "running", **params: Any) -> Any:
     """What the sensor of a run says that has waited for so long."""
     from airflow.sdk.execution_time.context import set_current_context
 
     due = datetime(2026, 1, 6, 2, tzinfo=UTC)
     run = SimpleNamespace(dag_id=dag, run_id="second", run_type="manual", data_interval_start=None, run_after=due)
     began = datetime.now(UTC) - waited
-    ti = SimpleNamespace(get_first_reschedule_date=lambda _: began)
+    ti = SimpleNamespace(get_first_reschedule_date=lambda _: began, get_dagrun_state=lambda _dag, _run: state)
     context: Any = {"dag_run": run, "params": {"log_date": str(DAY), **params}, "ti": ti}
     sensor = dag_bag.dags[dag].get_task("hold_date")
     with set_current_context(context):
@@ -34,7 +34,7 @@ def look(dag_bag: Any, dag: str, waited: timedelta, **params: Any) -> Any:
 def test_a_run_waits_then_gives_up_and_has_changed_nothing(
     dag_bag: Any, valkey: Valkey, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], dag: str
 ) -> None:
-    from airflow.sdk.exceptions import AirflowSkipException
+    from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
     client = keyspace.connect(load_settings(redis_url=valkey.url))
     connection = {"conn_type": "redis", "host": "127.0.0.1", "port": valkey.port, "extra": {"db": 0}}
@@ -51,3 +51,8 @@ def test_a_run_waits_then_gives_up_and_has_changed_nothing(
     assert look(dag_bag, dag, timedelta(hours=2.1), **more)
     dates = (DAY - timedelta(days=1), DAY) if more else (DAY,)
     assert lease.holders(client) == dict.fromkeys(dates, f"{dag} second")
+    # Its task began just as somebody ended the run, whose dates had been let go by then.
+    lease.drop_all(client, f"{dag} second")
+    with pytest.raises(AirflowFailException, match=f"run {dag} second has ended"):
+        look(dag_bag, dag, timedelta(), state="failed", **more)
+    assert lease.holders(client) == {}

@@ -27,7 +27,9 @@ def interrupted(platform: Stack, name: str, day: date, fail: Callable[[str], obj
         run = f"{name}-{number}"
         platform.forget(day)
         platform.client.trigger(night.NIGHT, run, {"log_date": str(day), "promote": False})
-        wait_until(lambda run=run: platform.state(night.NIGHT, run, "train")[0] in ("running", "success"), 300, f"{run} to train")
+        wait_until(
+            lambda run=run: platform.state(night.NIGHT, run, "train") in (["running"], ["success"]), 300, f"{run} to train"
+        )
         assert holders(platform)[day] == f"{night.NIGHT} {run}"
         fail(run)
         platform.wait_for_run(night.NIGHT, run)
