@@ -163,23 +163,26 @@ def _is_there(directory: Path, size: WorldSize, force: bool) -> bool:
 
 
 def _put(temporary: Path, directory: Path, size: WorldSize) -> None:
-    """Rename the finished world to its place."""
+    """Rename the finished world to its place; whatever comes between, one of the two stands there afterwards."""
     temporary.chmod(0o755)
-    old = None
-    if directory.exists() and any(directory.iterdir()):
-        old = Path(tempfile.mkdtemp(prefix=f".{directory.name}-old-", dir=directory.parent))
-        directory.rename(old)
+    old = Path(tempfile.mkdtemp(prefix=f".{directory.name}-old-", dir=directory.parent))
+    try:
+        if directory.exists() and any(directory.iterdir()):
+            directory.rename(old)
+        _take_place(temporary, directory, size)
+    finally:
+        if not directory.exists() and any(old.iterdir()):
+            old.rename(directory)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _take_place(temporary: Path, directory: Path, size: WorldSize) -> None:
     try:
         temporary.rename(directory)
     except OSError:
-        if old and not directory.exists():
-            old.rename(directory)
-            raise
         # Somebody else may have written the same world meanwhile.
-        if not _is_there(directory, size, force=False):
+        if not directory.exists() or not _is_there(directory, size, force=False):
             raise
-    if old:
-        shutil.rmtree(old)
 
 
 def _checksum(directory: Path) -> str | None:
