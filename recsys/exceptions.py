@@ -11,8 +11,14 @@ Tree::
     ├── ConflictError           somebody else holds the date, or the live pointer moved meanwhile
     └── SimulationError         the service answered something that a listener cannot use
 
-A message says what, which value, which constraint, and what to do.
+A message says what, which value, which constraint, and what to do. A signal is no error: it raises :class:`Stopped`.
 """
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 
 class RecsysError(Exception):
@@ -67,3 +73,30 @@ class Stopped(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.exit_code = 128 + number
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[Callable[[], None]]:
+    """SIGINT, SIGTERM and SIGHUP raise :class:`Stopped` in the block; gives a function after which they are ignored.
+
+    Only in the main thread, which alone gets signals; in others nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise Stopped(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
+
+    def ignore() -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+
+    try:
+        yield ignore
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -42,6 +42,7 @@ from recsys.abtest import history
 from recsys.abtest.schema import Report
 from recsys.exceptions import InvalidInputError, MissingDataError
 from recsys.experiments import RunSpec
+from recsys.logs.record import log_files
 from recsys.schemas import Inputs
 from recsys.settings import load_settings
 from recsys.storage.layout import Dated, parse_date
@@ -140,7 +141,7 @@ def logs(log_date: Day, source: Source = "logs", *, storage: str = "") -> "pd.Da
 
     day = _day(log_date)
     directory = _requests(_store(storage), source, day)
-    found = _records(sorted(directory.glob("*.jsonl")), day).to_pandas(date_as_object=False)
+    found = _records(log_files(directory), day).to_pandas(date_as_object=False)
     found["timestamp"] = pd.to_datetime(found["timestamp"], unit="ms", utc=True)
     return _typed(found)
 

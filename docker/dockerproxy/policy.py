@@ -16,7 +16,11 @@ LABEL = "org.nightshift.stack"
 CONTAINER = r"/containers/(?P<id>[0-9a-f]{12,64})"
 MAX_PROCESSES = 256
 ENVIRONMENT = re.compile(r"RECSYS_[A-Z_]{1,60}=[\w.:/ -]{0,200}")
-LOG_OPTIONS = {"max-size", "max-file"}
+#: Less would let a container die at its start, as the engine kills what needs more.
+MIN_MEMORY = 64 * 2**20
+LOG_OPTIONS = {"max-size": re.compile(r"[1-9]\d{0,2}[km]"), "max-file": re.compile(r"[1-9]")}
+#: What begins the labels that may be asked for: by those of others, compose and the like know what is theirs.
+LABELS = "org.nightshift."
 
 
 class RefusedError(Exception):
@@ -134,8 +138,8 @@ def _host_config(value: Any, name: str, allowed: Allowed) -> dict[str, Any]:
         {
             "NetworkMode": _equals(allowed.network),
             "Mounts": lambda mounts, where: [_mount(m, where, allowed.mounts) for m in _list(mounts, where)],
-            "Memory": _at_most(allowed.memory),
-            "CpuShares": _at_most(262_144),
+            "Memory": _from_to(MIN_MEMORY, allowed.memory),
+            "CpuShares": _from_to(2, 262_144),
             "LogConfig": _log_config,
         },
     )
@@ -150,16 +154,18 @@ def _mount(value: Any, name: str, mounts: Mapping[str, str]) -> dict[str, Any]:
     if (
         made.get("Type") != "volume"
         or made.get("ReadOnly") is not True
-        or mounts.get(made.get("Target", "")) != made.get("Source")
+        or made.get("Target") not in mounts
+        or made.get("Source") != mounts[made["Target"]]
     ):
         raise RefusedError(f"{name} may only be read-only volumes: {', '.join(f'{v} at {p}' for p, v in mounts.items())}")
     return made
 
 
 def _log_config(value: Any, name: str) -> dict[str, Any]:
-    made = _checked(value, name, {"Type": _equals("json-file"), "Config": _labels})
-    if not set(made.get("Config", {})) <= LOG_OPTIONS:
-        raise RefusedError(f"{name} may only set {', '.join(sorted(LOG_OPTIONS))}")
+    made = _checked(value, name, {"Type": _equals("json-file"), "Config": _texts})
+    for option, text in made.get("Config", {}).items():
+        if option not in LOG_OPTIONS or not LOG_OPTIONS[option].fullmatch(text):
+            raise RefusedError(f"{name} may set max-size up to 999m and max-file up to 9, not {option[:60]!r} to {text[:60]!r}")
     return made
 
 
@@ -189,10 +195,10 @@ def _equals(wanted: Any) -> Check:
     return check
 
 
-def _at_most(limit: int) -> Check:
+def _from_to(least: int, most: int) -> Check:
     def check(value: Any, name: str) -> int:
-        if type(value) is not int or not 0 < value <= limit:
-            raise RefusedError(f"{name} must be a number up to {limit}")
+        if type(value) is not int or not least <= value <= most:
+            raise RefusedError(f"{name} must be a number from {least} to {most}")
         return value
 
     return check
@@ -231,6 +237,14 @@ def _environment(value: Any, name: str) -> list[str]:
 
 
 def _labels(value: Any, name: str) -> dict[str, str]:
+    found = _texts(value, name)
+    for label in found:
+        if not label.startswith(LABELS):
+            raise RefusedError(f"{name} may only have those that begin with {LABELS}, not {label[:60]!r}")
+    return found
+
+
+def _texts(value: Any, name: str) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
         raise RefusedError(f"{name} must hold texts by name")
     return value

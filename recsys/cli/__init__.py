@@ -3,6 +3,7 @@
 A module here holds the commands of one subject; each is a thin call into the package.
 """
 
+import io
 import logging
 import sys
 from typing import Annotated
@@ -10,8 +11,8 @@ from typing import Annotated
 import typer
 
 from recsys import __version__
-from recsys.cli import abtest, live, logs, night, online, platform, settings, storage, world
-from recsys.exceptions import RecsysError, Stopped
+from recsys.cli import abtest, failures, live, logs, night, online, platform, settings, storage, world
+from recsys.exceptions import RecsysError, Stopped, stopped_by_signals
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Nightshift: retrain, ship and A/B-test a recommender.")
 app.add_typer(night.app)
@@ -28,8 +29,14 @@ app.add_typer(platform.app, name="platform")
 
 def main() -> None:
     """Entry point of the ``recsys`` program."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Where text is ASCII, as LC_ALL=C may have it, other signs are told by their codes.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app(standalone_mode=True)
+        # A signal unwinds the command, so that whatever it has started or taken ends with it.
+        with stopped_by_signals(), failures.told():
+            failures.require_text(sys.argv)
+            app(standalone_mode=True)
     except RecsysError as error:
         print(f"recsys: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -24,10 +24,10 @@ def _act(action: Callable[[redis.Redis, str], str]) -> None:
     from recsys.versions import keyspace, restore
 
     settings = load_settings()
-    client = keyspace.connect(settings)
-    sentence = action(client, f"person {getpass.getuser()}")
-    restore.save(client, Storage(settings.storage_url))
-    print(sentence)
+    client, store = keyspace.connect(settings), Storage(settings.storage_url)
+    store.require_writable()
+    print(action(client, f"person {getpass.getuser()}"))
+    restore.save(client, store)
 
 
 @app.command("promote")

@@ -67,6 +67,8 @@ def pull(
     settings = load_settings()
     local = Storage(f"file://{target.resolve().parent}")
     name, tell = target.resolve().name, print if echo else _quiet
+    if target.exists() and not local.is_complete(name) and (not target.is_dir() or any(target.iterdir())):
+        raise ConflictError(f"{target} holds something that was not pulled; name another directory")
     if uploaded is None:
         publish_files(local, source or settings.log_dir, name, only=_read_results(results), cleanup=cleanup, tell=tell)
     else:
@@ -105,6 +107,8 @@ def _place(settings: Settings, user: str | None, directory: str) -> "tuple[Stora
 def _read_results(path: Path | None) -> list[ShardResult]:
     if path is None:
         return []
+    if not path.is_file():
+        raise InvalidInputError(f"results {path} is no file; give the last output lines of the shards")
     try:
         return [ShardResult.from_json(line) for line in path.read_bytes().splitlines() if line.startswith(b"{")]
     except (OSError, CorruptDataError) as error:

@@ -56,7 +56,7 @@ def publish_files(
         print(f"published {version}: {counted(len(content.lists), 'user')}")
         if promote:
             moved, sentence = pointer.move(client, version, log_date, who=run_id(), why="recsys publish")
-            print(sentence)
             if not moved:
-                raise typer.Exit(ConflictError.exit_code)
+                raise ConflictError(sentence)
+            print(sentence)
             restore.save(client, store)

@@ -19,6 +19,9 @@ WorldOption = Annotated[Path | None, typer.Option("--world", help="World directo
 EmbeddedOption = Annotated[bool, typer.Option("--embedded", help="With what it needs of its own, on the data below RECSYS_VAR.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+#: No log date is before it, so that windows of days before a log date are dates, too.
+FIRST = date(1970, 1, 1)
+
 
 @contextmanager
 def redis_of(settings: Settings, embedded: bool, *, service: bool = False) -> Iterator[Settings]:
@@ -59,8 +62,10 @@ def redis_of_platform(settings: Settings) -> Iterator[Settings]:
 
 
 def past(text: str) -> date:
-    """A log date that is not in the future."""
+    """A log date that is neither in the future nor before there were logs."""
     day = parse_date(text)
+    if day < FIRST:
+        raise InvalidInputError(f"log date {text} is before {FIRST}; no log is as old")
     if day > datetime.now(UTC).date():
         raise InvalidInputError(f"log date {text} lies in the future; a log date is over before its night")
     return day

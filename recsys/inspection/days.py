@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.exceptions import MissingDataError
-from recsys.logs.record import answer, records
+from recsys.logs.record import answer, log_files, records
 from recsys.night.collect import read_sessions
 from recsys.storage.layout import Dated
 from recsys.storage.store import Storage
@@ -108,7 +108,7 @@ def to_json(day: Day) -> dict[str, object]:
 
 
 def _files(store: Storage, day: date) -> list[Path]:
-    return sorted(store.local(Dated.LOGS.on(day)).glob("*.jsonl"))
+    return log_files(store.local(Dated.LOGS.on(day)))
 
 
 def _by_user(sessions: "pa.Table") -> dict[int, float]:

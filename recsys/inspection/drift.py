@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from recsys.exceptions import MissingDataError
 from recsys.experiments import RunSpec
+from recsys.logs.record import log_files
 from recsys.night import traffic
 from recsys.night.collect import read_sessions
 from recsys.night.night import Night, night_seed
@@ -83,7 +84,7 @@ def check(night: Night, sessions: int, *, run: str) -> Drift:
         run: names this check's tries.
     """
     settings = night.settings
-    logged = read_sessions(sorted(night.store.local(night.logs).glob("*.jsonl")))
+    logged = read_sessions(log_files(night.store.local(night.logs)))
     spec = night.store.read(RunSpec, night.logs)
     again = replace(spec, base=f"drift-{spec.base}")
     open_run(keyspace.connect(settings), again)
@@ -91,7 +92,7 @@ def check(night: Night, sessions: int, *, run: str) -> Drift:
     parts = shards_of(again.base, spec.version, seed=seed, episodes=sessions, shards=settings.shards, batch=traffic.BATCH)
     results = simulate_all(settings, parts, run)
     directories = [settings.log_dir / result.run for result in results]
-    simulated = read_sessions([path for directory in directories for path in sorted(directory.glob("*.jsonl"))])
+    simulated = read_sessions([path for directory in directories for path in log_files(directory)])
     for directory in directories:
         shutil.rmtree(directory)
     return compare(logged, simulated)

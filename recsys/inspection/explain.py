@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 
 from recsys.exceptions import MissingDataError
-from recsys.logs.record import Record, answer, records
+from recsys.logs.record import Record, answer, log_files, records
 from recsys.service.session import SessionChooser
 from recsys.storage.store import Storage
 from recsys.versions.content import LISTS, directory_of, lists_in
@@ -79,7 +79,7 @@ def explain(store: Storage, logs: Path, user: int, session: int, step: int) -> E
         MissingDataError: the log has no such answered request.
     """
     plays: dict[int, Record] = {}
-    for path in sorted(logs.rglob("*.jsonl")):
+    for path in log_files(logs, "**/*.jsonl"):
         for record in records(path):
             if not isinstance(record, str) and record["user"] == user and record["session"] == session:
                 plays.setdefault(record["step"], record)

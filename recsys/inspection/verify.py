@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from recsys.abtest.schema import Report
 from recsys.exceptions import MissingDataError, RecsysError
-from recsys.logs.record import records
+from recsys.logs.record import log_files, records
 from recsys.night.night import Night
 from recsys.schemas import Verdict
 from recsys.storage.layout import Dated
@@ -114,7 +114,7 @@ def _add_parts(result: Verification, kind: Dated, directory: Path) -> None:
 def log_digest(directory: Path) -> str:
     """Digest of the distinct records of a directory of logs, in the order of user, session and step."""
     lines: dict[tuple[int, int, int], bytes] = {}
-    for path in sorted(directory.glob("*.jsonl")):
+    for path in log_files(directory):
         for record in records(path):
             if not isinstance(record, str):
                 key = (record["user"], record["session"], record["step"])
@@ -138,7 +138,7 @@ def _without_times(value: JsonValue) -> JsonValue:
 def _check_events(result: Verification, night: Night, report: Report) -> None:
     counts = night.store.manifest(night.experiment).counts
     seen: set[tuple[int, int, int]] = set()
-    for path in sorted(night.store.local(night.experiment).glob("*.jsonl")):
+    for path in log_files(night.store.local(night.experiment)):
         whole = (record for record in records(path) if not isinstance(record, str))
         seen.update((record["user"], record["session"], record["step"]) for record in whole)
     answered = counts["next"] + counts["last"]

@@ -10,6 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from recsys.exceptions import MissingDataError
 from recsys.logs.engines import Engine
 from recsys.logs.record import DEGRADED, SHARD_AND_TRY, count_lines, is_terminated
 from recsys.logs.sieve import sieve
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 #: What makes two lines the same event.
 EVENT = ("log_date", "run", "user", "session", "step")
+#: Files of fewer bytes are read sooner than a query engine has opened them.
+SMALL = 2**16
 
 
 class Reading:
@@ -27,29 +30,53 @@ class Reading:
     def __init__(self, queries: Engine, scratch: Path, malformed: IO[str]) -> None:
         self._queries, self._scratch, self._malformed = queries, scratch, malformed
         self.lines = self.degraded = 0
+        self._made = 0
         self.found: Counter[str] = Counter()
 
     def records(self, files: Sequence[Path], log_date: date | None) -> "ir.Table":
-        """The whole records of one log date."""
+        """The whole records of one log date.
+
+        Raises:
+            MissingDataError: there is not one file.
+        """
+        if not files:
+            raise MissingDataError(f"the logs{f' of {log_date}' if log_date else ''} hold no log files (*.jsonl)")
         lines = {path: count_lines(path) for path in files}
-        table = self._load(files, log_date)
-        if not all(map(is_terminated, files)) or table.count().execute() != sum(lines.values()):
-            table = self._load([self._whole(path, count) for path, count in lines.items()], log_date)
         self.lines += sum(lines.values())
-        return table
+        if all(map(is_terminated, files)):
+            table = self._load(files, log_date)
+            if table.count().execute() == sum(lines.values()):
+                return table
+        return self._load([self._whole(path, count) for path, count in lines.items()], log_date)
 
     def _load(self, files: Sequence[Path], log_date: date | None) -> "ir.Table":
-        return self._queries.keep(_plain(self._queries.read(files, log_date)))
+        return self._queries.keep(_plain(self._queries.read(self._joined(files), log_date)))
+
+    def _joined(self, files: Sequence[Path]) -> list[Path]:
+        """The files, small ones as one, for an engine keeps memory and takes time for each; every line is terminated."""
+        large, whole = [], self._scratch_file()
+        with whole.open("wb") as target:
+            for path in files:
+                if path.stat().st_size < SMALL:
+                    target.write(path.read_bytes())
+                else:
+                    large.append(path)
+        return [whole, *large]
 
     def _whole(self, path: Path, lines: int) -> Path:
-        """The file, or if not every line is a whole record a copy of those that are."""
-        if is_terminated(path) and self._queries.read([path], None).count().execute() == lines:
+        """The file, or if it is small or not every line is a whole record a copy of those that are."""
+        is_small = path.stat().st_size < SMALL
+        if not is_small and is_terminated(path) and self._queries.read([path], None).count().execute() == lines:
             return path
-        copy = self._scratch / f"{len(list(self._scratch.iterdir()))}.jsonl"
+        copy = self._scratch_file()
         found = sieve(path, copy, self._malformed)
         self.degraded += found.pop(DEGRADED, 0)
         self.found += found
         return copy
+
+    def _scratch_file(self) -> Path:
+        self._made += 1
+        return self._scratch / f"{self._made}.jsonl"
 
 
 def _plain(records: "ir.Table") -> "ir.Table":
@@ -69,6 +96,17 @@ def repeated_events(queries: Engine, valid: "ir.Table") -> "ir.Table | None":
     repeated = valid.group_by(EVENT).having(lambda t: t.count() > 1).aggregate(copies=lambda t: t.count())
     repeated = queries.keep(repeated.select(*EVENT))
     return repeated if repeated.count().execute() else None
+
+
+def displaced_events(valid: "ir.Table", repeated: "ir.Table | None") -> int:
+    """How many of the lines that are dropped for a repeated event tell another one: its place was given twice.
+
+    That happens when Redis goes back to an older copy, and sessions with it.
+    """
+    if repeated is None:
+        return 0
+    copies = valid.semi_join(repeated, EVENT).select(*EVENT, "message", "track", "time").distinct()
+    return int(copies.count().execute()) - int(repeated.count().execute())
 
 
 def distinct_plays(valid: "ir.Table", repeated: "ir.Table | None") -> "ir.Table":

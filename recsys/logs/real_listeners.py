@@ -5,13 +5,12 @@ they were served from. The experiment is the one of ``RECSYS_EXPERIMENTS``, whic
 """
 
 import logging
-import shutil
 from datetime import UTC, date, datetime, timedelta
 
 from recsys import catalog
 from recsys.exceptions import InvalidInputError, MissingDataError
 from recsys.experiments import Experiment, RunSpec, load_live_experiment
-from recsys.logs.upload import LIVE_WAIT_SECONDS, count_events, resting
+from recsys.logs.upload import LIVE_WAIT_SECONDS, copy, count_events, remove, require_events, resting
 from recsys.settings import Settings
 from recsys.storage.layout import Dated
 from recsys.storage.store import Storage
@@ -29,7 +28,7 @@ def upload(settings: Settings, log_date: date, *, now: datetime | None = None) -
 
     Raises:
         InvalidInputError: the day is not over. MissingDataError: nobody asked for anything on it. UnavailableError: a file is
-        still being written.
+        still being written. CorruptDataError: not one event is in them.
     """
     today = (now or datetime.now(UTC)).astimezone(UTC).date()
     if log_date >= today:
@@ -41,15 +40,16 @@ def upload(settings: Settings, log_date: date, *, now: datetime | None = None) -
     store, name = Storage(settings.storage_url), Dated.LOGS.on(log_date)
     tracks = catalog.load_tracks(settings.world).size
     spec = RunSpec(BASE, "", settings.live_exploration, settings.seed, load_live_experiment(settings.experiments), tracks)
-    counts = count_events(files)
+    sizes = {path: path.stat().st_size for path in files}
+    counts = require_events(count_events(files), source)
     counts["episodes"] = counts["last"]
     with store.stage(name, counts) as staging:
         for path in files:
-            shutil.copyfile(path, staging / path.name)
+            copy(path, staging / path.name, sizes[path])
         spec.write(staging)
     store.local(name)
     for path in files:
-        path.unlink()
+        remove(path, sizes[path])
     log.info("stored %d live requests of %s", counts["next"] + counts["last"], log_date)
     return counts
 

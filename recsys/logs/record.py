@@ -94,6 +94,18 @@ class Record(TypedDict):
     propensity: NotRequired[float | None]
 
 
+def log_files(directory: Path, pattern: str = "*.jsonl") -> list[Path]:
+    """The log files of a directory, sorted.
+
+    Raises:
+        InvalidInputError: there are others in another form, compressed ones say, which would be left out.
+    """
+    packed = next(directory.glob(f"{pattern}.*"), None)
+    if packed:
+        raise InvalidInputError(f"{packed} is a log in another form, which nobody reads; unpack it, or move it elsewhere")
+    return sorted(directory.glob(pattern))
+
+
 def reason(line: bytes) -> str | None:
     """Why a line of a log is no whole record; None if it is one.
 

@@ -1,13 +1,15 @@
 """Request logs on their way from the service's directory into the storage.
 
 An upload of simulated runs is complete when the distinct events in the files equal the counts that the shards returned. Other
-logs are taken once nobody has written to them for a while.
+logs are taken once nobody has written to them for a while; with their local files removed, only those that no writer has open.
 """
 
+import fcntl
 import logging
 import os
 import shutil
 import time
+import uuid
 from array import array
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,7 +19,7 @@ import numpy as np
 
 from recsys.exceptions import ConflictError, CorruptDataError, MissingDataError, UnavailableError
 from recsys.experiments import RunSpec
-from recsys.logs.record import DEGRADED, base_of, records
+from recsys.logs.record import DEGRADED, base_of, log_files, records
 from recsys.schemas import ShardResult
 from recsys.storage.manifest import Manifest
 from recsys.storage.store import Storage
@@ -103,42 +105,86 @@ def publish_files(
     Args:
         source: a service's directory of logs, with one sub-directory a run.
         only: take the runs of these shards, and see that their logs hold what they were answered; else all, once they rest.
-        cleanup: remove the local files once they have been verified in the storage.
+        cleanup: remove the local files once they have been verified in the storage; files that a writer has open stay, and
+            are not taken.
         tell: is told every file and the outcome.
 
     Raises:
         MissingDataError: there is nothing to publish. UnavailableError: a file is still being written. ConflictError: the name
-        holds other logs. CorruptDataError: a log does not hold the events its shard was answered.
+        holds other logs. CorruptDataError: a log does not hold the events its shard was answered, or not one event is in them.
     """
     files = _of_shards(source, only) if only else resting(source, LIVE_WAIT_SECONDS)
+    if cleanup and not only:
+        open_ones = [path for path in files if _is_open(path)]
+        for path in open_ones:
+            tell(f"{path} is left out, for a writer has it open")
+        files = [path for path in files if path not in open_ones]
+        if open_ones and not files:
+            raise UnavailableError(
+                f"the service has every log file in {source} open, such as {open_ones[0]}; upload without --cleanup"
+            )
     if not files:
         if store.is_complete(name):
             tell(f"{name} is in {store.url} already, and nothing new is in {source}")
             return dict(store.manifest(name).counts)
         raise MissingDataError(f"{source} holds no log files (*.jsonl); check RECSYS_SERVICE_LOGS of service and upload")
     sizes = {path: path.stat().st_size for path in files}
-    counts = count_events(files)
+    counts = require_events(count_events(files), source)
     # The parent's name is a run's; files of different runs may have the same name.
     targets = {path: "-".join(path.relative_to(source).parts) for path in files}
     held = store.is_complete(name) and store.manifest(name)
     with store.stage(name, dict(counts)) as staging:
         for path, target in targets.items():
-            _copy(path, staging / target, sizes[path])
+            copy(path, staging / target, sizes[path])
             tell(f"{path} -> {name}/{target} ({sizes[path]} bytes)")
         if held and Manifest.of(staging, counts).checksum != held.checksum:
             raise ConflictError(f"{name} in {store.url} holds other logs; upload to another directory, or remove that one")
     store.local(name)
     if cleanup:
         for path, size in sizes.items():
-            if path.stat().st_size == size:
-                path.unlink()
-                with suppress(OSError):
-                    path.parent.rmdir()
+            remove(path, size)
+            with suppress(OSError):
+                path.parent.rmdir()
     tell(f"{name}: {counts['next'] + counts['last']} events in {len(files)} files")
     return counts
 
 
-def _copy(source: Path, target: Path, size: int) -> None:
+def require_events(counts: dict[str, int], source: Path) -> dict[str, int]:
+    """The counts, if there is an event in them.
+
+    Raises:
+        CorruptDataError: there is none, so that nothing would be stored.
+    """
+    if not counts["next"] + counts["last"]:
+        raise CorruptDataError(
+            f"not one event is in the logs of {source} ({counts['malformed']} malformed lines); nothing is stored"
+        )
+    return counts
+
+
+def remove(path: Path, size: int) -> None:
+    """Remove a log file of which so many bytes are kept elsewhere; what stands behind them stays, in a file of its own.
+
+    A writer that has it open sees after each line whether the file's name has gone, and then writes the line again.
+    """
+    with path.open("rb") as file:
+        path.unlink()
+        if os.fstat(file.fileno()).st_size > size:
+            file.seek(size)
+            path.with_name(f"{path.stem}-rest-{uuid.uuid4().hex[:8]}.jsonl").write_bytes(file.read())
+
+
+def _is_open(path: Path) -> bool:
+    """Whether a writer holds the file."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def copy(source: Path, target: Path, size: int) -> None:
     """Copy what the file held when it was counted."""
     shutil.copyfile(source, target)
     os.truncate(target, size)
@@ -155,11 +201,11 @@ def resting(source: Path, seconds: float, pattern: str = "**/*.jsonl") -> list[P
         seconds: how long to wait for that.
 
     Raises:
-        UnavailableError: after so many seconds one is still being written.
+        InvalidInputError: a log is compressed. UnavailableError: after so many seconds one is still being written.
     """
     deadline = time.monotonic() + seconds
     while True:
-        files = sorted(source.glob(pattern))
+        files = log_files(source, pattern)
         busy = [path for path in files if time.time() - path.stat().st_mtime < REST_SECONDS]
         if not busy:
             return files

@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING
 
 from recsys.exceptions import CorruptDataError, MissingDataError
 from recsys.logs.engines import Engine, engine
-from recsys.logs.reading import Reading, distinct_plays, repeated_events
-from recsys.logs.record import UNTERMINATED
+from recsys.logs.reading import Reading, displaced_events, distinct_plays, repeated_events
+from recsys.logs.record import UNTERMINATED, log_files
 from recsys.night.night import Night
 from recsys.schemas import POSITIVE_TIME, Inputs, Learning
 from recsys.storage.layout import Dated
@@ -95,9 +95,14 @@ def collect(night: Night, *, live: str = "", backfill: bool = False) -> dict[str
             raise MissingDataError(
                 f"none of the {lines} lines of {len(dates)} log dates up to {night.log_date} is a valid record"
             )
-        plays = distinct_plays(valid, repeated_events(queries, valid))
+        found_again = repeated_events(queries, valid)
+        plays, displaced = distinct_plays(valid, found_again), displaced_events(valid, found_again)
+        if displaced:
+            log.warning(
+                "dropped %d events in the places of earlier ones: Redis seems to have gone back to an older copy", displaced
+            )
         events = int(plays.count().execute())
-        others = {"malformed": malformed.total(), "degraded": degraded, "repeated": records - events}
+        others = {"malformed": malformed.total(), "degraded": degraded, "repeated": records - events, "displaced": displaced}
         counts = {"dates": len(dates), "lines": lines, **others, "events": events}
         with store.stage(night.interactions, counts) as staging:
             tables = {"interactions": interactions(plays), "sessions": sessions_of(plays), "plays": answered_plays(plays)}
@@ -128,7 +133,7 @@ def read_sessions(files: Sequence[Path]) -> "pa.Table":
 
 def _read_day(store: Storage, queries: Engine, day: date, scratch: Path) -> tuple["ir.Table", Reading]:
     """The records of one log date, and what else there was; malformed lines go to quarantine."""
-    files = sorted(store.local(Dated.LOGS.on(day)).glob("*.jsonl"))
+    files = log_files(store.local(Dated.LOGS.on(day)))
     directory = Path(tempfile.mkdtemp(dir=scratch))
     name, malformed = Dated.QUARANTINE.on(day), directory / "malformed.json"
     with malformed.open("w", encoding="utf-8") as file:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, ClassVar
 from recsys.experiments import RunSpec
 from recsys.logs.engines import engine
 from recsys.logs.reading import Reading, distinct_plays, repeated_events
-from recsys.logs.record import lines_sql, whole_sql
+from recsys.logs.record import lines_sql, log_files, whole_sql
 from recsys.night import traffic
 from recsys.night.night import Night
 from recsys.schemas import POSITIVE_TIME, Figures, ShardResult
@@ -157,11 +157,11 @@ def export(night: Night) -> DatasetCard:
     with (
         tempfile.TemporaryDirectory(prefix="recsys-dataset-") as scratch,
         engine("duckdb", Path(scratch)) as queries,
-        (Path(scratch) / "malformed").open("w") as malformed,
+        (Path(scratch) / "malformed").open("w", encoding="utf-8") as malformed,
         store.stage(DatasetCard.KIND.on(night.log_date), counts) as staging,
     ):
         read = Reading(queries, Path(scratch), malformed)
-        files = {day: sorted(store.local(Dated.LOGS.on(day)).glob("*.jsonl")) for day in days}
+        files = {day: log_files(store.local(Dated.LOGS.on(day))) for day in days}
         valid = ibis.union(*[read.records(files[day], day) for day in days])
         plays = queries.keep(distinct_plays(valid, repeated_events(queries, valid)))
         queries.write(_plays(plays), staging / "plays.parquet")

@@ -11,19 +11,17 @@ import os
 import shutil
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import psutil
 from pydantic import Field, TypeAdapter, ValidationError
 
-from recsys.exceptions import ConflictError, Stopped, UnavailableError
+from recsys.exceptions import ConflictError, UnavailableError, stopped_by_signals
 
 log = logging.getLogger(__name__)
 
@@ -176,13 +174,13 @@ class Processes:
 def sole_owner(var: Path, tell: Callable[[str], None] = log.info) -> Iterator[Callable[[], None]]:
     """Hold the directory while the block runs; what a killed owner has left running is ended first.
 
-    SIGINT, SIGTERM and SIGHUP raise :class:`Stopped`; gives a function after which they are ignored.
+    SIGINT, SIGTERM and SIGHUP raise :class:`recsys.exceptions.Stopped`; gives a function after which they are ignored.
 
     Raises:
         ConflictError: another command holds it.
     """
     var.mkdir(parents=True, exist_ok=True)
-    with (var / "platform.lock").open("w") as lock, _signals() as ignore:
+    with (var / "platform.lock").open("w") as lock, stopped_by_signals() as ignore:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -194,30 +192,6 @@ def sole_owner(var: Path, tell: Callable[[str], None] = log.info) -> Iterator[Ca
             tell(f"What ran here was killed; ending {', '.join(r.name for r in left)}")
             end(left)
         yield ignore
-
-
-@contextmanager
-def _signals() -> Iterator[Callable[[], None]]:
-    """Turn signals into :class:`Stopped`; gives a function after which further ones are ignored."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
-        return
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        raise Stopped(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, stop) for number in numbers}
-
-    def ignore() -> None:
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
-
-    try:
-        yield ignore
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def read_state(var: Path) -> list[Recorded]:

@@ -1,9 +1,11 @@
 """The log of answered requests: one JSON line each, handed to the operating system before the answer leaves.
 
 Every run has a directory of its own; every worker process a file of its own in it, rotated by size and day. A file name is never
-reused, so a restarted worker cannot append to a torn line.
+reused, so a restarted worker cannot append to a torn line. A file that is being written is locked (flock, shared), which tells
+whoever moves logs that it is open; a line that went into a file which was removed meanwhile is written again into a new one.
 """
 
+import fcntl
 import os
 import time
 from collections import OrderedDict
@@ -52,6 +54,10 @@ class RequestLog:
             os.ftruncate(file.fd, file.size)
             raise OSError(f"only {written} of {len(lines)} bytes fit into the log")
         file.size += written
+        if not os.fstat(file.fd).st_nlink:
+            # Looked at after the line was written: who removes a file keeps what stood in it when its name went.
+            os.close(self._files.pop(scope).fd)
+            self.write(scope, lines)
 
     def close(self) -> None:
         """Close all files."""
@@ -70,5 +76,6 @@ class RequestLog:
         self._count += 1
         path = folder / f"{stamp}-{self._worker}-{self._count}.jsonl"
         file = _Open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644), day)
+        fcntl.flock(file.fd, fcntl.LOCK_SH)
         self._files[scope] = file
         return file

@@ -141,6 +141,12 @@ class Storage:
         except FileNotFoundError:
             return b""
 
+    def require_writable(self) -> None:
+        """Raise what the system (OSError) or HDFS raises unless directories can be made: before what must be recorded here."""
+        probe = f"{self.root.rstrip('/')}/{staging_name('probe')}"
+        self.fs.makedirs(probe, exist_ok=True)
+        self.fs.rm(probe, recursive=True)
+
     @contextmanager
     def stage(
         self, name: str, counts: Mapping[str, int] | None = None, labels: Mapping[str, str] | None = None

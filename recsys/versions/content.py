@@ -80,21 +80,32 @@ def read_content(
         if not path.is_file():
             raise MissingDataError(f"{path} is missing; run the recommend step or name another file")
     lists = {user: keyspace.pack(listed) for user, listed in lists_in(recommendations, tracks)}
+    if not lists:
+        raise InvalidInputError(f"{recommendations} has no users; at least one must have a list")
     try:
         popular = json.loads(top.read_bytes())
         _check_list(popular, tracks, None)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInputError(f"{top} is not a list of tracks: {error}") from None
-    rows = b""
-    if neighbours is not None:
-        try:
-            table = np.load(neighbours, allow_pickle=False)
-        except Exception as error:  # NumPy raises what its parser of headers raises, a SyntaxError too
-            raise InvalidInputError(f"{neighbours} is not an array in NumPy's format: {error}") from None
-        if table.ndim != 2 or table.shape[1] != NEIGHBOURS:
-            raise InvalidInputError(f"{neighbours} has shape {table.shape}; it must be [tracks, {NEIGHBOURS}]")
-        rows = np.ascontiguousarray(table, dtype="<u4").tobytes()
+    rows = _read_neighbours(neighbours, tracks) if neighbours else b""
     return Content(lists, keyspace.pack(popular[:TOP_LENGTH]), rows, sessions.read_bytes() if sessions else b"")
+
+
+def _read_neighbours(path: Path, tracks: int | None) -> bytes:
+    """The packed neighbours of every track."""
+    try:
+        table = np.load(path, allow_pickle=False)
+        shape = table.shape
+    except Exception as error:  # NumPy raises what its parser of headers raises, a SyntaxError too; an archive has no shape
+        raise InvalidInputError(f"{path} is not an array in NumPy's format: {error}") from None
+    if len(shape) != 2 or shape[1] != NEIGHBOURS or shape[0] != (shape[0] if tracks is None else tracks):
+        raise InvalidInputError(f"{path} has shape {shape}; it must be [{tracks or 'tracks'}, {NEIGHBOURS}]: a row a track")
+    if table.dtype.kind not in "iu":
+        raise InvalidInputError(f"{path} holds {table.dtype}; it must hold whole numbers, the ids of tracks")
+    strange = table[(table < 0) | (table >= (tracks or keyspace.TASTE))]
+    if strange.size:
+        raise InvalidInputError(f"{path} names track {strange[0]}, which is not in the catalogue of {tracks or keyspace.TASTE}")
+    return np.ascontiguousarray(table, dtype="<u4").tobytes()
 
 
 def lists_in(recommendations: Path, tracks: int | None = None) -> Iterator[tuple[int, list[int]]]:
@@ -106,6 +117,7 @@ def lists_in(recommendations: Path, tracks: int | None = None) -> Iterator[tuple
     Raises:
         InvalidInputError: a line is malformed; the message names file and line.
     """
+    seen: set[int] = set()
     with recommendations.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
@@ -113,9 +125,10 @@ def lists_in(recommendations: Path, tracks: int | None = None) -> Iterator[tuple
                 user, listed = record["user"], record["tracks"]
                 if type(user) is not int or not 0 <= user < 2**32:
                     raise ValueError(f"user {user!r} must be an integer from 0 to {2**32 - 1}")
+                if user in seen:
+                    raise ValueError(f"user {user} appears a second time; a user has one list")
+                seen.add(user)
                 _check_list(listed, tracks, LIST_LENGTH)
-                if max(listed) >= 2**32:
-                    raise ValueError(f"track {max(listed)} must be below {2**32}")
             except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
                 raise InvalidInputError(f"{recommendations} line {number} is not a user's list: {error}") from None
             yield user, listed
@@ -189,5 +202,5 @@ def _check_list(listed: object, tracks: int | None, length: int | None) -> None:
         raise ValueError("tracks must be a non-empty list of track ids")
     if length is not None and len(listed) > 4 * length:
         raise ValueError(f"{len(listed)} tracks are more than a list may have")
-    if tracks is not None and max(listed) >= tracks:
-        raise ValueError(f"track {max(listed)} is not in the catalogue of {tracks}")
+    if max(listed) >= (tracks or keyspace.TASTE):
+        raise ValueError(f"track {max(listed)} is not in the catalogue of {tracks or keyspace.TASTE}")

@@ -81,6 +81,7 @@ end
 
 local AUDIT_LENGTH = 100000
 
+-- A line of the trail; written before what it tells, so that nothing happens that cannot be told.
 local function audit(key, action, from, to, who, why)
   redis.call('XADD', key, 'MAXLEN', '~', AUDIT_LENGTH, '*', 'action', action, 'from', from, 'to', to, 'who', who, 'why', why)
 end
@@ -101,6 +102,11 @@ end
 
 local function keep(key, date, run, token, till)
   redis.call('HSET', key, date, cjson.encode({run = run, token = token, till = till}))
+end
+
+-- The number of a pointer's last move; 0 before the first.
+local function generation_of(text)
+  return tonumber(text or '0') or error('the generation of what is live is no number')
 end
 
 -- Take a log date, or prolong the run's lease.
@@ -151,14 +157,20 @@ local function describe(keys, args)
   return 1
 end
 
--- Forget a version whose date the collector holds, unless it is live or was live before.
--- keys: live pointer, leases, the version. args: version, log date, token
+-- Forget a version whose date the collector holds, with all its lists, unless it is live or was live before. All at once: a
+-- collector that stalled between two steps could delete the lists of a version that was published again meanwhile.
+-- keys: live pointer, leases, known versions, the version, its lists and other parts. args: version, log date, token
 -- returns: 1 if it is forgotten, else 0
 local function forget(keys, args)
   local live = redis.call('HMGET', keys[1], 'version', 'previous')
   if live[1] == args[1] or live[2] == args[1] or not holds(keys[2], args[2], args[3]) then return 0 end
-  redis.call('DEL', keys[3])
+  redis.call('SREM', keys[3], args[1])
+  redis.call('UNLINK', unpack(keys, 4))
   return 1
+end
+
+local function is_complete(key)
+  return redis.call('HGET', key, 'state') == 'complete'
 end
 
 -- keys: live pointer, blocked set, audit trail, leases, the version. args: expected generation, version, log date, who, why,
@@ -167,32 +179,33 @@ end
 -- returns: {"promoted"|"already"|"lost"|"missing"|"moved"|"older"|"blocked"|"held", live version, generation}
 local function promote(keys, args)
   local live = redis.call('HMGET', keys[1], 'version', 'generation', 'log_date')
-  local version, generation = live[1] or '', tonumber(live[2] or '0')
+  local version, generation = live[1] or '', generation_of(live[2])
   if args[7] ~= '' and not holds(keys[4], args[3], args[7]) then return {'lost', version, generation} end
-  if redis.call('HGET', keys[5], 'state') ~= 'complete' then return {'missing', version, generation} end
+  if not is_complete(keys[5]) then return {'missing', version, generation} end
   if version == args[2] then return {'already', version, generation} end
   if redis.call('SISMEMBER', keys[2], args[2]) == 1 then return {'blocked', version, generation} end
   if redis.call('SISMEMBER', keys[2], '*') == 1 then return {'held', version, generation} end
   if args[1] ~= '' and tonumber(args[1]) ~= generation then return {'moved', version, generation} end
   if args[6] ~= '1' and live[3] and args[3] < live[3] then return {'older', version, generation} end
+  audit(keys[3], 'promote', version, args[2], args[4], args[5])
   redis.call('HSET', keys[1], 'version', args[2], 'generation', generation + 1, 'log_date', args[3], 'previous', version,
     'who', args[4], 'why', args[5])
-  audit(keys[3], 'promote', version, args[2], args[4], args[5])
   return {'promoted', args[2], generation + 1}
 end
 
 -- Back to the previous version; the one that is left is blocked until it is released.
--- keys: live pointer, blocked set, audit trail. args: expected generation, who, why
--- returns: {"rolled_back"|"moved"|"nowhere", live version, generation}
+-- keys: live pointer, blocked set, audit trail, the previous version. args: expected generation, who, why
+-- returns: {"rolled_back"|"moved"|"nowhere"|"missing", live version, generation}
 local function rollback(keys, args)
   local live = redis.call('HMGET', keys[1], 'version', 'generation', 'previous')
-  local version, generation, previous = live[1] or '', tonumber(live[2] or '0'), live[3] or ''
+  local version, generation, previous = live[1] or '', generation_of(live[2]), live[3] or ''
   if tonumber(args[1]) ~= generation then return {'moved', version, generation} end
   if previous == '' then return {'nowhere', version, generation} end
+  if not is_complete(keys[4]) then return {'missing', version, generation} end
+  audit(keys[3], 'rollback', version, previous, args[2], args[3])
+  redis.call('SADD', keys[2], version)
   redis.call('HSET', keys[1], 'version', previous, 'generation', generation + 1, 'log_date', string.sub(previous, 1, 10),
     'previous', '', 'who', args[2], 'why', args[3])
-  redis.call('SADD', keys[2], version)
-  audit(keys[3], 'rollback', version, previous, args[2], args[3])
   return {'rolled_back', previous, generation + 1}
 end
 
@@ -200,24 +213,25 @@ end
 -- keys: live pointer, blocked set, audit trail. args: hold|release, version, who, why
 -- returns: 1 if something changed, else 0
 local function block(keys, args)
-  local changed = redis.call(args[1] == 'hold' and 'SADD' or 'SREM', keys[2], args[2])
-  if changed == 1 then
-    audit(keys[3], args[1], redis.call('HGET', keys[1], 'version') or '', args[2], args[3], args[4])
-  end
-  return changed
+  local held = redis.call('SISMEMBER', keys[2], args[2]) == 1
+  if held == (args[1] == 'hold') then return 0 end
+  audit(keys[3], args[1], redis.call('HGET', keys[1], 'version') or '', args[2], args[3], args[4])
+  return redis.call(held and 'SREM' or 'SADD', keys[2], args[2])
 end
 
--- Set a lost pointer again.
--- keys: live pointer, blocked set, audit trail. args: version, generation, log date, previous, who, why, blocked versions…
--- returns: {"restored"|"newer", live version, generation}
+-- Set a lost pointer again, if its lists are there; without a previous version whose lists are not.
+-- keys: live pointer, blocked set, audit trail, the version, the previous version. args: version, generation, log date, previous, who, why, blocked versions…
+-- returns: {"restored"|"newer"|"missing", live version, generation}
 local function restore(keys, args)
   local live = redis.call('HMGET', keys[1], 'version', 'generation')
-  local version, generation = live[1] or '', tonumber(live[2] or '0')
+  local version, generation = live[1] or '', generation_of(live[2])
   if generation >= tonumber(args[2]) then return {'newer', version, generation} end
-  redis.call('HSET', keys[1], 'version', args[1], 'generation', args[2], 'log_date', args[3], 'previous', args[4],
-    'who', args[5], 'why', args[6])
-  for i = 7, #args do redis.call('SADD', keys[2], args[i]) end
+  if not is_complete(keys[4]) then return {'missing', version, generation} end
+  local previous = is_complete(keys[5]) and args[4] or ''
   audit(keys[3], 'restore', version, args[1], args[5], args[6])
+  for i = 7, #args do redis.call('SADD', keys[2], args[i]) end
+  redis.call('HSET', keys[1], 'version', args[1], 'generation', args[2], 'log_date', args[3], 'previous', previous,
+    'who', args[5], 'why', args[6])
   return {'restored', args[1], tonumber(args[2])}
 end
 

@@ -50,4 +50,4 @@ class Library:
                 raise
 
 
-LIBRARY = Library(Path(__file__).with_name("functions.lua").read_text())
+LIBRARY = Library(Path(__file__).with_name("functions.lua").read_text(encoding="utf-8"))

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import redis
 
-from recsys.exceptions import InvalidInputError, UnavailableError
+from recsys.exceptions import CorruptDataError, InvalidInputError, UnavailableError
 from recsys.settings import Settings
 from recsys.versions.functions import LIBRARY
 
@@ -97,8 +97,8 @@ def connect(settings: Settings, *, patience: float = 30.0) -> redis.Redis:
         patience: seconds until a silent Redis counts as one that does not answer.
 
     Raises:
-        InvalidInputError: the URL has another form. UnavailableError: Redis does not answer; the message names the address, but
-            not the password.
+        InvalidInputError: the URL has another form. UnavailableError: Redis does not answer, or takes no functions, as when it is
+            full; the message names the address, but not the password.
     """
     url = settings.redis_url.get_secret_value()
     try:
@@ -112,14 +112,25 @@ def connect(settings: Settings, *, patience: float = 30.0) -> redis.Redis:
     try:
         client.ping()
         LIBRARY.load(client)
+    except redis.ResponseError as error:
+        raise UnavailableError(f"Redis at {address(url)} answers, but refuses: {error}") from None
     except redis.RedisError as error:
         raise UnavailableError(f"Redis at {address(url)} does not answer: {error}; start it or set RECSYS_REDIS_URL") from None
     return client
 
 
 def text(value: bytes | str) -> str:
-    """A name or a word that Redis gave."""
-    return value.decode() if isinstance(value, bytes) else value
+    """A name or a word that Redis gave.
+
+    Raises:
+        CorruptDataError: it is no text.
+    """
+    try:
+        return value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        raise CorruptDataError(
+            f"Redis holds {value!r:.100} where a name must stand; delete it, then 'recsys restore-live'"
+        ) from None
 
 
 def address(url: str) -> str:

@@ -88,7 +88,7 @@ def drop_all(client: redis.Redis, run: str) -> None:
 
 def holders(client: redis.Redis) -> dict[date, str]:
     """The runs that hold log dates."""
-    leases = {field: json.loads(lease) for field, lease in client.hgetall(keyspace.LEASES).items()}
+    leases = {field: json.loads(keyspace.text(lease)) for field, lease in client.hgetall(keyspace.LEASES).items()}
     now = time.time() * 1000
     return {date.fromisoformat(keyspace.text(day)): lease["run"] for day, lease in leases.items() if lease["till"] > now}
 
@@ -114,16 +114,14 @@ def held(
     Raises:
         ConflictError: another run holds it, or got hold of it while the block ran.
     """
-    lease, fresh = _take(client, log_date, run, ttl)
-    done = threading.Event()
-    heartbeat = threading.Thread(target=_renew_until, args=(client, lease, ttl, done), name=f"lease of {log_date}", daemon=True)
-    heartbeat.start()
+    # Unless Redis says otherwise: a signal may come when it has given the date and its reply is still on the way.
+    fresh = True
     try:
-        yield lease
+        lease, fresh = _take(client, log_date, run, ttl)
+        with _renewed(client, lease, ttl):
+            yield lease
         renew(client, lease, ttl=linger or ttl)
     finally:
-        done.set()
-        heartbeat.join()
         if fresh and linger is None:
             drop(client, log_date, run)
 
@@ -143,6 +141,21 @@ def _take(client: redis.Redis, log_date: date, run: str, ttl: timedelta) -> tupl
                 "wait for it or end it"
             )
         time.sleep(0.1)
+
+
+@contextmanager
+def _renewed(client: redis.Redis, lease: Lease, ttl: timedelta) -> Iterator[None]:
+    """Renew a lease while the block runs."""
+    done = threading.Event()
+    heartbeat = threading.Thread(
+        target=_renew_until, args=(client, lease, ttl, done), name=f"lease of {lease.log_date}", daemon=True
+    )
+    heartbeat.start()
+    try:
+        yield
+    finally:
+        done.set()
+        heartbeat.join()
 
 
 def _renew_until(client: redis.Redis, lease: Lease, ttl: timedelta, done: threading.Event) -> None:

@@ -12,7 +12,7 @@ from typing import cast
 
 import redis
 
-from recsys.exceptions import ConflictError, MissingDataError
+from recsys.exceptions import ConflictError, CorruptDataError, MissingDataError
 from recsys.versions import keyspace, lease
 from recsys.versions.content import version_date
 from recsys.versions.functions import LIBRARY
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 #: In the place of a version: every version.
 EVERY = "*"
-_KEYS = (3, keyspace.LIVE, keyspace.BLOCKED, keyspace.AUDIT)
+_KEYS = (keyspace.LIVE, keyspace.BLOCKED, keyspace.AUDIT)
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,18 @@ class Entry:
 
 
 def read(client: redis.Redis) -> Pointer:
-    """The live pointer."""
+    """The live pointer.
+
+    Raises:
+        CorruptDataError: Redis holds something else in its place.
+    """
     held = {keyspace.text(k): keyspace.text(v) for k, v in client.hgetall(keyspace.LIVE).items()}
-    return Pointer(held.get("version", ""), int(held.get("generation", 0)), held.get("log_date", ""), held.get("previous", ""))
+    generation = held.get("generation", "0")
+    if not generation.isdecimal():
+        raise CorruptDataError(
+            f"generation {generation!r} of what is live in Redis is no number; delete {keyspace.LIVE}, then 'recsys restore-live'"
+        )
+    return Pointer(held.get("version", ""), int(generation), held.get("log_date", ""), held.get("previous", ""))
 
 
 def move(
@@ -117,14 +126,17 @@ def rollback(client: redis.Redis, *, who: str, why: str) -> str:
             longer in Redis.
     """
     live = read(client)
-    if live.previous and client.hget(keyspace.version_key(live.previous), "state") != b"complete":
+    keys = (*_KEYS, keyspace.version_key(live.previous))
+    outcome, current, generation = client.fcall(LIBRARY.function("rollback"), len(keys), *keys, str(live.generation), who, why)
+    if outcome == b"missing":
         raise MissingDataError(f"the previous version {live.previous} is not in Redis; 'recsys restore-live' brings it back")
-    outcome, current, generation = client.fcall(LIBRARY.function("rollback"), *_KEYS, str(live.generation), who, why)
     if outcome == b"nowhere":
-        raise ConflictError(f"there is no version before {current.decode() or 'the first'} to go back to; promote one by name")
+        raise ConflictError(
+            f"there is no version before {keyspace.text(current) or 'the first'} to go back to; promote one by name"
+        )
     if outcome == b"moved":
-        raise ConflictError(f"the live version moved to {current.decode()} (generation {generation}) meanwhile; look again")
-    return f"{current.decode()} is live again (generation {generation}); {live.version} is blocked until it is released"
+        raise ConflictError(f"the live version moved to {keyspace.text(current)} (generation {generation}) meanwhile; look again")
+    return f"{keyspace.text(current)} is live again (generation {generation}); {live.version} is blocked until it is released"
 
 
 def hold(client: redis.Redis, version: str = EVERY, *, who: str, why: str) -> str:
@@ -138,29 +150,36 @@ def release(client: redis.Redis, version: str = EVERY, *, who: str, why: str) ->
 
 
 def restore(client: redis.Redis, saved: Pointer, held: Sequence[str], *, who: str) -> str:
-    """Set a lost pointer, and the versions that are held, again, unless what is there is as new; returns a sentence."""
-    where = saved.version, saved.generation, saved.log_date, saved.previous
-    outcome, current, generation = client.fcall(LIBRARY.function("restore"), *_KEYS, *where, who, "restored from files", *held)
+    """Set a lost pointer, and the versions that are held, again, unless what is there is as new; returns a sentence.
+
+    Raises:
+        MissingDataError: the version's lists are not in Redis.
+    """
+    where = saved.version, saved.generation, saved.log_date, saved.previous, who, "restored from files"
+    keys = (*_KEYS, keyspace.version_key(saved.version), keyspace.version_key(saved.previous))
+    outcome, current, generation = client.fcall(LIBRARY.function("restore"), len(keys), *keys, *where, *held)
+    if outcome == b"missing":
+        raise MissingDataError(f"version {saved.version} was collected meanwhile; restore it again")
     if outcome == b"newer":
-        return f"{current.decode()} is live (generation {generation}), as new as the files or newer; its lists were checked"
-    return f"{current.decode()} is live again (generation {generation})"
+        return f"{keyspace.text(current)} is live (generation {generation}), as new as the files or newer; its lists were checked"
+    return f"{keyspace.text(current)} is live again (generation {generation})"
 
 
 def _block(client: redis.Redis, action: str, version: str, who: str, why: str) -> str:
     if version != EVERY:
         version_date(version)
-    changed = client.fcall(LIBRARY.function("block"), *_KEYS, action, version, who, why)
+    changed = client.fcall(LIBRARY.function("block"), len(_KEYS), *_KEYS, action, version, who, why)
     name = "all promotions" if version == EVERY else version
     state = "held" if action == "hold" else "released"
     return f"{name}: {state}" if changed else f"{name}: {'held already' if action == 'hold' else 'not held'}"
 
 
 def audit(client: redis.Redis) -> list[Entry]:
-    """The newest lines of the trail, at most a thousand, oldest first."""
+    """The newest lines of the trail, at most a thousand, oldest first; bytes that are no text are told by their codes."""
     entries = []
     found = cast(list[tuple[bytes, dict[bytes, bytes]]], client.xrevrange(keyspace.AUDIT, count=1000))
     for stream_id, raw in reversed(found):
-        fields = {key.decode(): value.decode() for key, value in raw.items()}
+        fields = {key.decode(): value.decode(errors="backslashreplace") for key, value in raw.items()}
         at = datetime.fromtimestamp(int(stream_id.split(b"-")[0]) / 1000, UTC).isoformat(timespec="seconds")
         entries.append(Entry(at, fields["action"], fields["from"], fields["to"], fields["who"], fields["why"]))
     return entries
@@ -168,4 +187,4 @@ def audit(client: redis.Redis) -> list[Entry]:
 
 def blocked(client: redis.Redis) -> list[str]:
     """Versions that may not be promoted, sorted; ``*`` stands for all."""
-    return sorted(member.decode() for member in cast(set[bytes], client.smembers(keyspace.BLOCKED)))
+    return sorted(keyspace.text(member) for member in cast(set[bytes], client.smembers(keyspace.BLOCKED)))

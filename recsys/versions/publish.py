@@ -133,14 +133,9 @@ def collect_garbage(client: redis.Redis, keep: int = 4, needed: Container[str] =
 def _collect(client: redis.Redis, version: str) -> None:
     log_date = version_date(version)
     with lease.held(client, log_date, f"{lease.COLLECTOR}{uuid.uuid4().hex[:8]}", ttl=BRIEFLY) as held:
-        call = (LIBRARY.function("forget"), 3, keyspace.LIVE, keyspace.LEASES, keyspace.version_key(version))
-        if not client.fcall(*call, version, str(log_date), held.token):
+        keys = [keyspace.LIVE, keyspace.LEASES, keyspace.VERSIONS, keyspace.version_key(version)]
+        keys += [keyspace.lists_key(version, b) for b in range(keyspace.BUCKETS)]
+        keys += [keyspace.version_key(version, part) for part in ("top", "neighbours", "sessions")]
+        if not client.fcall(LIBRARY.function("forget"), len(keys), *keys, version, str(log_date), held.token):
             return
-        with client.pipeline(transaction=False) as pipe:
-            for b in range(keyspace.BUCKETS):
-                pipe.unlink(keyspace.lists_key(version, b))
-            for part in ("top", "neighbours", "sessions"):
-                pipe.unlink(keyspace.version_key(version, part))
-            pipe.srem(keyspace.VERSIONS, version)
-            pipe.execute()
     log.info("collected version %s", version)

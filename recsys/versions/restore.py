@@ -34,10 +34,19 @@ class LiveCopy(Document):
 
 
 def save(client: redis.Redis, store: Storage) -> None:
-    """Copy pointer, blocked versions and trail to ``live/``."""
-    copy = LiveCopy(pointer=pointer.read(client), blocked=pointer.blocked(client), audit=pointer.audit(client))
-    with store.stage(COPY) as staging:
-        copy.write(staging)
+    """Copy pointer, blocked versions and trail to ``live/``.
+
+    Who has written looks again: another's older copy may have followed a newer one, so the last to write must find what it wrote.
+    """
+    written: LiveCopy | None = None
+    while written != (copy := _live(client)):
+        with store.stage(COPY) as staging:
+            copy.write(staging)
+        written = copy
+
+
+def _live(client: redis.Redis) -> LiveCopy:
+    return LiveCopy(pointer=pointer.read(client), blocked=pointer.blocked(client), audit=pointer.audit(client))
 
 
 def restore(client: redis.Redis, store: Storage, *, who: str) -> str:

@@ -63,6 +63,21 @@ def test_redis_down_and_bad_settings_are_one_line(environment: dict[str, str], t
     assert_one_line(recsys("nights", **{**environment, "RECSYS_STORAGE": "nowhere"}), "'nowhere' is not a URL")
 
 
+@pytest.mark.parametrize("words", [("--help",), ("settings",), ("nights",), ("verify", "--help")])
+def test_a_place_without_a_language_is_enough(environment: dict[str, str], words: tuple[str, ...]) -> None:
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    result = recsys(*words, **environment, **ascii_only)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_output_that_cannot_be_written_is_one_line(environment: dict[str, str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "recsys.cli", "settings"]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+    assert result.returncode == 5
+    assert result.stderr.splitlines() == ["recsys: the system fails (No space left on device); mend that, then try again"]
+
+
 def test_no_nights_is_an_empty_list(environment: dict[str, str]) -> None:
     result = recsys("nights", "--json", **environment)
     assert json.loads(result.stdout) == []

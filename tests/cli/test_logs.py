@@ -4,6 +4,7 @@ import json
 import os
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from recsys.cli import app
 from recsys.exceptions import ConflictError, CorruptDataError, InvalidInputError, MissingDataError, UnavailableError
 from recsys.logs import upload as logs
+from recsys.service.log import RequestLog
 from recsys.storage.store import Storage
 from tests.logs.test_upload import record, result
 from tests.support.hdfs import SCHEMES
@@ -114,6 +116,70 @@ def test_a_file_that_is_being_written_is_waited_for(storage: str, tmp_path: Path
     busy.touch()
     with pytest.raises(UnavailableError, match="still being written"):
         run("logs", "upload", directory_of(tmp_path), "--user", "ann")
+
+
+@pytest.mark.drill(
+    "service's log", "uploaded and cleaned up while workers write", "every answered line is in the storage or in the log"
+)
+def test_no_line_is_lost_to_an_upload_that_cleans_up(storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "REST_SECONDS", 0.0)
+    source, store, answered, done = tmp_path / "written", Storage(storage), 0, threading.Event()
+
+    def answer() -> None:
+        nonlocal answered
+        writer = RequestLog(source)
+        while not done.is_set():
+            writer.write("live", record(7, answered))
+            answered += 1
+            time.sleep(0.001)
+        writer.close()
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    names = [f"user/ann/{directory_of(tmp_path)}/part{number}" for number in range(5)]
+    try:
+        while answered < 10:
+            time.sleep(0.001)
+        with pytest.raises(UnavailableError, match="open"):
+            logs.publish_files(store, source, names[0], cleanup=True)
+        assert not store.is_complete(names[0])
+        for name in names:
+            for path in (source / "live").glob("*.jsonl"):  # nor would anything be lost if what is open were taken
+                logs.remove(path, 0)
+            with suppress(UnavailableError):
+                logs.publish_files(store, source, name, cleanup=True)
+        while answered <= 100:
+            time.sleep(0.001)
+    finally:
+        done.set()
+        thread.join()
+    kept = [path for name in names if store.is_complete(name) for path in store.local(name).iterdir()] + [*source.glob("live/*")]
+    steps = {json.loads(line)["step"] for path in kept if path.suffix == ".jsonl" for line in path.read_bytes().splitlines()}
+    assert answered > 100
+    assert steps >= set(range(answered))
+
+
+@pytest.mark.drill("logs", "pulled onto the directory of the logs, or onto other files", "refused; nothing is moved")
+def test_logs_are_not_pulled_over_what_was_not_pulled(storage: str, tmp_path: Path) -> None:
+    for target in (tmp_path / "logs", tmp_path / "logs" / "base.0.a", tmp_path / "logs" / "base.0.a" / "w.jsonl"):
+        with pytest.raises(ConflictError, match="not pulled"):
+            run("logs", "pull", str(target))
+    assert (tmp_path / "logs" / "base.0.a" / "w.jsonl").read_bytes() == record(0, 0) + record(0, 1, "last")
+
+
+@pytest.mark.drill(
+    "logs", "not one line of them is a whole record, or they are compressed", "an error says so; nothing is stored"
+)
+def test_logs_without_an_event_are_no_success(storage: str, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    write_rested(tmp_path / "other" / "x.jsonl", b"{}\n")
+    for words in (("upload", directory_of(tmp_path), "--user", "ann"), ("pull", str(tmp_path / "pulled"))):
+        with pytest.raises(CorruptDataError, match=r"not one event.*1 malformed"):
+            run("logs", *words, "--source", str(tmp_path / "other"), "--cleanup")
+    assert (tmp_path / "other" / "x.jsonl").exists()
+    (tmp_path / "other" / "y.jsonl.gz").touch()
+    with pytest.raises(InvalidInputError, match=r"y\.jsonl\.gz"):
+        run("logs", "upload", directory_of(tmp_path), "--user", "ann", "--source", str(tmp_path / "other"))
 
 
 @pytest.mark.parametrize(

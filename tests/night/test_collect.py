@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from recsys.exceptions import CorruptDataError, MissingDataError
+from recsys.exceptions import CorruptDataError, InvalidInputError, MissingDataError
 from recsys.night.collect import collect
 from recsys.night.night import Night
 from recsys.schemas import Inputs
@@ -129,10 +129,39 @@ def test_logs_without_a_valid_record_are_an_error(tmp_path: Path) -> None:
     assert not store.is_complete(f"interactions/date={DAY}")
 
 
+def test_logs_in_another_form_are_not_left_out_without_a_word(tmp_path: Path) -> None:
+    store = Storage(f"file://{tmp_path}/store")
+    for whole in ("", record(1, 0, 5, 1.0)):
+        with store.stage(f"logs/date={DAY}") as staging:
+            (staging / "a.jsonl.gz").write_bytes(b"")
+            if whole:
+                (staging / "b.jsonl").write_text(whole)
+        with pytest.raises(InvalidInputError, match=r"a\.jsonl\.gz is a log in another form"):
+            collected(store)
+
+
+def test_logs_without_a_file_are_named(tmp_path: Path) -> None:
+    store = Storage(f"file://{tmp_path}/store")
+    with store.stage(f"logs/date={DAY}") as staging:
+        (staging / "run.json").write_text("{}")
+    with pytest.raises(MissingDataError, match=f"the logs of {DAY} hold no log files"):
+        collected(store)
+
+
 @pytest.mark.drill("logs", "they hold two tries of a shard", "each event counts once")
 def test_two_tries_of_a_shard_count_once(store: Storage) -> None:
     publish(store, "2026-01-05", record(1, 0, 5, 1.0) + record(1, 0, 5, 1.0, run="traffic.0.b"))
     assert collected(store)["repeated"] == 1
+
+
+def test_other_events_in_the_place_of_earlier_ones_are_counted(store: Storage, caplog: pytest.LogCaptureFixture) -> None:
+    first, again = record(1, 0, 5, 1.0, timestamp=1), record(1, 0, 5, 1.0, timestamp=2)
+    later = record(1, 0, 6, 1.0, timestamp=3) + record(1, 1, 7, 0.4, "last", timestamp=4)
+    publish(store, str(DAY), later + again + first)
+    counts = collected(store)
+    assert (counts["repeated"], counts["displaced"]) == (2, 1)
+    assert [row["track"] for row in read(store, "plays.parquet") if row["user"] == 1] == [5, 7]
+    assert "dropped 1 events in the places of earlier ones" in caplog.text
 
 
 @pytest.mark.drill("logs", "a few malformed lines", "they go to quarantine, each with its reason")

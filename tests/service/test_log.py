@@ -1,6 +1,9 @@
 """The request log keeps the files open that are written to."""
 
+import shutil
 from pathlib import Path
+
+import pytest
 
 from recsys.service.log import MAX_OPEN, RequestLog
 
@@ -33,3 +36,17 @@ def test_no_more_files_are_open_than_may_be(tmp_path: Path) -> None:
     log.write("run0", b"2\n")
     log.close()
     assert files(tmp_path, "run0") == [b"1\n", b"2\n"]
+
+
+@pytest.mark.drill("service's log", "a file that a worker has open is removed", "the line is written again, into a new file")
+def test_a_line_whose_file_has_gone_is_written_again(tmp_path: Path) -> None:
+    log = RequestLog(tmp_path)
+    log.write("live", b"1\n")
+    next((tmp_path / "live").iterdir()).unlink()
+    log.write("live", b"2\n")
+    assert files(tmp_path, "live") == [b"2\n"]
+    shutil.rmtree(tmp_path / "live")
+    log.write("live", b"3\n")
+    log.write("live", b"4\n")
+    log.close()
+    assert files(tmp_path, "live") == [b"3\n4\n"]

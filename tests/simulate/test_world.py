@@ -2,13 +2,14 @@
 
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from recsys import catalog
-from recsys.exceptions import InvalidInputError, WorldError
+from recsys.exceptions import InvalidInputError, Stopped, WorldError
 from recsys.simulate import world
 from recsys.simulate.listeners import load_listeners
 from recsys.simulate.recommenders import DummyRecommender
@@ -123,6 +124,22 @@ def test_foreign_files_survive_even_force(copy: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(WorldError, match="is not a directory"):
         world.generate(tmp_path / "file", **SIZES)
+
+
+def test_a_signal_between_two_worlds_leaves_the_old_one(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, others, rename = content(copy), set(copy.parent.iterdir()), Path.rename
+
+    def stopped(source: Path, target: Path) -> Path:
+        moved = rename(source, target)
+        if source == copy:
+            raise Stopped(signal.SIGTERM)
+        return moved
+
+    monkeypatch.setattr(Path, "rename", stopped)
+    with pytest.raises(Stopped):
+        world.generate(copy, **SIZES, seed=2, force=True)
+    assert content(copy) == before
+    assert set(copy.parent.iterdir()) == others
 
 
 def test_an_empty_directory_is_used(tmp_path: Path) -> None:

@@ -164,6 +164,16 @@ def test_a_manifest_that_is_gone_is_noticed(store: Storage) -> None:
         store.manifest(NAME)
 
 
+def test_a_manifest_of_another_program_is_not_read_as_one_of_ours(tmp_path: Path) -> None:
+    store = Storage(f"file://{tmp_path}/store")
+    with store.stage("logs/date=2026-01-02") as staging:
+        (staging / "a.jsonl").write_text("{}\n")
+    manifest = tmp_path / "store" / "logs" / "date=2026-01-02" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"schema": 1', '"schema": 2'))
+    with pytest.raises(CorruptDataError, match="schema cannot be taken"):
+        store.local("logs/date=2026-01-02")
+
+
 @pytest.mark.drill("storage", "bytes of a published file have changed", "an error names the file")
 def test_changed_bytes_are_noticed(store: Storage, tmp_path: Path) -> None:
     write(store, NAME, "x")

@@ -154,6 +154,11 @@ class Stack:
         """A run of the night."""
         return self.client.run(night.NIGHT, run)
 
+    def note(self, dag: str, run: str) -> str | None:
+        """What a run says of itself."""
+        found: str | None = self.client.call("GET", f"/dags/{dag}/dagRuns/{run}")["note"]
+        return found
+
     def state(self, dag: str, run: str, task: str) -> list[str]:
         """States of a task's instances."""
         return [t["state"] for t in self.client.tasks(dag, run) if t["task_id"] == task]

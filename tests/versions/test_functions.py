@@ -32,6 +32,12 @@ def test_two_texts_stand_side_by_side(valkey: Valkey) -> None:
     assert names(client) == {LIBRARY.name, OTHER.name}
 
 
+def test_a_full_valkey_answers_but_refuses(valkey: Valkey) -> None:
+    redis.Redis.from_url(valkey.url).config_set("maxmemory", 1)
+    with pytest.raises(UnavailableError, match=r"answers, but refuses: .*maxmemory"):
+        keyspace.connect(load_settings(redis_url=valkey.url))
+
+
 def test_many_programs_may_load_at_once(valkey: Valkey) -> None:
     settings = load_settings(redis_url=valkey.url)
     with ThreadPoolExecutor(16) as pool:

@@ -1,5 +1,6 @@
 """One run at a time works on a log date, and who has lost it changes nothing any more: a real Valkey keeps the leases."""
 
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +9,7 @@ from datetime import date, timedelta
 import pytest
 import redis
 
-from recsys.exceptions import ConflictError, MissingDataError
+from recsys.exceptions import ConflictError, MissingDataError, Stopped
 from recsys.settings import load_settings
 from recsys.versions import keyspace, lease, pointer, publish
 from recsys.versions.content import Content
@@ -136,6 +137,20 @@ def test_a_step_that_fails_lets_go_and_shows_its_own_error(client: redis.Redis) 
     with pytest.raises(ZeroDivisionError), lease.held(client, DAY, "a"):
         raise ZeroDivisionError
     assert lease.holders(client) == {}
+
+
+def test_a_signal_while_the_date_is_being_taken_lets_go(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = redis.Redis.fcall
+
+    def stopped(self: redis.Redis, *arguments: object) -> object:
+        monkeypatch.setattr(redis.Redis, "fcall", call)
+        call(self, *arguments)  # type: ignore[arg-type]
+        raise Stopped(signal.SIGTERM)
+
+    monkeypatch.setattr(redis.Redis, "fcall", stopped)
+    with pytest.raises(Stopped), lease.held(client, DAY, "a"):
+        pass
+    assert not lease.holders(client)
 
 
 def test_who_lost_the_date_cannot_publish(client: redis.Redis) -> None:

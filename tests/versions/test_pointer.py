@@ -143,3 +143,38 @@ def test_nothing_to_restore_is_an_error(client: redis.Redis, store: Storage) -> 
 def test_versions_are_checked(client: redis.Redis, version: str) -> None:
     with pytest.raises(InvalidInputError):
         pointer.hold(client, version, who="ann", why="?")
+
+
+@pytest.mark.drill("promotion", "two copies of what is live are saved at once", "the newer one stays")
+def test_an_older_copy_does_not_stay_over_a_newer_one(
+    client: redis.Redis, store: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = promoted(client, store, DAYS[:2])
+    read = restore.pointer.read
+
+    def overtaken(asked: redis.Redis) -> Pointer:
+        found = read(asked)
+        monkeypatch.setattr(restore.pointer, "read", read)
+        pointer.rollback(client, who="ann", why="complaints")
+        restore.save(client, store)
+        return found
+
+    monkeypatch.setattr(restore.pointer, "read", overtaken)
+    restore.save(client, store)
+    copy = store.read(restore.LiveCopy, restore.COPY)
+    assert copy.pointer.version == first
+    assert copy.blocked == [second]
+    assert len(copy.audit) == 3
+
+
+def test_what_a_damaged_pointer_left_in_the_trail_hides_no_other_line(client: redis.Redis, store: Storage) -> None:
+    _, second = promoted(client, store, DAYS[:2])
+    restore.save(client, store)
+    client.hset(keyspace.LIVE, "version", b"\xff")
+    pointer.hold(client, who="ann", why="what is this?")
+    client.delete(keyspace.LIVE)
+    restore.restore(client, store, who="ann")
+    restore.save(client, store)
+    assert pointer.read(client).version == second
+    trail = store.read(restore.LiveCopy, restore.COPY).audit
+    assert [(entry.action, entry.source) for entry in trail[-2:]] == [("hold", "\\xff"), ("restore", "")]

@@ -1,6 +1,7 @@
 """Versions and runs on a real Valkey."""
 
 import json
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 
@@ -120,3 +121,85 @@ def test_neighbours_of_another_width_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "neighbours.npy", np.zeros((5, 3), dtype=np.uint32))
     with pytest.raises(InvalidInputError, match=r"\(5, 3\)"):
         read_directory(tmp_path)
+
+
+@pytest.mark.drill("publisher", "files that name no track, or a user twice or none", "refused, and what is wrong is named")
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (np.full((10, 20), -1), "track -1"),
+        (np.full((10, 20), 10, np.uint32), "track 10"),
+        (np.full((10, 20), 2**32 - 1, np.uint32), "track 4294967295"),
+        (np.full((10, 20), np.nan), "float64"),
+        (np.full((10, 20), 1.0), "float64"),
+        (np.full((10, 20), 1j), "complex128"),
+        (np.full((10, 20), "2026-01-02", "datetime64[D]"), "datetime64"),
+        (np.full((10, 20), True), "bool"),
+        (np.zeros((9, 20), np.uint32), r"\(9, 20\); it must be \[10, 20\]"),
+        (np.zeros(20, np.uint32), r"\(20,\)"),
+    ],
+)  # fmt: skip
+def test_neighbours_that_are_no_tracks_are_refused(tmp_path: Path, table: np.ndarray, message: str) -> None:
+    recommendations, top, neighbours = (tmp_path / name for name in ("r.json", "t.json", "n.npy"))
+    recommendations.write_text('{"user": 0, "tracks": [1, 2]}\n')
+    top.write_text("[1, 2, 3]")
+    np.save(neighbours, table)
+    with pytest.raises(InvalidInputError, match=message):
+        read_content(recommendations, top, neighbours, tracks=10)
+
+
+@pytest.mark.drill("publisher", "files that name no track, or a user twice or none", "refused, and what is wrong is named")
+@pytest.mark.parametrize(
+    ("lists", "popular", "message"),
+    [
+        ('{"user": 0, "tracks": [1]}\n{"user": 0, "tracks": [2]}\n', "[1]", "line 2.*user 0 appears a second time"),
+        ("", "[1]", "r.json has no users"),
+        ('{"user": 0, "tracks": [1]}\n', "[" * 100_000, "t.json is not a list of tracks"),
+        ('{"user": 0, "tracks": [4294967295]}\n', "[1]", "track 4294967295"),
+        ('{"user": 0, "tracks": [2147483648]}\n', "[1]", "track 2147483648"),
+        ('{"user": 0, "tracks": [1]}\n', "[4294967295]", "track 4294967295"),
+    ],
+)  # fmt: skip
+def test_lists_that_cannot_be_served_are_refused(tmp_path: Path, lists: str, popular: str, message: str) -> None:
+    (tmp_path / "r.json").write_text(lists)
+    (tmp_path / "t.json").write_text(popular)
+    with pytest.raises(InvalidInputError, match=message):
+        read_content(tmp_path / "r.json", tmp_path / "t.json", None)
+
+
+@pytest.mark.drill("promotion", "a version is collected between a check and the move", "refused; what is live has its lists")
+def test_a_version_collected_after_it_was_checked_does_not_become_live(client: redis.Redis) -> None:
+    first, second = (publish.publish_version(client, content(shift), DAY) for shift in (0, 1))
+    for version in (first, second):
+        pointer.make_live(client, version, who="ann", why="better")
+    client.delete(keyspace.version_key(first))
+    with pytest.raises(MissingDataError, match=first):
+        pointer.rollback(client, who="ann", why="complaints")
+    assert pointer.read(client).version == second
+    lost = Pointer(first, 7, str(DAY), second)
+    with pytest.raises(MissingDataError, match=first):
+        pointer.restore(client, lost, [], who="ann")
+    assert pointer.read(client).version == second
+
+
+@pytest.mark.drill("promotion", "a collector stalls and its lease ends", "what was published again meanwhile stays whole")
+def test_a_version_and_its_lists_are_collected_at_once(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = publish.publish_version(client, content(), DAY)
+    for shift in range(4):
+        publish.publish_version(client, content(shift), date(2026, 1, 3))
+    forget, call = publish.LIBRARY.function("forget"), redis.Redis.fcall
+
+    def stalled(self: redis.Redis, function: str, *arguments: object) -> object:
+        answer = call(self, function, *arguments)  # type: ignore[arg-type]
+        if function == forget:
+            monkeypatch.setattr(redis.Redis, "fcall", call)
+            client.delete(keyspace.LEASES)
+            assert publish.publish_version(client, content(), DAY) == old
+            pointer.make_live(client, old, who="ann", why="better")
+        return answer
+
+    monkeypatch.setattr(redis.Redis, "fcall", stalled)
+    with suppress(ConflictError):
+        publish.collect_garbage(client)
+    assert pointer.read(client).version == old
+    assert publish.matches(client, old, content())

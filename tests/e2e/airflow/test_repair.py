@@ -31,12 +31,14 @@ def interrupted(platform: Stack, name: str, day: date, fail: Callable[[str], obj
             lambda run=run: platform.state(night.NIGHT, run, "train") in (["running"], ["success"]), 300, f"{run} to train"
         )
         assert holders(platform)[day] == f"{night.NIGHT} {run}"
+        assert platform.note(night.NIGHT, run) == str(day)
         fail(run)
         platform.wait_for_run(night.NIGHT, run)
         if platform.state(night.NIGHT, run, "train") == ["failed"]:
             break
         # It had been trained by then.
     assert platform.night(run)["state"] == "failed", platform.story(night.NIGHT, run)
+    assert platform.note(night.NIGHT, run) == f"{day} · failed"
     return run
 
 
@@ -74,6 +76,7 @@ def expected(platform: Stack) -> dict[date, str]:
 def ends_as_expected(platform: Stack, run: str, day: date, digest: str) -> None:
     assert platform.wait_for_run(night.NIGHT, run)["state"] == "success", platform.story(night.NIGHT, run)
     assert platform.verified(day) == digest
+    assert str(platform.note(night.NIGHT, run)).startswith(f"{day} · held")
     assert day not in holders(platform)
 
 
@@ -110,6 +113,28 @@ def test_traffic_of_one_date_is_played_once(platform: Stack) -> None:
     told = platform.client.log_tail(waited, 60)
     assert any(f"log date {day} is held by run {night.TRAFFIC} many" in line for line in told)
     assert platform.state(night.TRAFFIC, "few", "upload_logs") == ["skipped"]
+    assert platform.note(night.TRAFFIC, "few") == f"{day} · there already"
+
+
+def spoil(platform: Stack, name: str) -> None:
+    """Change a byte of every file of a directory, but of its manifest."""
+    for path in (platform.var / "storage" / name).iterdir():
+        if path.name not in ("manifest.json", "_SUCCESS"):
+            path.write_bytes(b"#" + path.read_bytes()[1:])
+
+
+@pytest.mark.drill("Airflow", "logs of a date are damaged", "its traffic ends red; `rebuild` in the form plays it again")
+def test_damaged_traffic_is_rebuilt_from_the_form(platform: Stack) -> None:
+    day = DATES[0] - timedelta(days=21)
+    store, logs = Storage(platform.settings.storage_url), Dated.LOGS.on(day)
+    platform.play(day, sessions=50)
+    spoil(platform, logs)
+    platform.finish(night.TRAFFIC, "damaged", {"log_date": str(day)}, state="failed")
+    said = [entry["event"] for entry in platform.log(night.TRAFFIC, "damaged", "plan_traffic")]
+    assert any("rebuild the date" in line for line in said)
+    platform.finish(night.TRAFFIC, "rebuilt", {"log_date": str(day), "sessions": SESSIONS, "rebuild": True})
+    assert store.is_intact(logs)
+    assert platform.note(night.TRAFFIC, "rebuilt") == f"{day} · {SESSIONS:,} sessions"
 
 
 def moves(platform: Stack) -> list[tuple[str, str, dict[str, str]]]:

@@ -1,13 +1,14 @@
 """Runs of the night by a real scheduler: by schedule, by hand; two at once; again, task by task; and what is refused."""
 
 import json
+import re
 from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
 from recsys.platform import night
-from tests.support.airflow import DATES, DUE, Stack, wait_until
+from tests.support.airflow import DATES, DUE, SESSIONS, Stack, wait_until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("airflow"), pytest.mark.timeout(1800)]
 
@@ -25,6 +26,10 @@ def test_a_scheduled_run_happens_by_itself(platform: Stack, scheduled: dict[str,
     assert rows[str(DUE)]["verdict"] in ("held", "gate_refused")
     platform.verified(DUE)
     assert platform.log_date_of(scheduled[night.NIGHT]) == DUE
+    # With nothing live there is the control alone to be compared with.
+    verdict = str(rows[str(DUE)]["verdict"]).replace("_", " ")
+    assert re.fullmatch(rf"{DUE} · {verdict}( · [+−][\d.]+ % against C)?", platform.note(night.NIGHT, scheduled[night.NIGHT]))
+    assert platform.note(night.TRAFFIC, scheduled[night.TRAFFIC]) == f"{DUE} · {SESSIONS:,} sessions"
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +107,4 @@ def test_a_dry_run_writes_nothing(platform: Stack) -> None:
     platform.finish(night.NIGHT, "dry", {"log_date": str(DATES[-1]), "dry_run": True})
     assert {t["state"] for t in platform.client.tasks(night.NIGHT, "dry")} == {"success", "skipped"}
     assert {path: path.stat().st_mtime_ns for path in Path(platform.var / "storage").rglob("*")} == logs
+    assert platform.note(night.NIGHT, "dry") == f"{DATES[-1]} · dry run"
