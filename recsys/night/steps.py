@@ -99,13 +99,28 @@ def refuse(night: Night) -> Verdict:
     return promote.refuse(night, keyspace.connect(night.settings))
 
 
-def promote_or_hold(night: Night, version: str, held: Lease, *, wanted: bool | None = None, backfill: bool = False) -> Verdict:
+def question(night: Night, version: str, *, wanted: bool | None = None) -> str | None:
+    """What a person is asked before the promotion, as Markdown; None if the candidate would be held anyway."""
+    return promote.question(night, keyspace.connect(night.settings), version, wanted=wanted)
+
+
+def promote_or_hold(
+    night: Night,
+    version: str,
+    held: Lease,
+    *,
+    wanted: bool | None = None,
+    backfill: bool = False,
+    answer: promote.Answer | None = None,
+) -> Verdict:
     """Move the live pointer if the report says so, and record the night's verdict.
 
     Args:
         wanted: None follows the report (a backfill then holds); False holds; True lets a backfill promote too.
+        answer: of a person who was asked, if one was.
     """
-    return promote.promote_or_hold(night, keyspace.connect(night.settings), version, held, wanted=wanted, backfill=backfill)
+    client = keyspace.connect(night.settings)
+    return promote.promote_or_hold(night, client, version, held, wanted=wanted, backfill=backfill, answer=answer)
 
 
 def run(night: Night, *, run_id: str, wanted: bool | None = None, backfill: bool = False, rebuild: bool = False) -> Verdict:
