@@ -22,7 +22,7 @@ leftovers.pytest_configure()
 directory = Path(sys.argv[1])
 (directory / "pids").write_text(f"{Valkey(directory).start().process.pid}\\n")
 subprocess.run(["setsid", "sh", "-c", "sleep 300 & echo $! >> pids"], cwd=directory)
-time.sleep(2)
+time.sleep(leftovers.POLL + 2)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
