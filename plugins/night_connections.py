@@ -30,13 +30,13 @@ def without_the_session_of_others(name: str) -> "OfDatabase":
     Raises:
         AirflowNotFoundException: there is none.
     """
-    from airflow import settings
     from airflow.configuration import ensure_secrets_loaded
     from airflow.secrets.metastore import MetastoreBackend
+    from airflow.utils.session import create_session
 
     for backend in ensure_secrets_loaded():
         if isinstance(backend, MetastoreBackend):
-            with settings.NonScopedSession() as own:
+            with create_session(scoped=False) as own:
                 found = backend.get_connection(name, session=own)
         else:
             found = backend.get_connection(name)
