@@ -138,10 +138,10 @@ def train() -> Told:
 @step
 def evaluate_gate() -> bool:
     """Compare the candidate on the held-out date; a refusal writes its report and skips the rest."""
-    with run_context.working() as (night, _):
+    with run_context.working() as (night, held):
         gate = steps.evaluate_gate(night)
         if not gate.passed:
-            steps.refuse(night)
+            steps.refuse(night, held)
             leave(night_row(night.store, night.log_date).outcome)
     if not gate.passed:
         reasons = [*gate.reasons, "See docs/runbook.md#the-gate-refused-a-candidate."]
