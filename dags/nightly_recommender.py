@@ -214,7 +214,7 @@ def promote_or_hold(parts: list[Part]) -> str:
     on_failure_callback=run_context.FAILED,
     default_args=run_context.DEFAULT_ARGS,
     tags=["recommender", "nightly"],
-    user_defined_macros={"try_id": run_context.try_id, "success_file": run_context.success_file},
+    user_defined_macros={"digest": run_context.digest, "try_id": run_context.try_id, "success_file": run_context.success_file},
     params={
         "log_date": Param(
             None,
