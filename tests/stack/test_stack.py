@@ -15,7 +15,7 @@ import pytest
 
 from recsys.exceptions import UnavailableError
 from recsys.night.log_date import yesterday
-from recsys.platform.client import FINISHED
+from recsys.platform.client import FINISHED, AirflowClient
 from recsys.platform.night import NIGHT
 from tests.support.airflow import wait_until
 from tests.support.stack import PROJECT, Stack, secrets_of
@@ -220,7 +220,8 @@ MAKE_USERS = """
 import sys
 from airflow.cli import cli_parser
 for role in ("Viewer", "User", "Op"):
-    given = {"username": role.lower(), "password": PASSWORD, "role": role, "firstname": role, "lastname": "T", "email": role + "@t"}
+    given = {"username": role.lower(), "password": PASSWORD, "role": role, "firstname": role, "lastname": role}
+    given["email"] = role + "@localhost"
     words = ["users", "create", *(word for name, value in given.items() for word in ("--" + name, value))]
     arguments = cli_parser.get_parser().parse_args(words)
     arguments.func(arguments)
