@@ -416,5 +416,6 @@ def test_backup_reset_and_restore_lose_nothing(stack: Stack, tmp_path: Path) -> 
 def test_a_night_on_celery_workers(stack: Stack, digest: str) -> None:
     tasks = play(stack, "celery")
     host = stack.inside("celery-worker", "hostname").strip()
-    assert {task["hostname"] for task in tasks} == {host}
+    # The outcome's tasks do nothing, so that no worker is asked.
+    assert {task["hostname"] for task in tasks if task["task_id"] not in ("promoted", "held")} == {host}
     assert stack.digest(DAY) == digest
