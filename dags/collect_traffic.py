@@ -88,7 +88,7 @@ def upload_logs(parts: list[Part], found: Iterable[Played]) -> Mapping[str, Json
     on_failure_callback=run_context.FAILED,
     default_args=run_context.DEFAULT_ARGS,
     tags=["recommender", "traffic"],
-    user_defined_macros={"try_id": run_context.try_id},
+    user_defined_macros={"digest": run_context.digest, "try_id": run_context.try_id},
     params={
         "log_date": Param(
             None,

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TypedDict
 
+import approval
 import run_context
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import (
@@ -12,6 +13,7 @@ from airflow.sdk import (
     Param,
     PokeReturnValue,
     TaskGroup,
+    chain,
     dag,
     get_current_context,
     task,
@@ -60,6 +62,7 @@ verdicts, `recsys verify --date D` checks a night.
 | publish | Redis is away: `recsys doctor`; clear the task afterwards |
 | simulate | the service is away or answers nonsense: read the service's log, then clear the task |
 | upload_logs | counts differ between listeners and logs: clear `simulate` and everything after it |
+| approve | nothing failed: a person is asked; answer at the task, or clear it to ask again |
 | abtest_report, promote_or_hold | safe to clear at any time |
 
 Owner: recommendations. More: docs/runbook.md.
@@ -135,10 +138,10 @@ def train() -> Told:
 @step
 def evaluate_gate() -> bool:
     """Compare the candidate on the held-out date; a refusal writes its report and skips the rest."""
-    with run_context.working() as (night, _):
+    with run_context.working() as (night, held):
         gate = steps.evaluate_gate(night)
         if not gate.passed:
-            steps.refuse(night)
+            steps.refuse(night, held)
             leave(night_row(night.store, night.log_date).outcome)
     if not gate.passed:
         reasons = [*gate.reasons, "See docs/runbook.md#the-gate-refused-a-candidate."]
@@ -184,10 +187,11 @@ def abtest_report() -> Told:
 def promote_or_hold(parts: list[Part]) -> str:
     """Move the live pointer, or record why not; gives the task that shows the outcome."""
     backfill, wanted = run_context.is_backfill(), run_context.promotion()
+    answer = approval.answer_of(get_current_context()["ti"].xcom_pull(task_ids=approval.TASK))
     with run_context.working() as (night, held):
         client = keyspace.connect(night.settings)
         before = pointer.read(client)
-        verdict = steps.promote_or_hold(night, shard_of(parts[0]).version, held, wanted=wanted, backfill=backfill)
+        verdict = steps.promote_or_hold(night, shard_of(parts[0]).version, held, wanted=wanted, backfill=backfill, answer=answer)
         leave(night_row(night.store, night.log_date).outcome)
     if verdict.verdict == "promoted":
         run_context.tell_move(client, before)
@@ -210,7 +214,7 @@ def promote_or_hold(parts: list[Part]) -> str:
     on_failure_callback=run_context.FAILED,
     default_args=run_context.DEFAULT_ARGS,
     tags=["recommender", "nightly"],
-    user_defined_macros={"try_id": run_context.try_id, "success_file": run_context.success_file},
+    user_defined_macros={"digest": run_context.digest, "try_id": run_context.try_id, "success_file": run_context.success_file},
     params={
         "log_date": Param(
             None,
@@ -286,7 +290,9 @@ def nightly_recommender() -> None:
     logs = wait_for_logs_on_hdfs() if run_context.on_hdfs(DEFAULTS) else wait_for_logs()
     check_run() >> logs >> hold_date() >> collected
     outcomes = [EmptyOperator(task_id="promoted"), EmptyOperator(task_id="held")]
-    report >> promote_or_hold(candidate) >> outcomes  # type: ignore[arg-type]
+    decided = promote_or_hold(candidate)  # type: ignore[arg-type]
+    asked = [approval.approve(DEFAULTS)] if DEFAULTS.approval else []
+    chain(report, *asked, decided, outcomes)
 
 
 nightly_recommender()

@@ -194,9 +194,14 @@ def is_backfill() -> bool:
     return _run_type() == "backfill"
 
 
+def digest(text: str) -> str:
+    """Eight hexadecimal digits that stand for a text in a name."""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
 def try_id(run: str, try_number: int) -> str:
     """Name of one try of a run's shard, different for every run and try."""
-    return f"{hashlib.sha256(run.encode()).hexdigest()[:8]}-{try_number}"
+    return f"{digest(run)}-{try_number}"
 
 
 def current_try() -> str:

@@ -100,7 +100,7 @@ def _result_line(output: str) -> ShardResult:
 
 
 def _containers(parts: XComArg, settings: Settings) -> XComArg:
-    from airflow.providers.docker.operators.docker import DockerOperator
+    from shard_container import ShardContainer
 
     [(planning, _)] = parts.iter_references()
 
@@ -110,9 +110,12 @@ def _containers(parts: XComArg, settings: Settings) -> XComArg:
     token = settings.service_token.get_secret_value() if settings.service_token else None
     numbers = [word for key in ("shard", "shards", "episodes", "seed", "batch") for word in (f"--{key}", part(key))]
     run = f"{part('base')}.{part('shard')}." + "{{ try_id(run_id, ti.try_number) }}"
+    # Several platforms may use one engine.
+    here = run_context.digest(f"{settings.var.resolve()} {settings.simulation_network}")
     where = ["--recommender", "remote", "--world", "/world", "--service-url", settings.service_url]
-    operator = DockerOperator.partial(
+    operator = ShardContainer.partial(
         task_id="simulate",
+        container_name=f"nightshift-{here}-{{{{ digest(dag.dag_id ~ ' ' ~ run_id) }}}}-{part('base')}.{part('shard')}",
         image=settings.simulator_image,
         command=["recsys.simulate", *where, "--run", run, *numbers],
         mounts=_mounts(settings),

@@ -3,6 +3,8 @@
 It stands among the plugins because both the tasks and the pages need it, and the api-server does not see the folder of the DAGs.
 """
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from airflow.sdk import BaseHook
@@ -12,18 +14,48 @@ from pydantic import SecretStr
 from recsys import urls
 from recsys.exceptions import InvalidInputError, UnavailableError
 
+if TYPE_CHECKING:
+    from airflow.models.connection import Connection as OfDatabase
+    from airflow.sdk import Connection
+
 REDIS = "redis_default"
 WEBHDFS = "webhdfs_default"
 
 
-def redis_url() -> SecretStr:
+def without_the_session_of_others(name: str) -> "OfDatabase":
+    """A connection for who is called amidst somebody else's transaction, such as the scheduler's listeners.
+
+    Airflow's usual way would take that transaction's session, and close it.
+
+    Raises:
+        AirflowNotFoundException: there is none.
+    """
+    from airflow.configuration import ensure_secrets_loaded
+    from airflow.secrets.metastore import MetastoreBackend
+    from airflow.utils.session import create_session
+
+    for backend in ensure_secrets_loaded():
+        if isinstance(backend, MetastoreBackend):
+            with create_session(scoped=False) as own:
+                found = backend.get_connection(name, session=own)
+        else:
+            found = backend.get_connection(name)
+        if found:
+            return found
+    raise AirflowNotFoundException(f"The conn_id `{name}` isn't defined")
+
+
+def redis_url(get: "Callable[[str], Connection | OfDatabase]" = BaseHook.get_connection) -> SecretStr:
     """The URL of Redis.
+
+    Args:
+        get: looks a connection up.
 
     Raises:
         InvalidInputError: there is no such connection, or it names no host.
     """
     try:
-        connection = BaseHook.get_connection(REDIS)
+        connection = get(REDIS)
     except AirflowNotFoundException:
         raise InvalidInputError(f"Airflow has no connection {REDIS}, which says where Redis is; make one") from None
     if not connection.host:

@@ -12,7 +12,7 @@ import redis
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 from airflow.sdk.exceptions import AirflowNotFoundException
-from night_connections import redis_url
+from night_connections import redis_url, without_the_session_of_others
 
 from recsys.exceptions import RecsysError
 from recsys.settings import load_settings
@@ -52,7 +52,7 @@ def _free(run: "DagRun") -> None:
         return
     name = holder(run.dag_id, run.run_id)
     try:
-        lease.drop_all(keyspace.connect(load_settings(redis_url=redis_url())), name)
+        lease.drop_all(keyspace.connect(load_settings(redis_url=redis_url(without_the_session_of_others))), name)
     except (RecsysError, redis.RedisError, AirflowNotFoundException) as error:
         log.warning("the log dates of run %s stay held for a while: %s", name, error)
 

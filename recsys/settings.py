@@ -72,6 +72,10 @@ class Settings(BaseSettings):
     wait_hours: float = Field(
         2.0, gt=0, description="Hours for which a run waits for another one of its log date; then it is skipped."
     )
+    approval: bool = Field(False, description="A night in Airflow asks a person before it promotes; backfills ask nobody.")
+    approval_hours: float = Field(
+        8.0, gt=0, le=11, description="Hours for which a night waits for that answer; without one the candidate is held."
+    )
     experiment_source: Literal["simulate", "live"] = Field(
         "simulate", description="simulate: a night plays sessions; live: its report reads the requests of real listeners."
     )

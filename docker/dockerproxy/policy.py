@@ -14,6 +14,8 @@ from urllib.parse import parse_qsl, urlencode
 #: Carried by every container that was made through here; only these may be touched.
 LABEL = "org.nightshift.stack"
 CONTAINER = r"/containers/(?P<id>[0-9a-f]{12,64})"
+#: What a client may call a container, so that it finds it again.
+NAME = r"nightshift-[0-9a-f]{8}-[0-9a-f]{8}-[A-Za-z0-9_.-]{1,100}"
 MAX_PROCESSES = 256
 ENVIRONMENT = re.compile(r"RECSYS_[A-Z_]{1,60}=[\w.:/ -]{0,200}")
 #: Less would let a container die at its start, as the engine kills what needs more.
@@ -64,8 +66,9 @@ ROUTES: list[tuple[str, re.Pattern[str], frozenset[str]]] = [
         ("HEAD", "/_ping", ""),
         ("GET", "/version", ""),
         ("GET", "/images/json", "only_ids all filters"),
-        ("POST", "/containers/create", ""),
+        ("POST", "/containers/create", "name"),
         ("GET", f"{CONTAINER}/json", ""),
+        ("GET", f"/containers/(?P<id>{NAME})/json", ""),
         ("GET", f"{CONTAINER}/logs", "stdout stderr follow timestamps tail since until"),
         ("POST", f"{CONTAINER}/attach", "stdout stderr stream logs"),
         ("POST", f"{CONTAINER}/start", ""),
@@ -96,6 +99,7 @@ def judge(method: str, target: str, body: bytes, allowed: Allowed) -> Forward:
     if plain == "/images/json":
         _check_images(parameters, allowed.image)
     if plain == "/containers/create":
+        _check_name(parameters)
         body = json.dumps(container(_parse(body), allowed)).encode()
     elif body:
         raise RefusedError(f"{method} {plain[:100]} takes no body")
@@ -264,6 +268,12 @@ def _parameters(query: str, names: frozenset[str]) -> list[tuple[str, str]]:
 def _check_images(parameters: list[tuple[str, str]], image: str) -> None:
     if _parse(dict(parameters).get("filters", "{}").encode()) != {"reference": [image]}:
         raise RefusedError(f"images may be listed with a filter for {image} only")
+
+
+def _check_name(parameters: list[tuple[str, str]]) -> None:
+    for _, name in parameters:
+        if not re.fullmatch(NAME, name):
+            raise RefusedError(f"the container may not be called {name[:60]!r}")
 
 
 def _parse(body: bytes) -> Any:

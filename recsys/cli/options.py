@@ -1,7 +1,5 @@
 """Options and checks that commands share."""
 
-import os
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -73,4 +71,6 @@ def past(text: str) -> date:
 
 def run_id() -> str:
     """Names this invocation in leases and audit trails."""
-    return f"cli-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    from recsys.versions import lease
+
+    return lease.name_of_command()

@@ -14,6 +14,17 @@ from recsys.settings import Settings
 from recsys.storage.layout import Dated
 from recsys.storage.store import Storage
 
+#: What a night writes, and reads in a later attempt.
+WRITTEN = (
+    Dated.INTERACTIONS,
+    Dated.MODELS,
+    Dated.GATES,
+    Dated.RECOMMENDATIONS,
+    Dated.EXPERIMENTS,
+    Dated.REPORTS,
+    Dated.PROMOTIONS,
+)
+
 
 @dataclass(frozen=True)
 class Night:

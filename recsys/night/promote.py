@@ -5,6 +5,7 @@ In go the report's decision and what was asked for; out come ``promotions/date=D
 
 import logging
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import date
 
 import redis
@@ -21,8 +22,49 @@ from recsys.versions.lease import Lease
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a person said who was asked whether to promote; ``who`` is empty if nobody answered in time."""
+
+    approved: bool
+    who: str
+
+    @property
+    def reason(self) -> str:
+        """Why the candidate is held."""
+        return f"{self.who} refused the promotion." if self.who else "Nobody approved the promotion in time."
+
+
+def proposal(night: Night, serving: str) -> Decision:
+    """What the night's report says for the candidate.
+
+    Args:
+        serving: the live version; empty: none.
+    """
+    decision = decision_of(night)
+    return of_live_requests(decision, serving=serving) if night.settings.experiment_source == "live" else decision
+
+
+def question(night: Night, client: redis.Redis, version: str, *, wanted: bool | None = None) -> str | None:
+    """What a person is asked before the promotion, as Markdown; None if the candidate would be held anyway."""
+    live = pointer.read(client)
+    decision = proposal(night, live.version)
+    if decision.verdict != "promote" or wanted is False or live.version == version:
+        return None
+    instead = f"**{live.version}**" if live.version else "nothing"
+    reasons = "\n".join(f"- {reason}" for reason in decision.reasons)
+    return f"**{version}**, made from the logs of {night.log_date}, would become live instead of {instead}.\n\n{reasons}"
+
+
 def promote_or_hold(
-    night: Night, client: redis.Redis, version: str, held: Lease, *, wanted: bool | None = None, backfill: bool = False
+    night: Night,
+    client: redis.Redis,
+    version: str,
+    held: Lease,
+    *,
+    wanted: bool | None = None,
+    backfill: bool = False,
+    answer: Answer | None = None,
 ) -> Verdict:
     """Move the live pointer if the report says so, and record the night's verdict.
 
@@ -32,12 +74,11 @@ def promote_or_hold(
     Args:
         held: the lease of the run that decides.
         wanted: None follows the report (a backfill then holds); False holds; True lets a backfill promote too.
+        answer: of a person who was asked, if one was.
     """
     store = night.store
     live = pointer.read(client)
-    decision = decision_of(night)
-    if night.settings.experiment_source == "live":
-        decision = of_live_requests(decision, serving=live.version)
+    decision = proposal(night, live.version)
     done = Verdict.find(store, night.log_date)
     if done and done.version == version and done.verdict == "promoted" and live.version != version:
         log.info("log date %s was promoted before; live has moved on to %s", night.log_date, live.version)
@@ -49,13 +90,14 @@ def promote_or_hold(
         pass
     elif not (wanted if wanted is not None else not backfill):
         reasons.append(BACKFILL if wanted is None else NOT_ASKED)
+    elif answer is not None and not answer.approved:
+        reasons.append(answer.reason)
     elif not backfill and live.version not in ("", baseline, version):
         reasons.append(f"The live version moved to {live.version} after this night began.")
     else:
         why = "; ".join(decision.reasons)
-        moved, sentence = pointer.move(
-            client, version, night.log_date, who=held.run, why=why, generation=live.generation, held=held
-        )
+        who = f"{held.run}, approved by {answer.who}" if answer else held.run
+        moved, sentence = pointer.move(client, version, night.log_date, who=who, why=why, generation=live.generation, held=held)
         if not moved:
             reasons.append(f"{NOT_PROMOTED}{sentence}.")
     serving = version if moved else live.version

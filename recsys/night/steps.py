@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 from recsys.abtest.schema import Report
 from recsys.logs.upload import upload_shards
-from recsys.night import candidate, collect, promote, report
-from recsys.night.night import Night
+from recsys.night import candidate, collect, lineage, promote, report
+from recsys.night.night import WRITTEN, Night
 from recsys.schemas import Figures, Gate, Inputs, ShardResult, Verdict
 from recsys.simulate.shards import shards_of, simulate_all
-from recsys.storage.layout import Dated
 from recsys.versions import keyspace, lease, pointer, publish
 from recsys.versions.content import LISTS, directory_of, lists_in
 from recsys.versions.lease import Lease
@@ -24,17 +23,6 @@ if TYPE_CHECKING:
     from recsys.night.gate import ListsOf
 
 log = logging.getLogger(__name__)
-
-#: What a night writes, and reads in a later attempt.
-WRITTEN = (
-    Dated.INTERACTIONS,
-    Dated.MODELS,
-    Dated.GATES,
-    Dated.RECOMMENDATIONS,
-    Dated.EXPERIMENTS,
-    Dated.REPORTS,
-    Dated.PROMOTIONS,
-)
 
 
 def collect_interactions(night: Night, *, backfill: bool = False, rebuild: bool = False) -> dict[str, int]:
@@ -93,19 +81,38 @@ def build_report(night: Night) -> Report:
     return report.build_report(night)
 
 
-def refuse(night: Night) -> Verdict:
+def refuse(night: Night, held: Lease) -> Verdict:
     """Write the report and the verdict of a night that the gate refused."""
     report.build_refused_report(night)
-    return promote.refuse(night, keyspace.connect(night.settings))
+    verdict = promote.refuse(night, keyspace.connect(night.settings))
+    lineage.tell(night, verdict, held.run)
+    return verdict
 
 
-def promote_or_hold(night: Night, version: str, held: Lease, *, wanted: bool | None = None, backfill: bool = False) -> Verdict:
+def question(night: Night, version: str, *, wanted: bool | None = None) -> str | None:
+    """What a person is asked before the promotion, as Markdown; None if the candidate would be held anyway."""
+    return promote.question(night, keyspace.connect(night.settings), version, wanted=wanted)
+
+
+def promote_or_hold(
+    night: Night,
+    version: str,
+    held: Lease,
+    *,
+    wanted: bool | None = None,
+    backfill: bool = False,
+    answer: promote.Answer | None = None,
+) -> Verdict:
     """Move the live pointer if the report says so, and record the night's verdict.
 
     Args:
         wanted: None follows the report (a backfill then holds); False holds; True lets a backfill promote too.
+        answer: of a person who was asked, if one was.
     """
-    return promote.promote_or_hold(night, keyspace.connect(night.settings), version, held, wanted=wanted, backfill=backfill)
+    client = keyspace.connect(night.settings)
+    verdict = promote.promote_or_hold(night, client, version, held, wanted=wanted, backfill=backfill, answer=answer)
+    lineage.tell(night, verdict, held.run)
+    return verdict
 
 
 def run(night: Night, *, run_id: str, wanted: bool | None = None, backfill: bool = False, rebuild: bool = False) -> Verdict:
@@ -120,7 +127,7 @@ def run(night: Night, *, run_id: str, wanted: bool | None = None, backfill: bool
         collect_interactions(night, backfill=backfill, rebuild=rebuild)
         train(night, rebuild=rebuild)
         if not evaluate_gate(night).passed:
-            return refuse(night)
+            return refuse(night, held)
         recommend(night)
         found = publish_candidate(night, held)
         if settings.experiment_source == "simulate":

@@ -149,24 +149,28 @@ def read_directory(directory: Path) -> Content:
     return content
 
 
-def directory_of(store: Storage, version: str) -> Path:
-    """Local directory with the files of a version: those of its night, or those that a person has published.
+def name_of(store: Storage, version: str) -> str:
+    """Name of the directory with the files of a version: that of its night, or what a person has published.
 
     Raises:
-        MissingDataError: there are none, or the files of its log date are another version's by now.
+        MissingDataError: there is none, or the files of its log date are another version's by now.
     """
     published = f"{PUBLISHED}/version={version}"
     if store.is_complete(published):
-        return store.local(published)
+        return published
     log_date = version_date(version)
     name = Dated.RECOMMENDATIONS.on(log_date)
     if not store.is_complete(name):
         raise MissingDataError(f"the lists of version {version} are not in {store.url}: there is no {name}")
-    labels, directory = store.manifest(name).labels, store.local(name)
-    found = labels.get(VERSION) or read_directory(directory).version(log_date)
+    found = store.manifest(name).labels.get(VERSION) or read_directory(store.local(name)).version(log_date)
     if found != version:
         raise MissingDataError(f"the lists of version {version} are not in {store.url}: {name} holds {found} by now")
-    return directory
+    return name
+
+
+def directory_of(store: Storage, version: str) -> Path:
+    """Local directory with the files of a version, as :func:`name_of`."""
+    return store.local(name_of(store, version))
 
 
 def keep_files(store: Storage, version: str, recommendations: Path, top: Path, neighbours: Path | None) -> None:

@@ -4,15 +4,22 @@ Taking, renewing and dropping are one call inside Redis each. A lease has a toke
 the live pointer are refused where it is no longer the date's, so that a run that stalled cannot undo what its successor did.
 """
 
+import functools
+import hashlib
 import json
 import logging
+import os
+import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
+import psutil
 import redis
 
 from recsys.exceptions import ConflictError
@@ -26,6 +33,8 @@ TTL = timedelta(minutes=5)
 #: Begins the name of whoever drops old versions of a date; it is done in a moment, and others wait for it.
 COLLECTOR = "collector-"
 PATIENCE = timedelta(minutes=1)
+#: Begins the name of a command; its machine and process follow.
+COMMAND = "cli-"
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,11 @@ class Lease:
     log_date: date
     run: str
     token: int
+
+
+def name_of_command() -> str:
+    """Names this process as a holder. Who finds it dead, on the same machine, need not wait until its lease ends."""
+    return f"{COMMAND}{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 def take(client: redis.Redis, log_date: date, run: str, *, ttl: timedelta = TTL) -> Lease:
@@ -135,12 +149,31 @@ def _take(client: redis.Redis, log_date: date, run: str, ttl: timedelta) -> tupl
         if outcome != b"held":
             return Lease(log_date, run, int(found[0])), outcome == b"taken"
         holder, till = keyspace.text(found[0]), datetime.fromtimestamp(int(found[1]) / 1000, UTC)
+        if _has_died(holder):
+            log.warning("run %s has died; log date %s is free", holder, log_date)
+            drop(client, log_date, holder)
+            continue
         if not holder.startswith(COLLECTOR) or time.monotonic() > deadline:
             raise ConflictError(
                 f"log date {log_date} is held by run {holder}, until {till:%Y-%m-%d %H:%M:%S} UTC unless it renews that; "
                 "wait for it or end it"
             )
         time.sleep(0.1)
+
+
+def _has_died(holder: str) -> bool:
+    """Whether it was a command on this machine whose process is gone."""
+    name, _, process = holder.removeprefix(COMMAND).partition("-")
+    pid = process.partition("-")[0]
+    return holder.startswith(COMMAND) and name == _machine() and pid.isdigit() and not psutil.pid_exists(int(pid))
+
+
+@functools.cache
+def _machine() -> str:
+    """This machine since it was started, or this container: where a process id means something."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    told = f"{socket.gethostname()} {boot.read_text() if boot.exists() else ''}"
+    return hashlib.sha256(told.encode()).hexdigest()[:8]
 
 
 @contextmanager

@@ -39,6 +39,13 @@ def test_dags_are_documented_and_bounded(dag_bag: Any) -> None:
         assert type(dag.timetable).__name__ == expected
 
 
+def test_partitions_of_an_asset_would_allow_no_backfill() -> None:
+    """The day this fails a night may begin as soon as its logs are there, see docs/airflow.md."""
+    from airflow.timetables.simple import PartitionedAssetTimetable
+
+    assert not PartitionedAssetTimetable.periodic
+
+
 def test_tasks_are_owned_retried_and_bounded(dag_bag: Any) -> None:
     for dag in dag_bag.dags.values():
         for task in dag.tasks:

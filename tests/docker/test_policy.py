@@ -149,6 +149,23 @@ def test_another_label_does_not_replace_the_stacks_own() -> None:
     assert container(changed("Labels", {LABEL: "other"}), ALLOWED)["Labels"] == {LABEL: "night"}
 
 
+NAME = "nightshift-0a1b2c3d-0123abcd-2026-01-05.1.0"
+
+
+def test_a_container_is_found_again_by_its_name() -> None:
+    made = judge("POST", f"/v1.41/containers/create?name={NAME}", json.dumps(BODY).encode(), ALLOWED)
+    assert made.target == f"/v1.41/containers/create?name={NAME}"
+    assert judge("GET", f"/v1.41/containers/{NAME}/json", b"", ALLOWED).container == NAME
+
+
+@pytest.mark.parametrize(
+    "name", ["postgres", "", "nightshift-0a1b2c3d", f"{NAME}/../x", f"{NAME}%20", f"x{NAME}", f"{NAME}{'x' * 100}"]
+)
+def test_a_container_may_not_be_called_otherwise(name: str) -> None:
+    with pytest.raises(RefusedError, match="may not be called"):
+        judge("POST", f"/containers/create?name={name}", json.dumps(BODY).encode(), ALLOWED)
+
+
 def test_what_the_operator_asks_for_passes() -> None:
     filters = "%7B%22reference%22%3A+%5B%22sim%22%5D%7D"
     for method, target in [
@@ -175,6 +192,7 @@ def test_what_the_operator_asks_for_passes() -> None:
         ("POST", "/images/load"), ("POST", "/volumes/create"), ("POST", "/networks/create"), ("POST", "/plugins/pull"),
         ("POST", f"/containers/{ID}/exec"), ("POST", f"/exec/{ID}/start"), ("PUT", f"/containers/{ID}/archive?path=/"),
         ("GET", f"/containers/{ID}/archive?path=/"), ("GET", f"/containers/{ID}/export"), ("POST", f"/containers/{ID}/update"),
+        ("DELETE", f"/containers/{NAME}"), ("POST", f"/containers/{NAME}/start"),
         ("POST", f"/containers/{ID}/rename?name=x"), ("POST", f"/containers/{ID}/attach?stdin=1&stream=1"),
         ("GET", f"/containers/{ID}/attach/ws"), ("POST", "/session"), ("POST", "/grpc"), ("POST", "/swarm/init"),
         ("POST", "/containers/create?name=postgres"), ("POST", "/containers/create?platform=x"),

@@ -35,6 +35,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
         "RECSYS_VAR": str(tmp_path / "var"), "RECSYS_WORLD": str(tmp_path / "world"), "RECSYS_EPISODES": str(SESSIONS),
         "RECSYS_TRAFFIC_SESSIONS": str(SESSIONS), "RECSYS_TRAFFIC_DATES": "3",
         "RECSYS_REDIS_URL": f"redis://127.0.0.1:{ports['RECSYS_PORT_REDIS']}/0",
+        "OPENLINEAGE__TRANSPORT": json.dumps({"type": "file", "log_file_path": str(tmp_path / "lineage"), "append": True}),
     }  # fmt: skip
     postgres.forget(tmp_path / "var")
 
@@ -100,6 +101,9 @@ def test_a_night_from_nothing(environment: dict[str, str], told: str) -> None:
         assert f"  {task}: success" in told
     assert "  simulate [shard 1]: success" in told
     verified(environment, str(yesterday()))
+    (event,) = Path(environment["RECSYS_VAR"], "..", "lineage").read_text().splitlines()
+    told_of = {dataset["name"].split("/storage/")[-1] for dataset in json.loads(event)["outputs"]}
+    assert {f"{kind}/date={yesterday()}" for kind in ("models", "recommendations", "experiments", "promotions")} < told_of
 
 
 @pytest.mark.marathon

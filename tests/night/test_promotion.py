@@ -185,3 +185,29 @@ def test_a_candidate_that_was_compared_with_what_is_no_longer_live_is_held(night
         found = steps.promote_or_hold(night, ready, held)
     assert (found.verdict, found.live) == ("held", other)
     assert f"moved to {other} after this night began" in found.reasons[-1]
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict", "told"),
+    [
+        (promote.Answer(True, "ann"), "promoted", "night, approved by ann"),
+        (promote.Answer(False, "ann"), "held", "ann refused the promotion."),
+        (promote.Answer(False, ""), "held", "Nobody approved the promotion in time."),
+    ],
+)
+def test_a_person_who_is_asked_decides(night: Night, ready: str, answer: promote.Answer, verdict: str, told: str) -> None:
+    client = keyspace.connect(night.settings)
+    asked = steps.question(night, ready)
+    assert asked is not None
+    assert f"**{ready}**, made from the logs of {DAY}, would become live instead of nothing." in asked
+    assert "Session time of T1 against C: +" in asked
+    with lease.held(client, DAY, "night") as held:
+        found = steps.promote_or_hold(night, ready, held, answer=answer)
+    assert found.verdict == verdict
+    assert told == (pointer.audit(client)[-1].who if verdict == "promoted" else found.reasons[-1])
+
+
+def test_nobody_is_asked_about_what_would_be_held_anyway(night: Night, ready: str) -> None:
+    assert steps.question(night, ready, wanted=False) is None
+    pointer.make_live(keyspace.connect(night.settings), ready, who="ann", why="by hand")
+    assert steps.question(night, ready) is None

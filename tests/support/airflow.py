@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from recsys.inspection.verify import verify
 from recsys.night import steps, traffic
@@ -82,7 +83,8 @@ class Stack:
 
     def without_airflow(self, day: date, *, backfill: bool = False) -> str:
         """Digest of a date's night that this process runs, and which promotes nothing."""
-        steps.run(Night(day, self.settings), run_id="alone", wanted=False, backfill=backfill)
+        # A run's sessions are numbered on from what Redis knows of it.
+        steps.run(Night(day, self.settings), run_id=f"alone-{uuid4().hex[:8]}", wanted=False, backfill=backfill)
         return self.verified(day)
 
     def play(self, *days: date, sessions: int = SESSIONS) -> None:

@@ -1,6 +1,8 @@
 """One run at a time works on a log date, and who has lost it changes nothing any more: a real Valkey keeps the leases."""
 
 import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -256,3 +258,33 @@ def test_what_a_night_under_way_compares_with_is_not_collected(client: redis.Red
     assert publish.is_complete(client, old)
     publish.collect_garbage(client)
     assert not publish.is_complete(client, old)
+
+
+HOLD = """
+import sys, time
+from datetime import date
+from recsys.settings import load_settings
+from recsys.versions import keyspace, lease
+lease.take(keyspace.connect(load_settings(redis_url=sys.argv[1])), date(2026, 1, 2), lease.name_of_command())
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_command_that_was_killed_holds_nothing_for_the_next_one(client: redis.Redis, valkey: Valkey) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLD, valkey.url], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(ConflictError, match=f"log date {DAY} is held by run cli-"):
+            lease.take(client, DAY, lease.name_of_command())
+        process.kill()
+    mine = lease.name_of_command()
+    lease.take(client, DAY, mine)
+    assert lease.holders(client) == {DAY: mine}
+
+
+@pytest.mark.parametrize("holder", ["cli-0000beef-1-abc", "cli-4194304-abc", "nightly_recommender cli-x", "cli-"])
+def test_what_runs_elsewhere_is_not_taken_for_dead(client: redis.Redis, holder: str) -> None:
+    lease.take(client, DAY, holder)
+    with pytest.raises(ConflictError, match="is held by run"):
+        lease.take(client, DAY, lease.name_of_command())

@@ -2,13 +2,17 @@
 
 import json
 import time
+from datetime import date
 from typing import Any
 
 import psutil
 import pytest
 
+from recsys.logs.record import log_files, records
 from recsys.platform import night
 from recsys.platform.engine import LABEL
+from recsys.storage.layout import Dated
+from recsys.storage.store import Storage
 from tests.support.airflow import DATES, Stack, wait_until
 from tests.support.engine import Engine
 
@@ -49,8 +53,8 @@ def a_container(engine: Engine) -> str:
     return str(wait_until(lambda: containers(engine), 400, "a container")[0])
 
 
-def tries(platform: Stack, run: str, task: str) -> int:
-    return max(t["try_number"] for t in platform.client.tasks(night.NIGHT, run) if t["task_id"] == task)
+def tries(platform: Stack, run: str, task: str, dag: str = night.NIGHT) -> int:
+    return max(t["try_number"] for t in platform.client.tasks(dag, run) if t["task_id"] == task)
 
 
 @pytest.mark.drill(
@@ -100,3 +104,29 @@ def test_a_shard_that_is_failed_by_hand_ends_its_container(platform: Stack, engi
     wait_until(lambda: not containers(engine), 180, "the end of the containers")
     assert platform.wait_for_run(night.TRAFFIC, run)["state"] == "failed"
     assert not platform.cli("nights", "--json").count("2025-01-01")
+
+
+@pytest.mark.drill(
+    "Airflow", "a simulation's task, then the scheduler, killed while containers play", "no session is played twice"
+)
+def test_containers_are_found_again(platform: Stack, engine: Engine) -> None:
+    run, day = "found-again", date(2025, 1, 3)
+    # They play for longer than a retry takes.
+    platform.client.trigger(night.TRAFFIC, run, {"log_date": str(day), "sessions": 120_000})
+    wait_until(lambda: len(containers(engine)) == 2, 400, "both containers")
+    first = set(containers(engine))
+    tasks = [t for t in platform.client.tasks(night.TRAFFIC, run) if t["task_id"] == "simulate" and t["state"] == "running"]
+    psutil.Process(tasks[0]["pid"]).kill()
+    wait_until(lambda: "up_for_retry" in platform.state(night.TRAFFIC, run, "simulate"), 60, "the end of the try")
+    wait_until(lambda: platform.state(night.TRAFFIC, run, "simulate") == ["running"] * 2, 120, "the next try")
+    assert set(containers(engine)) == first
+    recorded = json.loads((platform.var / "platform.json").read_text())
+    psutil.Process([r["pid"] for r in recorded if r["name"] == "scheduler"][-1]).kill()
+    assert platform.wait_for_run(night.TRAFFIC, run, 900)["state"] == "success", platform.story(night.TRAFFIC, run)
+    assert tries(platform, run, "simulate", night.TRAFFIC) >= 2
+    store = Storage(platform.settings.storage_url)
+    played = {r["run"] for path in log_files(store.local(Dated.LOGS.on(day))) for r in records(path) if r is not None}
+    assert {name.rsplit("-", 1)[1] for name in played} == {"1"}
+    assert len(played) == 2
+    assert store.manifest(Dated.LOGS.on(day)).counts["last"] == 120_000
+    assert containers(engine) == []

@@ -1,10 +1,17 @@
-"""A failed night is cleared in a real Airflow: by its API, by the command line, a task or the whole run, several runs at once."""
+"""Runs of a real Airflow: a failed night is cleared, by the API and the command line, and a run that has ended holds no date."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from datetime import date
 from typing import Any
 
 import pytest
 
+from recsys.settings import load_settings
+from recsys.versions import keyspace, lease
+from tests.dags.conftest import ROOT
+from tests.support.components import Valkey
 from tests.support.site import Site, airflow
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
@@ -75,3 +82,39 @@ def test_several_runs_are_cleared_by_the_command_line(site: Site, failed: str) -
     # A server whose session had broken would no longer see the runs.
     for _ in range(8):
         assert site.client.run(DAG, second)["state"] == "queued"
+
+
+# The connection is looked up in the database, whose session is in use: as in a scheduler that is in the midst of its loop.
+AMIDST_A_TRANSACTION = """
+import sys
+from types import SimpleNamespace
+from airflow.models import Connection, Variable
+from airflow.settings import Session
+from airflow.utils.session import create_session
+from night_leases import Leases
+
+with create_session(scoped=False) as session:
+    session.add(Connection("redis_default", "redis", host="127.0.0.1", port=int(sys.argv[1])))
+session = Session()
+unfinished = Variable("unfinished", "business")
+session.add(unfinished)
+session.flush()
+Leases().on_dag_run_failed(SimpleNamespace(dag_id="nightly_recommender", run_id="ended"))
+assert unfinished in session, "the session was closed"
+session.rollback()
+with create_session(scoped=False) as other:
+    assert not other.query(Variable).filter_by(key="unfinished").count(), "the transaction was ended"
+"""
+
+
+def test_dates_are_freed_amidst_the_transaction_that_ends_a_run(site: Site, valkey: Valkey) -> None:
+    client = keyspace.connect(load_settings(redis_url=valkey.url))
+    for day in (5, 6):
+        lease.take(client, date(2026, 1, day), "nightly_recommender ended")
+    lease.take(client, date(2026, 1, 7), "nightly_recommender other")
+    script = [sys.executable, "-c", AMIDST_A_TRANSACTION, str(valkey.port)]
+    environment = {name: value for name, value in site.environment.items() if name != "AIRFLOW_CONN_REDIS_DEFAULT"}
+    environment["PYTHONPATH"] = str(ROOT / "plugins")
+    answer = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert lease.holders(client) == {date(2026, 1, 7): "nightly_recommender other"}
