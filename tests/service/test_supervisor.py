@@ -46,6 +46,20 @@ def test_a_worker_that_dies_is_replaced(stage: Stage, tmp_path: Path) -> None:
     assert [told.count(f"worker {number} ended with status -9") for number in (1, 2, 3)] == [1, 1, 1]
 
 
+def test_a_world_that_is_replaced_is_served_after_a_restart_and_not_by_halves(stage: Stage, tmp_path: Path) -> None:
+    assert stage.service.get("/track/7") == (200, {"artist": "a7", "title": "t7", "track": 7})
+    for name in ("tracks.json", "users.json"):
+        path = tmp_path / "world" / name
+        lines = path.read_text().replace('"a7"', '"another"').splitlines(keepends=True)
+        path.write_text("".join(lines[:20]))
+    for process in workers(stage)[:2]:
+        process.kill()
+    wait_until(lambda: len(workers(stage)) == WORKERS, 20)
+    for user in range(40):
+        assert stage.service.get("/track/7") == (200, {"artist": "a7", "title": "t7", "track": 7})
+        assert stage.service.post(f"/next/{user}", {"track": 200, "time": 0.5})[0] == 200
+
+
 def test_each_worker_serves_logs_and_tells_of_all(stage: Stage, tmp_path: Path) -> None:
     files = {process.pid: 0 for process in workers(stage)}
     asked = 0
