@@ -95,7 +95,7 @@ def upload_logs(parts: list[Part], found: Iterable[Played]) -> Mapping[str, Json
             type=["null", "string"],
             format="date",
             title="Log date",
-            description="The date to collect; empty: the data interval's, or yesterday. Manual runs only.",
+            description=run_context.log_date_is("The date to collect", DEFAULTS.night_hour),
         ),
         "sessions": Param(
             None,

@@ -80,7 +80,7 @@ def test_a_night_is_triggered_watched_and_read(platform: Stack, browser: Chrome,
 
     (run,) = wait_until(lambda: names(platform) - before, PATIENCE, "the run")
     assert platform.night(run)["conf"] == {
-        "log_date": str(DAY), "episodes": SESSIONS, "shards": 2, "seed": SEED, "window": 7, "promote": None,
+        "log_date": str(DAY), "episodes": SESSIONS, "shards": 2, "seed": SEED, "window": 7, "promote": "auto",
         "rebuild": False, "dry_run": False,
     }  # fmt: skip
     browser.get(f"{platform.client.url}/dags/{night.NIGHT}/runs/{run}")
