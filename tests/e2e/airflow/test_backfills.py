@@ -77,8 +77,11 @@ def test_a_backfill_that_also_names_a_log_date_is_refused(platform: Stack) -> No
 
 
 def test_backfills_beside_many_runs_and_runs_cleared_together(platform: Stack) -> None:
-    """What people have reported of Airflow: apache/airflow 58554 (a backfill starved by other runs), 56646 (more runs at a time than
-    the DAG allows, once several are cleared), 44343 (a cleared task of a backfill that does not run again)."""
+    """What people have reported of Airflow does not happen here.
+
+    apache/airflow 58554: a backfill starved by other runs; 56646: more runs at a time than the DAG allows, once several are
+    cleared; 44343: a cleared task of a backfill that does not run again.
+    """
     first, last = (day - timedelta(days=30) for day in (DATES[0], DATES[2]))
     conf = {"dry_run": True}
     by_hand = [f"many-{number}" for number in range(4)]
