@@ -203,6 +203,7 @@ def promote_or_hold(parts: list[Part]) -> str:
 
 @dag(
     dag_id="nightly_recommender",
+    dag_display_name="Nightly recommender",
     description="Retrain, publish, simulate, test and promote for one log date",
     doc_md=DOC,
     schedule=Nightly(f"0 {DEFAULTS.night_hour} * * *", timezone="UTC"),

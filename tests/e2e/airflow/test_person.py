@@ -61,7 +61,7 @@ def task_page(run: str, task: str, dag: str = night.NIGHT) -> str:
 
 def test_what_is_asked_wrongly_says_so(platform: Stack, person: Person) -> None:
     person.open("/dags")
-    person.see(night.NIGHT)
+    person.see("Nightly recommender")
     person.look("dags")
     person.open_form(night.NIGHT)
     later = date.today() + timedelta(days=10)
@@ -136,7 +136,7 @@ def test_five_dates_are_backfilled_three_at_a_time(platform: Stack, person: Pers
     after = {day: run["end_date"] for day, run in backfilled(platform).items()}
     assert {day for day in WEEK if before[day] != after[day]} == {FAILED}
     person.open(f"/dags/{night.NIGHT}")
-    person.see(night.NIGHT)
+    person.see("Nightly recommender")
     person.look("five dates are done")
     # Once more, backwards.
     wait_until(lambda: all(b["completed_at"] for b in backfills(platform)), 120, "the end of the backfill")
