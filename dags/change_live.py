@@ -69,6 +69,7 @@ def _who(run: "DagRunProtocol") -> str:
 
 @dag(
     dag_id="change_live",
+    dag_display_name="Change what is live",
     description="Promote, roll back, hold or release a version by hand",
     doc_md=DOC,
     schedule=None,

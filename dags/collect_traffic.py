@@ -78,6 +78,7 @@ def upload_logs(parts: list[Part], found: Iterable[Played]) -> Mapping[str, Json
 
 @dag(
     dag_id="collect_traffic",
+    dag_display_name="Collect traffic",
     description="Simulated traffic of one log date, served by what is live",
     doc_md=DOC,
     schedule=Nightly(f"0 {DEFAULTS.night_hour} * * *", timezone="UTC"),
@@ -95,7 +96,7 @@ def upload_logs(parts: list[Part], found: Iterable[Played]) -> Mapping[str, Json
             type=["null", "string"],
             format="date",
             title="Log date",
-            description="The date to collect; empty: the data interval's, or yesterday. Manual runs only.",
+            description=run_context.log_date_is("The date to collect", DEFAULTS.night_hour),
         ),
         "sessions": Param(
             None,

@@ -203,6 +203,7 @@ def promote_or_hold(parts: list[Part]) -> str:
 
 @dag(
     dag_id="nightly_recommender",
+    dag_display_name="Nightly recommender",
     description="Retrain, publish, simulate, test and promote for one log date",
     doc_md=DOC,
     schedule=Nightly(f"0 {DEFAULTS.night_hour} * * *", timezone="UTC"),
@@ -221,7 +222,7 @@ def promote_or_hold(parts: list[Part]) -> str:
             type=["null", "string"],
             format="date",
             title="Log date",
-            description="The date whose logs are learned from; empty: the data interval's, or yesterday. Manual runs only.",
+            description=run_context.log_date_is("The date whose logs are learned from", DEFAULTS.night_hour),
         ),
         "episodes": Param(
             DEFAULTS.episodes,
@@ -256,10 +257,16 @@ def promote_or_hold(parts: list[Part]) -> str:
             description="Log dates that are read, ending with the log date.",
         ),
         "promote": Param(
-            None,
-            type=["null", "boolean"],
+            "auto",
+            type="string",
+            enum=["auto", "yes", "no"],
+            values_display={
+                "auto": "As the report decides; a backfill holds",
+                "yes": "As the report decides, in a backfill too",
+                "no": "Hold",
+            },
             title="Promote",
-            description="Empty: as the report decides (a backfill holds). True: a backfill may promote too. False: hold.",
+            description="Whether the candidate may become live.",
         ),
         "rebuild": Param(
             False,

@@ -171,8 +171,13 @@ def held_by() -> str:
 
 def promotion() -> bool | None:
     """What the trigger form says about promotion; None leaves it to the report."""
-    wanted: bool | None = get_current_context()["params"].get("promote")
-    return wanted
+    return {"auto": None, "yes": True, "no": False}[get_current_context()["params"]["promote"]]
+
+
+def log_date_is(what: str, hour: int) -> str:
+    """What the trigger form says of the Param ``log_date``: which date an empty one means."""
+    earlier = f", or the one before that until {hour:02d}:00 UTC" if hour else ""
+    return f"{what}; empty: the day before the Logical Date{earlier}. A backfill names its dates itself."
 
 
 def is_rebuild() -> bool:

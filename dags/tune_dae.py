@@ -56,6 +56,7 @@ def leaderboard(results: Iterable[Told | None]) -> Told:
 
 @dag(
     dag_id="tune_dae",
+    dag_display_name="Tune the autoencoder",
     description="Try hyperparameters of the autoencoder on one log date",
     doc_md=DOC,
     schedule=None,

@@ -71,7 +71,7 @@ def test_params_have_titles_and_descriptions(dag_bag: Any) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("log_date", "yesterday"), ("episodes", 0), ("seed", -1), ("shards", 65), ("window", 1), ("promote", "yes")],
+    [("log_date", "yesterday"), ("episodes", 0), ("seed", -1), ("shards", 65), ("window", 1), ("promote", True)],
 )
 def test_params_refuse_bad_values(dag_bag: Any, name: str, value: object) -> None:
     from airflow.sdk.exceptions import ParamValidationError

@@ -96,11 +96,11 @@ class Stack:
         """The live version; empty before the first."""
         return pointer.read(keyspace.connect(self.settings)).version
 
-    def clear(self, dag: str, run: str, task: str) -> None:
-        """Clear one task of a finished run, and nothing after it."""
+    def clear(self, dag: str, run: str, task: str, downstream: bool = False) -> None:
+        """Clear one task of a finished run, and nothing after it unless told so."""
         body = {
             "dry_run": False, "dag_run_id": run, "task_ids": [task], "only_failed": False, "reset_dag_runs": True,
-            "include_downstream": False,
+            "include_downstream": downstream,
         }  # fmt: skip
         self.client.call("POST", f"/dags/{dag}/clearTaskInstances", body)
 

@@ -1,10 +1,17 @@
 """One Airflow for all tests of this directory: starting it takes longer than most of them. Shards are processes."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
 
 import pytest
 
+from recsys.platform import components
 from tests.support.airflow import DATES, Stack, days, scheduled_runs, stack
+from tests.support.browser import chromium, log_in
+from tests.support.components import Service, Valkey, running
+from tests.support.person import PATIENCE, Person
 
 
 @pytest.fixture(scope="package")
@@ -26,3 +33,28 @@ def platform(paused: Stack, scheduled: dict[str, str]) -> Stack:
     """The same with both DAGs unpaused; the schedule has nothing more to do today."""
     assert len(scheduled) == 2
     return paused
+
+
+@pytest.fixture(scope="package")
+def person(platform: Stack, artefacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
+    """Who is logged in as the platform's own user."""
+    with chromium(tmp_path_factory.mktemp("profile")) as driver:
+        log_in(driver, platform.client.url, components.USER, platform.password, PATIENCE)
+        yield Person(driver, platform.client.url, artefacts / "person")
+
+
+@pytest.fixture(scope="package")
+def alone(platform: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[date], str]]:
+    """Tells the digest of a date's night, run by itself as a backfill: another Redis, another storage, no Airflow."""
+    directory = tmp_path_factory.mktemp("alone")
+    with running(Valkey(directory)) as valkey:
+        environment = {"RECSYS_VAR": str(directory), "RECSYS_REDIS_URL": valkey.url}
+        with running(Service(platform.own | environment)) as service:
+            elsewhere = Stack(platform.environment | environment | {"RECSYS_SERVICE_URL": service.url}, platform.client)
+
+            def digest(day: date) -> str:
+                logs = "storage/logs"
+                shutil.copytree(platform.var / logs, directory / logs, dirs_exist_ok=True)
+                return elsewhere.without_airflow(day, backfill=True)
+
+            yield digest

@@ -26,7 +26,7 @@ def interrupted(platform: Stack, name: str, day: date, fail: Callable[[str], obj
     for number in range(5):
         run = f"{name}-{number}"
         platform.forget(day)
-        platform.client.trigger(night.NIGHT, run, {"log_date": str(day), "promote": False})
+        platform.client.trigger(night.NIGHT, run, {"log_date": str(day), "promote": "no"})
         wait_until(
             lambda run=run: platform.state(night.NIGHT, run, "train") in (["running"], ["success"]), 300, f"{run} to train"
         )
@@ -144,7 +144,7 @@ def test_a_damaged_night_is_rebuilt_from_the_form(platform: Stack, expected: dic
     refused = not Verdict.read(Storage(platform.settings.storage_url), DAY).version
     for kind in (Dated.INTERACTIONS, Dated.MODELS, Dated.GATES if refused else Dated.RECOMMENDATIONS, Dated.PROMOTIONS):
         spoil(platform, kind.on(DAY))
-    platform.finish(night.NIGHT, "rebuilt", {"log_date": str(DAY), "promote": False, "rebuild": True})
+    platform.finish(night.NIGHT, "rebuilt", {"log_date": str(DAY), "promote": "no", "rebuild": True})
     assert platform.verified(DAY) == expected[DAY]
 
 
@@ -175,7 +175,7 @@ def versions(platform: Stack) -> dict[date, str]:
 def test_the_asset_of_the_live_version_tells_moves_and_nothing_else(platform: Stack, versions: dict[date, str]) -> None:
     redis, before, live = keyspace.connect(platform.settings), moves(platform), platform.live()
     later, earlier = versions
-    platform.finish(night.NIGHT, "only-held", {"log_date": str(later), "promote": False})
+    platform.finish(night.NIGHT, "only-held", {"log_date": str(later), "promote": "no"})
     assert platform.state(night.NIGHT, "only-held", "promoted") == ["skipped"]
     assert platform.state(night.NIGHT, "only-held", "held") == ["success"]
     assert moves(platform) == before

@@ -35,7 +35,7 @@ def test_a_scheduled_run_happens_by_itself(platform: Stack, scheduled: dict[str,
 @pytest.fixture(scope="module")
 def together(platform: Stack) -> dict[date, str]:
     """Ids of the runs of two nights at once, by date; they have ended with the digests that they have alone."""
-    hold = {"promote": False}
+    hold = {"promote": "no"}
     expected, runs = {}, {day: f"together-{day}" for day in DATES[-2:]}
     for day in runs:
         platform.forget(day)

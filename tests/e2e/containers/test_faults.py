@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.real, pytest.mark.marathon, pytest.mark.xdist_group("a
 DAY = DATES[-1]
 #: Enough for containers that live some seconds.
 EPISODES = 12_000
-NIGHT = {"log_date": str(DAY), "promote": False, "episodes": EPISODES, "shards": 2}
+NIGHT = {"log_date": str(DAY), "promote": "no", "episodes": EPISODES, "shards": 2}
 
 
 @pytest.fixture(scope="module")
