@@ -25,7 +25,10 @@ def test_seven_days_in_a_row(platform: Stack, artefacts: Path) -> None:
     for day in WEEK:
         served.append(platform.live())
         platform.play(day, sessions=SESSIONS)
-        platform.finish(night.NIGHT, f"week-{day}", {"log_date": str(day), "episodes": SESSIONS})
+        if day in (WEEK[0], WEEK[-1]):
+            platform.finish(night.NIGHT, f"week-{day}", {"log_date": str(day), "episodes": SESSIONS})
+        else:  # the same night in a third of the time, as others show
+            platform.cli("nightly", "--date", str(day), "--episodes", str(SESSIONS))
         platform.verified(day)
     verdicts = {row["log_date"]: row["verdict"] for row in json.loads(platform.cli("nights", "--json"))}
     assert "promoted" in {verdicts[str(day)] for day in WEEK}, verdicts
