@@ -1,7 +1,7 @@
 """The note of a run: its log date as soon as it runs, its outcome at the end, as in "2026-11-24 · held · −14.8 % against live".
 
 A task cannot write notes. It leaves the outcome for the listener, which writes where Airflow changes a run's state, in the
-scheduler or the api-server. A note that a person wrote stays.
+scheduler or the api-server. A note that a person wrote stays, unless it begins as these do.
 """
 
 import logging
@@ -59,7 +59,7 @@ class Notes:
 
 def _write(run: "DagRun", outcome: str = "") -> None:
     earlier = run.dag_run_note
-    if run.dag_id not in DATED or (earlier is not None and earlier.user_id != AUTHOR):
+    if run.dag_id not in DATED:
         return
     try:
         day = log_date_of(run.conf or {}, run.data_interval_start, run.run_type, run.run_after)
@@ -69,8 +69,9 @@ def _write(run: "DagRun", outcome: str = "") -> None:
     text = f"{day} · {outcome}" if outcome else str(day)
     if earlier is None:
         run.dag_run_note = DagRunNote(text, AUTHOR)
-    else:
-        earlier.content = text
+    # The UI's dialogs for marking and clearing send the note that they showed, as who is logged in.
+    elif earlier.user_id == AUTHOR or earlier.content == str(day) or earlier.content.startswith(f"{day} · "):
+        earlier.content, earlier.user_id = text, AUTHOR
 
 
 def _outcome(run: "DagRun") -> str:

@@ -61,6 +61,17 @@ def test_a_note_that_a_person_edited_stays(notes: Any) -> None:
     assert run.note == "2026-11-24: wrong world"
 
 
+def test_what_the_ui_sends_back_is_no_person_s(notes: Any) -> None:
+    run = run_of()
+    notes.Notes().on_dag_run_running(run)
+    run.dag_run_note.user_id = "ann"  # its dialog for marking a run sends the note that it shows
+    notes.Notes().on_dag_run_failed(run)
+    assert run.note == "2026-11-24 · failed"
+    run.dag_run_note.user_id = "ann"
+    notes.Notes().on_dag_run_running(run)
+    assert run.note == "2026-11-24"
+
+
 def test_runs_without_a_log_date_have_no_note(notes: Any) -> None:
     for run in (run_of("change_live"), run_of(conf={"log_date": "2026-12-24"}), run_of(conf={"log_date": "soon"})):
         notes.Notes().on_dag_run_running(run)
