@@ -27,10 +27,10 @@ USER = "admin"
 ROOT = Path(recsys.__file__).resolve().parents[1]
 #: Of Airflow's own variables only these are handed on: where its metrics go, how much it logs, and connections.
 HANDED_ON = ("AIRFLOW__METRICS__", "AIRFLOW__LOGGING__LOGGING_LEVEL", "AIRFLOW_CONN_")
-#: What tasks load for seconds, and what stays as it is while a platform runs: nothing of ``recsys``, which may be edited.
+#: What several tasks load for seconds, and what stays as it is while a platform runs: nothing of ``recsys``, which may be edited.
+#: What the report alone needs (scipy.stats, matplotlib) would take 60 MiB all day.
 LIBRARIES = (
-    "ibis.backends.duckdb", "matplotlib.backends.backend_agg", "matplotlib.figure", "pandas", "pyarrow.dataset",
-    "pyarrow.parquet", "pydantic_settings", "scipy.sparse.linalg", "scipy.stats", "tea_tasting", "torch",
+    "ibis.backends.duckdb", "pandas", "pyarrow.dataset", "pyarrow.parquet", "pydantic_settings", "scipy.sparse.linalg", "torch",
 )  # fmt: skip
 AIRFLOW_PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 #: These would serve their tasks' logs to every network; on one machine the api-server reads the files (plugins/night_logs.py).
