@@ -203,7 +203,7 @@ def changed(platform: Stack, person: Person, said: str, reason: str, state: str 
     """Fill a form of the page, and wait for its run to end."""
     assert person.change(said, reason).startswith("Triggered")
     person.look(said)
-    runs = platform.client.call("GET", "/dags/change_live/dagRuns?order_by=-queued_at&limit=1")["dag_runs"]
+    runs = platform.client.call("GET", "/dags/change_live/dagRuns?order_by=-run_after&limit=1")["dag_runs"]
     run = str(runs[0]["dag_run_id"])
     assert runs[0]["conf"]["why"] == reason
     assert platform.wait_for_run("change_live", run)["state"] == state

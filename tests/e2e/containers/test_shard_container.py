@@ -12,6 +12,7 @@ from tests.support.engine import IMAGE, Engine
 
 pytestmark = [pytest.mark.real, pytest.mark.marathon, pytest.mark.xdist_group("airflow"), pytest.mark.timeout(1800)]
 
+PYTHON = "/opt/venv/bin/python"
 NAME = "nightshift-0a1b2c3d-0123abcd-2026-01-05.0"
 SLOWLY = "import time; print('begun', flush=True); time.sleep(4); print('its result')"
 
@@ -25,7 +26,7 @@ def shard(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield ShardContainer(
         task_id="simulate",
         image=IMAGE,
-        entrypoint=["python", "-c"],
+        entrypoint=[PYTHON, "-c"],
         command=["print('a new result')"],
         container_name=NAME,
         docker_url=engine.host,
@@ -39,7 +40,7 @@ def shard(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def left(engine: Engine, script: str, how: str = "run") -> str:
     """A container of an earlier try; its identifier."""
-    words = ["--network", "none", "--name", NAME, "--entrypoint", "python", IMAGE, "-c", script]
+    words = ["--network", "none", "--name", NAME, "--entrypoint", PYTHON, IMAGE, "-c", script]
     return engine.docker(how, *(["--detach"] if how == "run" else []), *words)
 
 
