@@ -29,7 +29,7 @@ class ShardContainer(DockerOperator):
         self.log.info("going on with the container %s of an earlier try", self.container_name)
         self.container = {"Id": left}
         try:
-            lines = fetch_logs(self.cli.attach(left, stdout=True, stderr=True, stream=True, logs=True), self.log)
+            lines = fetch_logs(self.cli.logs(left, stdout=True, stderr=True, stream=True, follow=True), self.log)
             ended = self.cli.wait(left)
             if ended["StatusCode"]:
                 raise DockerContainerFailedException(f"Docker container failed: {ended!r}", logs=lines)
