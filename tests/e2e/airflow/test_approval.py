@@ -1,5 +1,6 @@
 """A night that asks a person before it promotes, in an Airflow of its own: refused, then approved."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ def path(run: str) -> str:
 def question(platform: Stack, run: str) -> dict[str, Any]:
     """What a night asks, once it does."""
     wait_until(lambda: platform.state(night.NIGHT, run, "approve") == ["awaiting_input"], 400, f"the question of {run}")
+    # Who answers before the scheduler has heard that the task's process has ended is asked again half a minute later.
+    time.sleep(5)
     return dict(platform.client.call("GET", path(run)))
 
 
