@@ -95,7 +95,7 @@ def test_backfills_beside_many_runs_and_runs_cleared_together(platform: Stack) -
         return runs if len(runs) == 3 else []
 
     def ended() -> bool:
-        """Whether all have ended; never are there more at a time than the DAG allows, and of those of the backfill than it does."""
+        """Whether all have ended; never are there more at a time than the DAG allows, and than the backfill does of its own."""
         states = {run: platform.night(run)["state"] for run in runs}
         for some in (by_hand, runs[len(by_hand) :]):
             assert [states[run] for run in some].count("running") <= 3
