@@ -1,6 +1,8 @@
 """A night that asks a person before it promotes, in an Airflow of its own: refused, then approved."""
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ from recsys.schemas import Verdict
 from recsys.storage.store import Storage
 from recsys.versions import keyspace, pointer
 from tests.support.airflow import DATES, Stack, days, stack, wait_until
+from tests.support.browser import chromium, log_in
+from tests.support.person import PATIENCE, Person
 
 pytestmark = [pytest.mark.real, pytest.mark.marathon, pytest.mark.xdist_group("airflow"), pytest.mark.timeout(1800)]
 
@@ -35,17 +39,27 @@ def path(run: str) -> str:
 def question(platform: Stack, run: str) -> dict[str, Any]:
     """What a night asks, once it does."""
     wait_until(lambda: platform.state(night.NIGHT, run, "approve") == ["awaiting_input"], 400, f"the question of {run}")
+    # Who answers before the scheduler has heard that the task's process has ended is asked again half a minute later.
+    time.sleep(5)
     return dict(platform.client.call("GET", path(run)))
 
 
-def answer(platform: Stack, run: str, word: str) -> Verdict:
-    """Answer as the platform's user; the night's verdict once its run has ended."""
-    platform.client.call("PATCH", path(run), {"chosen_options": [word], "params_input": {}})
+def answer(platform: Stack, run: str, word: str, person: Person | None = None) -> Verdict:
+    """Answer by the API or in a browser; the night's verdict once its run has ended."""
+    if person:
+        person.open(f"/dags/{night.NIGHT}/runs/{run}/tasks/approve")
+        person.press("a", "Required Action")
+        person.see(f"Promote the candidate of {DAY}?")
+        person.look("a question")
+        person.press(f"[data-testid=hitl-option-{word}]")
+        person.look("answered")
+    else:
+        platform.client.call("PATCH", path(run), {"chosen_options": [word], "params_input": {}})
     assert platform.wait_for_run(night.NIGHT, run)["state"] == "success", platform.story(night.NIGHT, run)
     return Verdict.read(Storage(platform.settings.storage_url), DAY)
 
 
-def test_a_person_is_asked_before_the_candidate_becomes_live(asking: Stack) -> None:
+def test_a_person_is_asked_before_the_candidate_becomes_live(asking: Stack, artefacts: Path, tmp_path: Path) -> None:
     asking.client.trigger(night.NIGHT, "asking", {"log_date": str(DAY)})
     asked = question(asking, "asking")
     assert asked["subject"] == f"Promote the candidate of {DAY}?"
@@ -59,7 +73,10 @@ def test_a_person_is_asked_before_the_candidate_becomes_live(asking: Stack) -> N
     # Asked again.
     asking.clear(night.NIGHT, "asking", "approve", downstream=True)
     question(asking, "asking")
-    assert answer(asking, "asking", "Approve").verdict == "promoted"
+    with chromium(tmp_path) as driver:
+        log_in(driver, asking.client.url, components.USER, asking.password, PATIENCE)
+        person = Person(driver, asking.client.url, artefacts / "approval")
+        assert answer(asking, "asking", "Approve", person).verdict == "promoted"
     assert asking.live() == refused.version
     assert asking.state(night.NIGHT, "asking", "promoted") == ["success"]
     who = pointer.audit(keyspace.connect(asking.settings))[-1].who

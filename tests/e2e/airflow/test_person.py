@@ -184,6 +184,7 @@ def test_a_failed_task_is_cleared(platform: Stack, person: Person) -> None:
     person.look("a failed task")
     person.press("button[aria-label='Press shift+c to clear']")
     person.press("[role=dialog] button", "Clear only failed tasks")
+    person.find("[role=dialog] button:not([disabled])", "Confirm")
     person.look("clear what failed")
     person.confirm()
     assert platform.wait_for_run(night.NIGHT, run)["state"] == "success", platform.story(night.NIGHT, run)
