@@ -103,7 +103,7 @@ class Dae:
         if history.nnz == 0:
             raise MissingDataError("there are no positives to train on; collect more traffic or widen the window")
         torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(True)
+        torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms, which imports the compiler, too
         # Nothing reads memory that nothing wrote; to fill it all would take a quarter of the time.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self._tracks, self._ranking = history.shape[1], None

@@ -5,19 +5,29 @@ In go a network and its loss, batch by batch; out come better weights and, after
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from recsys.models.dae_net import Net
 
 if TYPE_CHECKING:
     import torch
-    from torch.optim.optimizer import StateDict
 
 log = logging.getLogger(__name__)
 
 
+class State(TypedDict):
+    """All that the optimiser's next step depends on, but for the weights: a tensor each, or a number, for every parameter."""
+
+    means: list["torch.Tensor"]
+    squares: list["torch.Tensor"]
+    dense_steps: list["torch.Tensor"]
+    sparse_steps: list[int]
+
+
 class Optimizer:
     """Adam; the embeddings' gradient is sparse, and only the rows that a batch touches move.
+
+    The functions of ``torch.optim`` do the work: its classes would import PyTorch's compiler, for longer than a small training.
 
     Args:
         net: what learns. rate: the size of a step.
@@ -26,26 +36,45 @@ class Optimizer:
     def __init__(self, net: Net, rate: float) -> None:
         import torch
 
+        self._rate = rate
         dense = [parameter for name, parameter in net.named_parameters() if name != "embedding.weight"]
-        sparse = [net.embedding.weight]
-        self._parts = (torch.optim.Adam(dense, lr=rate, fused=True), torch.optim.SparseAdam(sparse, lr=rate))
+        self._parameters: list[torch.Tensor] = [*dense, net.embedding.weight]
+        self._state = State(
+            means=[torch.zeros_like(parameter) for parameter in self._parameters],
+            squares=[torch.zeros_like(parameter) for parameter in self._parameters],
+            dense_steps=[torch.zeros((), dtype=torch.float32, device=parameter.device) for parameter in dense],
+            sparse_steps=[0],
+        )
 
     def descend(self, loss: "torch.Tensor") -> None:
         """One step."""
-        for part in self._parts:
-            part.zero_grad(set_to_none=True)
+        import torch
+        from torch.optim._functional import sparse_adam
+        from torch.optim.adam import adam
+
+        for parameter in self._parameters:
+            parameter.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
-        for part in self._parts:
-            part.step()
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        means, squares = self._state["means"], self._state["squares"]
+        self._state["sparse_steps"] = steps = [step + 1 for step in self._state["sparse_steps"]]
+        with torch.no_grad():
+            adam(
+                self._parameters[:-1], gradients[:-1], means[:-1], squares[:-1], [], self._state["dense_steps"], fused=True,
+                amsgrad=False, beta1=0.9, beta2=0.999, lr=self._rate, weight_decay=0.0, eps=1e-8, maximize=False,
+            )  # fmt: skip
+            sparse_adam(
+                self._parameters[-1:], gradients[-1:], means[-1:], squares[-1:], steps,
+                eps=1e-8, beta1=0.9, beta2=0.999, lr=self._rate, maximize=False,
+            )  # fmt: skip
 
-    def state_dict(self) -> list["StateDict"]:
+    def state_dict(self) -> State:
         """All that its next step depends on, but for the weights."""
-        return [part.state_dict() for part in self._parts]
+        return self._state
 
-    def load_state_dict(self, saved: list["StateDict"]) -> None:
+    def load_state_dict(self, saved: State) -> None:
         """Take what :meth:`state_dict` gave."""
-        for part, state in zip(self._parts, saved, strict=True):
-            part.load_state_dict(state)
+        self._state = saved
 
 
 class Progress:

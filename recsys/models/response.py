@@ -83,7 +83,7 @@ class Response:
         answered = plays.chosen((plays.step > 0) & ~plays.repeated)
         if not len(answered.row):
             raise MissingDataError("there are no answered plays to train on; collect more traffic or widen the window")
-        torch.use_deterministic_algorithms(True)
+        torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms, which imports the compiler, too
         taught = _random_answers(answered)
         firsts = FirstTracks(plays)
         state = _State(plays.users, history.shape[1], self._config["dims"], seed)

@@ -1,5 +1,7 @@
 """The autoencoder: it learns, repeats itself, resumes, and refuses weights that are not numbers."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,9 @@ from scipy.sparse import csr_matrix
 
 from recsys.exceptions import CorruptDataError, MissingDataError
 from recsys.learn.offline_metrics import top_k
+from recsys.models import dae_net
 from recsys.models.dae import Dae
+from recsys.models.dae_training import Optimizer
 from tests.support.tastes import GROUPS, taste_matrix
 
 
@@ -147,3 +151,44 @@ def test_weights_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
     save_file(tensors, path)
     with pytest.raises(CorruptDataError, match=r"out\.bias"):
         Dae().load(tmp_path / "model")
+
+
+def test_its_steps_are_those_of_torch_s_own_optimisers() -> None:
+    import torch
+
+    def steps(ours: bool) -> list[torch.Tensor]:
+        torch.manual_seed(5)
+        net = dae_net.build(30, [8])
+        dense = [parameter for name, parameter in net.named_parameters() if name != "embedding.weight"]
+        theirs = (torch.optim.Adam(dense, lr=0.01, fused=True), torch.optim.SparseAdam([net.embedding.weight], lr=0.01))
+        mine = Optimizer(net, 0.01)
+        rows = csr_matrix((np.random.default_rng(5).random((20, 30)) < 0.2).astype(np.float32))
+        for _ in range(4):
+            loss = dae_net.loss(net, dae_net.code(net, rows, np.ones(rows.nnz)), rows, half=False)
+            if ours:
+                mine.descend(loss)
+                continue
+            for part in theirs:
+                part.zero_grad(set_to_none=True)
+            loss.backward()
+            for part in theirs:
+                part.step()
+        return [parameter.detach() for parameter in net.parameters()]
+
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(steps(True), steps(False), strict=True))
+
+
+def test_training_imports_no_compiler(tmp_path: Path) -> None:
+    """It would take longer than a small training."""
+    program = """
+import sys
+from pathlib import Path
+import numpy as np
+from scipy.sparse import csr_matrix
+from recsys.models.dae import Dae
+history = np.eye(40, 60, dtype=np.float32) + np.eye(40, 60, 1, dtype=np.float32)
+Dae(epochs=1).fit(csr_matrix(history), seed=1, work=Path(sys.argv[1]))
+print("torch._dynamo" in sys.modules)
+"""
+    told = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert told.stdout == "False\n"

@@ -13,7 +13,7 @@ from selenium.webdriver.common.by import By
 from recsys.platform import components, night
 from recsys.schemas import Verdict
 from recsys.storage.store import Storage
-from recsys.versions import keyspace, pointer
+from recsys.versions import keyspace, pointer, publish
 from tests.support.airflow import DATES, SESSIONS, Stack, days, wait_until
 from tests.support.browser import PHONE, chopped, colours, overflowing, resize
 from tests.support.person import FRAMED, Person
@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.real, pytest.mark.marathon, pytest.mark.xdist_group("a
 #: Far enough from all other dates that no night reads both. One of them has no traffic yet, one is failed by hand.
 WEEK = days(DATES[0] - timedelta(days=60), 5)
 FIRST, _, GAP, _, FAILED = WEEK
+LATER = FAILED + timedelta(days=1)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -170,18 +171,20 @@ def again(person: Person, behaviour: str, first: date, last: date, backwards: bo
 
 
 def test_a_failed_task_is_cleared(platform: Stack, person: Person) -> None:
+    """It waits for logs that are not there, until somebody has enough of it."""
     run = "cleared-by-a-person"
-    platform.client.trigger(night.NIGHT, run, {"log_date": str(FAILED), "promote": "no", "rebuild": True})
-    wait_until(lambda: platform.state(night.NIGHT, run, "train") == ["running"], 300, "the training")
-    person.open(task_page(run, "train"))
+    platform.client.trigger(night.NIGHT, run, {"log_date": str(LATER), "promote": "no"})
+    wait_until(lambda: platform.state(night.NIGHT, run, "wait_for_logs") == ["up_for_reschedule"], 300, "the sensor to wait")
+    person.open(task_page(run, "wait_for_logs"))
     person.press("button[aria-label^='Mark Task Instance']")
     person.press("[role=menuitem]", "Failed")
     person.confirm()
     person.open(f"/dags/{night.NIGHT}/runs/{run}")
     person.see_state("Failed")
     person.open(f"/dags/{night.NIGHT}/runs/{run}")
-    person.see(f"{FAILED} · failed")
+    person.see(f"{LATER} · failed")
     person.look("a failed task")
+    platform.play(LATER)
     person.press("button[aria-label='Press shift+c to clear']")
     person.press("[role=dialog] button", "Clear only failed tasks")
     person.find("[role=dialog] button:not([disabled])", "Confirm")
@@ -189,15 +192,15 @@ def test_a_failed_task_is_cleared(platform: Stack, person: Person) -> None:
     person.confirm()
     assert platform.wait_for_run(night.NIGHT, run)["state"] == "success", platform.story(night.NIGHT, run)
     person.see_state("Success")
-    platform.verified(FAILED)
+    platform.verified(LATER)
 
 
 @pytest.fixture(scope="module")
 def candidates(platform: Stack) -> dict[date, str]:
-    """The dates whose candidates the gate let pass, with their versions, the last one first."""
-    store = Storage(platform.settings.storage_url)
-    found = {day: Verdict.read(store, day).version for day in reversed(WEEK)}
-    return {day: version for day, version in found.items() if version}
+    """The dates whose candidates the gate let pass and Redis still holds, with their versions, the last one first."""
+    store, redis = Storage(platform.settings.storage_url), keyspace.connect(platform.settings)
+    found = {day: Verdict.read(store, day).version for day in (LATER, *reversed(WEEK))}
+    return {day: version for day, version in found.items() if version and publish.is_complete(redis, version)}
 
 
 def changed(platform: Stack, person: Person, said: str, reason: str, state: str = "success") -> str:
@@ -261,7 +264,7 @@ def test_nights_are_read_side_by_side(platform: Stack, person: Person, candidate
     refused = [day for day, found in rows.items() if found == "gate_refused"]
     assert f"{len(refused)} of {len(rows)} nights" in text
     person.look("refused")
-    for path, expected in (("tuning", "trial"), ("runbook", "roll back")):
+    for path, expected in (("tuning", "trial"), ("runbook", "Runbook")):
         person.open(f"{FRAMED}/{path}")
         person.see_framed(expected)
         person.look(path)
