@@ -189,9 +189,7 @@ def days(last: date, count: int) -> list[date]:
 @contextmanager
 def stack(directory: Path, **more: str) -> Iterator[Stack]:
     """The platform as ``make up`` starts it, both DAGs paused, with a small world; ended as ``make down`` does."""
-    # Airflow under a tracer takes half as long again, and its tasks' processes end without saving what was traced.
-    left_out = ("RECSYS_", "AIRFLOW", "COVERAGE_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RECSYS_", "AIRFLOW"))}
     redis, service, airflow, database = free_ports(4)
     environment = kept | {
         "RECSYS_VAR": str(directory / "var"), "RECSYS_WORLD": str(directory / "world"), "RECSYS_EPISODES": str(SESSIONS),
@@ -206,7 +204,9 @@ def stack(directory: Path, **more: str) -> Iterator[Stack]:
     words += ["--tracks", str(TRACKS), "--artists", "300", "--users", str(USERS), "--seed", "5"]
     subprocess.run(words, env=environment, check=True, capture_output=True)
     words = [sys.executable, "-m", "recsys.cli", "platform", "up"]
-    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    # Airflow under a tracer takes half as long again, and its tasks' processes end without saving what was traced.
+    untraced = {name: value for name, value in environment.items() if not name.startswith("COVERAGE_")}
+    with subprocess.Popen(words, env=untraced, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         said: list[str] = []
         try:
