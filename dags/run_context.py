@@ -56,10 +56,10 @@ RUN_TIMEOUT = timedelta(hours=12)
 #: What a wrong program raises, again at every try.
 MISTAKES = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, TypeError, ValueError)
 
-#: Every task tries again when something was away; what cannot heal fails at once, see :func:`step`.
+#: Every task tries again for some minutes when something was away; what cannot heal fails at once, see :func:`step`.
 DEFAULT_ARGS: dict[str, object] = {
     "owner": "recommendations",
-    "retries": 2,
+    "retries": 4,
     "retry_delay": timedelta(seconds=10),
     "retry_exponential_backoff": True,
     "max_retry_delay": timedelta(minutes=5),
