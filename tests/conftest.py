@@ -25,3 +25,11 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the person who runs the tests reaches them."""
     for name in [n for n in os.environ if n.startswith("RECSYS_") and n != "RECSYS_HADOOP"]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _untraced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What long tests start is not traced for coverage: it would take up to thrice as long, and shorter ones show its code."""
+    if request.node.get_closest_marker("marathon") or "e2e" in request.path.parts:
+        for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+            monkeypatch.delenv(name)

@@ -149,10 +149,8 @@ def worker_of(service: Service) -> psutil.Process:
     "workers, then all of it, killed during 20,000 sessions",
     "listeners wait and go on; the logs hold every answer once",
 )
-def test_killed_workers_and_a_killed_service_lose_no_answered_request(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_workers_and_a_killed_service_lose_no_answered_request(ground: Ground) -> None:
     episodes = 20_000
-    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
-        monkeypatch.delenv(name)  # traced, sixty thousand sessions would take thrice as long
     with running(Service(ground.environment(), workers=2)) as service:
         ground.play(service, "calm", 1, 0, episodes)
         expected = log_digest(ground.gathered("calm", 1))
