@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from recsys.platform import components
+from recsys.schemas import Verdict
+from recsys.storage.store import Storage
 from tests.support.airflow import DATES, Stack, days, scheduled_runs, stack
 from tests.support.browser import chromium, log_in
 from tests.support.components import Service, Valkey, running
@@ -35,9 +37,16 @@ def platform(paused: Stack, scheduled: dict[str, str]) -> Stack:
     return paused
 
 
-@pytest.fixture(scope="package")
-def person(platform: Stack, artefacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
+@pytest.fixture
+def person(logged_in: Person) -> Iterator[Person]:
     """Who is logged in as the platform's own user."""
+    yield logged_in
+    logged_in.leave()
+
+
+@pytest.fixture(scope="package")
+def logged_in(platform: Stack, artefacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
+    """The same person for all tests."""
     with chromium(tmp_path_factory.mktemp("profile")) as driver:
         log_in(driver, platform.client.url, components.USER, platform.password, PATIENCE)
         yield Person(driver, platform.client.url, artefacts / "person")
@@ -58,3 +67,17 @@ def alone(platform: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator
                 return elsewhere.without_airflow(day, backfill=True)
 
             yield digest
+
+
+@pytest.fixture(scope="module")
+def versions(platform: Stack) -> dict[date, str]:
+    """Two dates, the later one first, with candidates. What traffic there was decides which candidates the gate refuses."""
+    found: dict[date, str] = {}
+    for day in reversed(DATES):
+        platform.forget(day)
+        platform.without_airflow(day)
+        if version := Verdict.read(Storage(platform.settings.storage_url), day).version:
+            found[day] = version
+        if len(found) == 2:
+            return found
+    raise AssertionError(f"the gate refused all but {found}")

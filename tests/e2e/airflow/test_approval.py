@@ -53,6 +53,7 @@ def answer(platform: Stack, run: str, word: str, person: Person | None = None) -
         person.look("a question")
         person.press(f"[data-testid=hitl-option-{word}]")
         person.look("answered")
+        person.leave()
     else:
         platform.client.call("PATCH", path(run), {"chosen_options": [word], "params_input": {}})
     assert platform.wait_for_run(night.NIGHT, run)["state"] == "success", platform.story(night.NIGHT, run)

@@ -43,6 +43,17 @@ def backfill(platform: Stack, dates: Sequence[date], *words: str) -> None:
         assert found[str(day)]["state"] == "success", platform.story(night.NIGHT, str(found[str(day)]["dag_run_id"]))
 
 
+def created(platform: Stack, conf: dict[str, object], count: int) -> list[str]:
+    """Runs of a backfill that is told by its configuration, once it has all of them."""
+
+    def look() -> list[str]:
+        found = platform.client.call("GET", f"/dags/{night.NIGHT}/dagRuns?run_type=backfill&limit=100")["dag_runs"]
+        runs = [run["dag_run_id"] for run in found if run["conf"] == conf]
+        return runs if len(runs) == count else []
+
+    return list(wait_until(look, 120, "the backfill's runs"))
+
+
 def test_a_backfill_gives_what_its_date_gives_alone(platform: Stack, alone: Callable[[date], str]) -> None:
     """For several dates, and for several at a time, see test_person."""
     day = DATES[-1]
@@ -61,19 +72,27 @@ def test_a_backfill_gives_what_its_date_gives_alone(platform: Stack, alone: Call
 
 def test_a_backfill_that_also_names_a_log_date_is_refused(platform: Stack) -> None:
     day = DATES[0] - timedelta(days=10)
-    create(platform, day, day, "--dag-run-conf", json.dumps({"log_date": str(DATES[-1])}))
-
-    def created() -> list[str]:
-        found = platform.client.call("GET", f"/dags/{night.NIGHT}/dagRuns?run_type=backfill&limit=100")["dag_runs"]
-        return [run["dag_run_id"] for run in found if run["conf"]]
-
-    (run,) = wait_until(created, 120, "the backfill's run")
+    conf: dict[str, object] = {"log_date": str(DATES[-1])}
+    create(platform, day, day, "--dag-run-conf", json.dumps(conf))
+    (run,) = created(platform, conf, 1)
     assert platform.wait_for_run(night.NIGHT, run)["state"] == "failed"
     (refused,) = [t for t in platform.client.tasks(night.NIGHT, run) if t["state"] == "failed"]
     assert (refused["task_id"], refused["try_number"]) == ("check_run", 1)
     assert any(
         "a backfill run takes its log date from its data interval" in line for line in platform.client.log_tail(refused, 40)
     )
+
+
+def test_a_backfill_runs_backwards(platform: Stack) -> None:
+    """apache/airflow 50522: one that does not."""
+    conf: dict[str, object] = {"dry_run": True, "seed": 7}
+    first, last = (day - timedelta(days=40) for day in (DATES[0], DATES[1]))
+    create(platform, first, last, "--max-active-runs", "1", "--run-backwards", "--dag-run-conf", json.dumps(conf))
+    runs = created(platform, conf, 2)
+    ended = [platform.wait_for_run(night.NIGHT, run) for run in runs]
+    assert {run["state"] for run in ended} == {"success"}
+    later, earlier = sorted(ended, key=lambda run: str(run["data_interval_start"]), reverse=True)
+    assert later["start_date"] < earlier["start_date"]
 
 
 def test_backfills_beside_many_runs_and_runs_cleared_together(platform: Stack) -> None:
@@ -83,16 +102,11 @@ def test_backfills_beside_many_runs_and_runs_cleared_together(platform: Stack) -
     cleared; 44343: a cleared task of a backfill that does not run again.
     """
     first, last = (day - timedelta(days=30) for day in (DATES[0], DATES[2]))
-    conf = {"dry_run": True}
+    conf: dict[str, object] = {"dry_run": True}
     by_hand = [f"many-{number}" for number in range(4)]
     for run in by_hand:
         platform.client.trigger(night.NIGHT, run, {"log_date": str(DATES[-1]), **conf})
     create(platform, first, last, "--max-active-runs", "3", "--dag-run-conf", json.dumps(conf))
-
-    def created() -> list[str]:
-        found = platform.client.call("GET", f"/dags/{night.NIGHT}/dagRuns?run_type=backfill&limit=100")["dag_runs"]
-        runs = [run["dag_run_id"] for run in found if run["conf"] == conf]
-        return runs if len(runs) == 3 else []
 
     def ended() -> bool:
         """Whether all have ended; never are there more at a time than the DAG allows, and than the backfill does of its own."""
@@ -101,7 +115,7 @@ def test_backfills_beside_many_runs_and_runs_cleared_together(platform: Stack) -
             assert [states[run] for run in some].count("running") <= 3
         return set(states.values()) == {"success"}
 
-    runs = by_hand + wait_until(created, 120, "the backfill's runs")
+    runs = by_hand + created(platform, conf, 3)
     wait_until(ended, 300, "all runs")
     for run in runs:
         body = {"dry_run": False, "dag_run_id": run, "task_ids": ["check_run"], "only_failed": False, "reset_dag_runs": True}

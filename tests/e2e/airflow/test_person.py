@@ -1,5 +1,6 @@
 """A person who repairs and backfills, in a real browser; each step leaves a picture, none ends in a server's error."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
@@ -7,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from selenium.webdriver.common.by import By
 
-from recsys.platform import night
+from recsys.platform import components, night
+from recsys.versions import keyspace, pointer
 from tests.support.airflow import DATES, SESSIONS, Stack, days, wait_until
 from tests.support.browser import PHONE, chopped, colours, overflowing, resize
 from tests.support.person import FRAMED, Person
@@ -99,6 +102,7 @@ def test_five_dates_are_backfilled_three_at_a_time(platform: Stack, person: Pers
     person.look("five dates")
     person.press("[role=dialog] button", "Run Backfill")
     person.see("Backfill in progress")
+    person.leave()
     runs = {day: run["dag_run_id"] for day, run in backfilled(platform).items()}
 
     # One is failed while it works.
@@ -110,6 +114,7 @@ def test_five_dates_are_backfilled_three_at_a_time(platform: Stack, person: Pers
     person.press("[data-testid=mark-run-as-confirm]")
     person.see_state("Failed")
     person.look("marked failed")
+    person.leave()
     assert platform.note(night.NIGHT, runs[FAILED]) == f"{FAILED} · failed"
 
     # One has no traffic: its page says what it waits for, the other dates do not wait with it.
@@ -119,6 +124,7 @@ def test_five_dates_are_backfilled_three_at_a_time(platform: Stack, person: Pers
     person.open(task_page(runs[GAP], "wait_for_logs"))
     person.see(f"Waiting for logs/date={GAP}/_SUCCESS; the DAG collect_traffic writes it")
     person.look("a date without traffic")
+    person.leave()
     expected = {day: alone(day) for day in (FIRST, WEEK[1], WEEK[3])}
     person.open_form(night.TRAFFIC)
     person.fill_date(GAP)
@@ -128,25 +134,27 @@ def test_five_dates_are_backfilled_three_at_a_time(platform: Stack, person: Pers
     person.see_state("Success")
     person.open(f"/dags/{night.TRAFFIC}/runs/{played}")  # a page that followed its run shows an earlier note
     person.see(f"{GAP} · {SESSIONS:,} sessions")
+    person.leave()
     assert platform.wait_for_run(night.NIGHT, runs[GAP])["state"] == "success", platform.story(night.NIGHT, runs[GAP])
 
     # What failed is processed again, and nothing else.
     before = {day: run["end_date"] for day, run in backfilled(platform).items()}
     wait_until(lambda: all(b["completed_at"] for b in backfills(platform)), 120, "the end of the backfill")
-    again(person, "failed", FIRST, WEEK[-1])
+    person.open_form(night.NIGHT)
+    person.fill_range(FIRST, WEEK[-1])
+    person.choose("failed")
+    person.see("will be triggered")
+    person.look("again what failed")
+    person.press("[role=dialog] button", "Run Backfill")
+    person.see("Backfill in progress")
+    person.leave()
     assert platform.wait_for_run(night.NIGHT, runs[FAILED])["state"] == "success", platform.story(night.NIGHT, runs[FAILED])
     after = {day: run["end_date"] for day, run in backfilled(platform).items()}
     assert {day for day in WEEK if before[day] != after[day]} == {FAILED}
     person.open(f"/dags/{night.NIGHT}")
     person.see("Nightly recommender")
     person.look("five dates are done")
-    # Once more, backwards.
-    wait_until(lambda: all(b["completed_at"] for b in backfills(platform)), 120, "the end of the backfill")
-    again(person, "completed", WEEK[1], WEEK[2], backwards=True)
-    wait_until(lambda: all(b["completed_at"] for b in backfills(platform)), 900, "the end of the last backfill")
-    later, earlier = (run_for(platform, night.NIGHT, day, "backfill") for day in (WEEK[2], WEEK[1]))
-    assert (later["state"], earlier["state"]) == ("success", "success")
-    assert later["start_date"] < earlier["start_date"]
+    person.leave()
     expected |= {day: alone(day) for day in (GAP, FAILED)}
     assert {day: platform.verified(day) for day in WEEK} == expected
     assert platform.live() == live
@@ -154,19 +162,6 @@ def test_five_dates_are_backfilled_three_at_a_time(platform: Stack, person: Pers
 
 def backfills(platform: Stack) -> list[dict[str, Any]]:
     return list(platform.client.call("GET", f"/backfills?dag_id={night.NIGHT}")["backfills"])
-
-
-def again(person: Person, behaviour: str, first: date, last: date, backwards: bool = False) -> None:
-    """Backfill dates again."""
-    person.open_form(night.NIGHT)
-    person.fill_range(first, last)
-    person.choose(behaviour)
-    person.see("will be triggered")
-    if backwards:
-        person.press("[role=dialog] label", "Run Backwards")
-    person.look(f"again {behaviour}")
-    person.press("[role=dialog] button", "Run Backfill")
-    person.see("Backfill in progress")
 
 
 def test_a_failed_task_is_cleared(platform: Stack, person: Person) -> None:
@@ -189,9 +184,79 @@ def test_a_failed_task_is_cleared(platform: Stack, person: Person) -> None:
     person.find("[role=dialog] button:not([disabled])", "Confirm")
     person.look("clear what failed")
     person.confirm()
+    person.leave()
     assert platform.wait_for_run(night.NIGHT, run)["state"] == "success", platform.story(night.NIGHT, run)
+    person.open(f"/dags/{night.NIGHT}/runs/{run}")
     person.see_state("Success")
     platform.verified(LATER)
+
+
+def changed(platform: Stack, person: Person, said: str, reason: str, state: str = "success") -> str:
+    """Fill a form of the page, and wait for its run to end."""
+    assert person.change(said, reason).startswith("Triggered")
+    person.look(said)
+    runs = platform.client.call("GET", "/dags/change_live/dagRuns?order_by=-run_after&limit=1")["dag_runs"]
+    run = str(runs[0]["dag_run_id"])
+    assert runs[0]["conf"]["why"] == reason
+    assert platform.wait_for_run("change_live", run)["state"] == state
+    return run
+
+
+def test_what_is_live_is_changed_from_the_pages(platform: Stack, person: Person, versions: dict[date, str]) -> None:
+    redis = keyspace.connect(platform.settings)
+    (later, second), (earlier, first) = versions.items()
+    redis.delete(keyspace.LIVE)  # either may be live since another test
+
+    def page(day: date) -> None:
+        person.open(f"{FRAMED}/night/{day}")
+        person.see_framed(f"Night of {day}")
+
+    page(earlier)
+    run = changed(platform, person, "Promote", "as the report says")
+    assert platform.live() == first
+    assert pointer.audit(redis)[-1].who == f"person {components.USER} by run {run}"
+    page(later)
+    changed(platform, person, "Hold", "not before the weekend")
+    page(later)
+    person.look("on hold")
+    run = changed(platform, person, "Promote", "it looked so good", state="failed")
+    assert platform.live() == first
+    person.open(task_page(run, "change", "change_live"))
+    assert second in person.see("held")
+    person.look("what is held is not promoted")
+    page(later)
+    changed(platform, person, "Release", "the weekend is over")
+    page(later)
+    changed(platform, person, "Promote", "it looked so good")
+    assert platform.live() == second
+    person.open(f"{FRAMED}/change")
+    person.see_framed(second)
+    changed(platform, person, "Roll back", "listeners complain")
+    assert platform.live() == first
+    person.open(f"{FRAMED}/change")
+    assert "listeners complain" in person.see_framed(first)
+    person.look("rolled back")
+
+
+def test_nights_are_read_side_by_side(platform: Stack, person: Person, versions: dict[date, str]) -> None:
+    later, earlier = versions
+    person.open(f"{FRAMED}/compare?first={earlier}&second={later}")
+    person.see_framed("Two nights compared")
+    person.look("compare")
+    person.open(f"{FRAMED}/nights?since={WEEK[0]}&until={WEEK[-1]}")
+    person.see_framed("5 of ")
+    assert [cell.text for cell in person.browser.find_elements(By.CSS_SELECTOR, "tbody th")] == [str(d) for d in reversed(WEEK)]
+    person.look("a week")
+    person.open(f"{FRAMED}/nights?verdict=gate_refused")
+    text = person.see_framed("Verdict")
+    rows = {row["log_date"]: row["verdict"] for row in json.loads(platform.cli("nights", "--json"))}
+    refused = [day for day, found in rows.items() if found == "gate_refused"]
+    assert f"{len(refused)} of {len(rows)} nights" in text
+    person.look("refused")
+    for path, expected in (("tuning", "trial"), ("runbook", "Runbook")):
+        person.open(f"{FRAMED}/{path}")
+        person.see_framed(expected)
+        person.look(path)
 
 
 def test_it_is_read_in_the_dark_and_on_a_phone(person: Person) -> None:

@@ -152,20 +152,6 @@ def moves(platform: Stack) -> list[tuple[str, str, dict[str, str]]]:
     ]
 
 
-@pytest.fixture(scope="module")
-def versions(platform: Stack) -> dict[date, str]:
-    """Two dates with their candidates. What traffic there was decides which candidates the gate refuses."""
-    found: dict[date, str] = {}
-    for day in reversed(DATES):
-        platform.forget(day)
-        platform.without_airflow(day)
-        if version := Verdict.read(Storage(platform.settings.storage_url), day).version:
-            found[day] = version
-        if len(found) == 2:
-            return found
-    raise AssertionError(f"the gate refused all but {found}")
-
-
 def test_the_asset_of_the_live_version_tells_moves_and_nothing_else(platform: Stack, versions: dict[date, str]) -> None:
     redis, before, live = keyspace.connect(platform.settings), moves(platform), platform.live()
     later, earlier = versions
