@@ -307,9 +307,11 @@ def test_nights_survive_the_restart_of_every_container(stack: Stack, digest: str
     assert len(runs) <= 3, told
     for run in runs:
         tasks = client.tasks(NIGHT, run)
-        story = [(t["task_id"], t["state"], t["try_number"], client.log_tail(t, 5)) for t in tasks if t["state"] != "success"]
-        assert client.run(NIGHT, run)["state"] == "success", (told, story)
-        print(run, [(t["task_id"], t["try_number"]) for t in tasks if t["try_number"] > 1])
+        print(run, told, [(t["task_id"], t["state"], t["try_number"]) for t in tasks if t["try_number"] > 1])
+        for task in tasks:
+            if task["state"] == "failed":
+                print(task["task_id"], *client.log_tail(task, 30), sep="\n")
+        assert client.run(NIGHT, run)["state"] == "success", run
     assert stack.digest(DAY) == digest
 
 
