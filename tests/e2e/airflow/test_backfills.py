@@ -18,7 +18,14 @@ def span(first: date, last: date) -> list[str]:
     return ["--from-date", f"{first}{hour}", "--to-date", f"{last}{hour}"]
 
 
+def completed(platform: Stack) -> bool:
+    """Whether no backfill runs any more. Airflow notices that some time after the last run's end, and allows one at a time."""
+    found = platform.client.call("GET", f"/backfills?dag_id={night.NIGHT}")["backfills"]
+    return all(one["completed_at"] for one in found)
+
+
 def create(platform: Stack, first: date, last: date, *words: str) -> None:
+    wait_until(lambda: completed(platform), 120, "the end of the backfills before")
     platform.airflow("backfill", "create", "--dag-id", night.NIGHT, *span(first, last), *words)
 
 
@@ -31,12 +38,7 @@ def runs(platform: Stack) -> dict[str, dict[str, object]]:
 def backfill(platform: Stack, dates: Sequence[date], *words: str) -> None:
     """Run ``airflow backfill create`` over dates, three at a time, and wait for all its runs."""
     create(platform, dates[0], dates[-1], "--max-active-runs", "3", "--reprocess-behavior", "completed", *words)
-
-    def ended() -> bool:
-        found = platform.client.call("GET", f"/backfills?dag_id={night.NIGHT}")["backfills"]
-        return bool(found) and all(one["completed_at"] for one in found)
-
-    wait_until(ended, 1500, "the backfill")
+    wait_until(lambda: completed(platform), 1500, "the backfill")
     found = runs(platform)
     assert {str(day) for day in dates} <= set(found)
     for day in dates:
