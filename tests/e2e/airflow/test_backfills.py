@@ -88,7 +88,7 @@ def test_a_backfill_that_also_names_a_log_date_is_refused(platform: Stack) -> No
 def test_a_backfill_runs_backwards(platform: Stack) -> None:
     """apache/airflow 50522: one that does not."""
     conf: dict[str, object] = {"dry_run": True, "seed": 7}
-    first, last = (day - timedelta(days=40) for day in (DATES[0], DATES[1]))
+    first, last = (day - timedelta(days=45) for day in (DATES[0], DATES[1]))
     create(platform, first, last, "--max-active-runs", "1", "--run-backwards", "--dag-run-conf", json.dumps(conf))
     runs = created(platform, conf, 2)
     ended = [platform.wait_for_run(night.NIGHT, run) for run in runs]
