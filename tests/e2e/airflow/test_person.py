@@ -237,6 +237,8 @@ def test_what_is_live_is_changed_from_the_pages(platform: Stack, person: Person,
     person.open(f"{FRAMED}/change")
     assert "listeners complain" in person.see_framed(first)
     person.look("rolled back")
+    changed(platform, person, "Release", "they have got used to it")
+    assert second not in pointer.blocked(redis)
 
 
 def test_nights_are_read_side_by_side(platform: Stack, person: Person, versions: dict[date, str]) -> None:
