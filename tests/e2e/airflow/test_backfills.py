@@ -56,8 +56,9 @@ def created(platform: Stack, conf: dict[str, object], count: int) -> list[str]:
     return list(wait_until(look, 120, "the backfill's runs"))
 
 
+@pytest.mark.brief
 def test_a_backfill_gives_what_its_date_gives_alone(platform: Stack, alone: Callable[[date], str]) -> None:
-    """For several dates, and for several at a time, see test_person."""
+    """For several dates, three at a time, see test_person."""
     day = DATES[-1]
     platform.play(DATES[0] - timedelta(days=1), *DATES)
     expected = alone(day)
