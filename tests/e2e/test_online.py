@@ -152,23 +152,18 @@ def worker_of(service: Service) -> psutil.Process:
 def test_killed_workers_and_a_killed_service_lose_no_answered_request(ground: Ground) -> None:
     episodes = 20_000
     with running(Service(ground.environment(), workers=2)) as service:
-        ground.play(service, "calm", 1, 0, episodes)
-        expected = log_digest(ground.gathered("calm", 1))
+        ground.play(service, "calm", 2, 256, episodes)
+        expected = log_digest(ground.gathered("calm", 2))
 
-        def kill_workers() -> None:
+        def kill_workers_then_all() -> None:
             for _ in range(3):
                 time.sleep(2)
                 worker_of(service).send_signal(signal.SIGKILL)
-
-        gathered = disturb(ground, "workers", service, threading.Thread(target=kill_workers), episodes)
-        assert log_digest(gathered) == expected
-
-        def kill_service() -> None:
             time.sleep(4)
             service.kill()
             service.start()
 
-        gathered = disturb(ground, "whole", service, threading.Thread(target=kill_service), episodes)
+        gathered = disturb(ground, "killed", service, threading.Thread(target=kill_workers_then_all), episodes)
         assert log_digest(gathered) == expected
 
 

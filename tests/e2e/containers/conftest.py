@@ -1,6 +1,6 @@
 """One Airflow for all tests of this directory, which simulates in containers of a Docker engine of its own.
 
-It is of the group of the stack, so that one runs after the other: two of them beside the other Airflow keep two cores too busy.
+It is of the group of the other Airflow, so that one runs after the other: two of them beside the stack keep two cores too busy.
 """
 
 from collections.abc import Iterator

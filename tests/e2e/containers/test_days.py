@@ -11,7 +11,7 @@ from recsys.platform import night
 from recsys.storage.store import Storage
 from tests.support.airflow import TRACKS, Stack, days
 
-pytestmark = [pytest.mark.real, pytest.mark.marathon, pytest.mark.xdist_group("stack"), pytest.mark.timeout(3000)]
+pytestmark = [pytest.mark.real, pytest.mark.marathon, pytest.mark.xdist_group("airflow"), pytest.mark.timeout(3000)]
 
 #: Far enough from all other dates that no night reads both.
 WEEK = days(date(2025, 3, 9), 7)

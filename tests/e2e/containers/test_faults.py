@@ -16,7 +16,7 @@ from recsys.storage.store import Storage
 from tests.support.airflow import DATES, Stack, wait_until
 from tests.support.engine import Engine
 
-pytestmark = [pytest.mark.real, pytest.mark.marathon, pytest.mark.xdist_group("stack"), pytest.mark.timeout(3000)]
+pytestmark = [pytest.mark.real, pytest.mark.marathon, pytest.mark.xdist_group("airflow"), pytest.mark.timeout(3000)]
 
 DAY = DATES[-1]
 #: Enough for containers that live some seconds.

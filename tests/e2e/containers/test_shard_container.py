@@ -10,7 +10,7 @@ from tests.dags.conftest import ROOT
 from tests.support.airflow import wait_until
 from tests.support.engine import IMAGE, Engine
 
-pytestmark = [pytest.mark.real, pytest.mark.marathon, pytest.mark.xdist_group("stack"), pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.real, pytest.mark.marathon, pytest.mark.xdist_group("airflow"), pytest.mark.timeout(1800)]
 
 PYTHON = "/opt/venv/bin/python"
 NAME = "nightshift-0a1b2c3d-0123abcd-2026-01-05.0"
