@@ -6,7 +6,6 @@ UV_VERSION ?= 0.13.9
 AUDIT_VERSION ?= 2.10.1
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
-NEMESIS_ARGS ?=
 BUILD_ARGS ?=
 IMAGE ?= $(or $(RECSYS_SIMULATOR_IMAGE),nightshift-simulator)
 BASE_IMAGE ?= python:3.11-slim
@@ -21,7 +20,7 @@ COMPILE := $(BIN)/uv pip compile --python-version 3.11 --generate-hashes --no-em
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down test test-all unit drill nemesis lint format bench lock audit simulator-image stack stack-down stack-reset test-stack \
+.PHONY: help setup run up down test test-all unit drill lint format bench lock audit simulator-image stack stack-down stack-reset test-stack \
 	system-packages clean
 
 help: ## List the targets
@@ -68,11 +67,6 @@ system-packages:
 
 drill: setup system-packages ## Try every fault on real components, and write the table of them to var/drill.md
 	$(PYTEST) $(GROUPS) -m '' --drill=var/drill.md $(PYTEST_ARGS)
-
-NIGHTS ?= 20
-SEED ?= 1
-nemesis: setup system-packages ## Nights under accidents that a SEED draws, NIGHTS of them, and a proof that nothing was lost
-	$(BIN)/python -m tests.nemesis --nights $(NIGHTS) --seed $(SEED) $(NEMESIS_ARGS)
 
 lint: setup ## Check style and types
 	$(BIN)/ruff check .

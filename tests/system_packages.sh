@@ -16,7 +16,6 @@ need chromedriver chromium-driver
 need dockerd docker.io iptables
 need ip iproute2
 need debootstrap debootstrap
-need faketime faketime
 [ -z "$packages" ] && exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     echo "make: tests of real components need$packages; install them (here only root with apt-get could)" >&2
