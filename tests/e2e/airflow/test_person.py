@@ -96,6 +96,7 @@ def test_a_dry_run_waits_while_the_dag_is_paused(platform: Stack, person: Person
 def test_five_dates_are_backfilled_three_at_a_time(
     platform: Stack, person: Person, alone: Callable[[date], str], versions: dict[date, str]
 ) -> None:
+    """apache/airflow 38954: a slow run whose slot stays filled; here the others go on beside a date that waits."""
     live = platform.live() or platform.make_live(str(list(versions)[-1]))
     wait_until(lambda: all(b["completed_at"] for b in backfills(platform)), 120, "the end of the backfills before")
     person.open_form(night.NIGHT)

@@ -93,6 +93,7 @@ def test_a_killed_scheduler_and_a_killed_docker_engine(platform: Stack, engine: 
 
 @pytest.mark.drill("Airflow", "a shard failed by hand", "its container ends; nothing is uploaded")
 def test_a_shard_that_is_failed_by_hand_ends_its_container(platform: Stack, engine: Engine) -> None:
+    """apache/airflow 56149: a container that outlives its run."""
     run = "failed-by-hand"
     # Long enough that no container ends by itself meanwhile.
     platform.client.trigger(night.TRAFFIC, run, {"log_date": "2025-01-01", "sessions": 10_000_000})
