@@ -51,6 +51,8 @@ class Platform:
             validate(settings.world)
         self._choice = engine.choose(settings)
         self.settings = components.own_settings(settings, self._choice.simulation)
+        # One night is over soon; all day half a GiB is too much for eight seconds of a night.
+        self._torch = settings.airflow_holds_torch or not scheduled
         self._environment = components.environment(self.settings, scheduled)
         self._processes = Processes(self.var)
         self._database = components.own_database(self.settings)
@@ -75,7 +77,7 @@ class Platform:
             self._migration_stamp().write_text(self._migrated_to())
             self.console.say("Airflow's database is ready")
         for part in components.AIRFLOW_PARTS:
-            self._start(part, components.part_words(part))
+            self._start(part, components.part_words(part, torch=self._torch))
         self._wait("service", self._service_answers, self.settings.service_url)
         self._wait("api-server", self.airflow.is_healthy, self.url)
         self.airflow.ensure_pool(*TRAINING_POOL)

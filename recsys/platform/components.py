@@ -28,10 +28,12 @@ ROOT = Path(recsys.__file__).resolve().parents[1]
 #: Of Airflow's own variables only these are handed on: where its metrics go, how much it logs, and connections.
 HANDED_ON = ("AIRFLOW__METRICS__", "AIRFLOW__LOGGING__LOGGING_LEVEL", "AIRFLOW_CONN_")
 #: What several tasks load for seconds, and what stays as it is while a platform runs: nothing of ``recsys``, which may be edited.
-#: What the report alone needs (scipy.stats, matplotlib) would take 60 MiB all day.
 LIBRARIES = (
-    "ibis.backends.duckdb", "pandas", "pyarrow.dataset", "pyarrow.parquet", "pydantic_settings", "scipy.sparse.linalg", "torch",
+    "ibis.backends.duckdb", "matplotlib.backends.backend_agg", "matplotlib.figure", "pandas", "pyarrow.dataset",
+    "pyarrow.parquet", "pydantic_settings", "scipy.sparse.linalg", "scipy.stats", "tea_tasting",
 )  # fmt: skip
+#: Takes more than all the others together.
+TORCH = "torch"
 AIRFLOW_PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 #: These would serve their tasks' logs to every network; on one machine the api-server reads the files (plugins/night_logs.py).
 SERVING_LOGS = ("scheduler", "triggerer")
@@ -146,12 +148,17 @@ def database_url(settings: Settings) -> str:
     return f"sqlite:///{settings.var.resolve() / 'airflow' / 'airflow.db'}" if given == "sqlite" else given
 
 
-def part_words(part: str) -> list[str]:
-    """Command of a part of Airflow; the scheduler has the libraries loaded, so that tasks that it forks need not load them."""
+def part_words(part: str, torch: bool) -> list[str]:
+    """Command of a part of Airflow; the scheduler has libraries loaded, so that tasks that it forks need not load them.
+
+    Args:
+        torch: whether PyTorch is one of them.
+    """
     options = ["--skip-serve-logs"] if part in SERVING_LOGS else []
     if part != "scheduler":
         return airflow_words(part, *options)
-    loaded = f"import runpy, {', '.join(LIBRARIES)}; runpy.run_module('airflow', run_name='__main__', alter_sys=True)"
+    libraries = (*LIBRARIES, TORCH) if torch else LIBRARIES
+    loaded = f"import runpy, {', '.join(libraries)}; runpy.run_module('airflow', run_name='__main__', alter_sys=True)"
     return [sys.executable, "-c", loaded, part, *options]
 
 

@@ -4,6 +4,7 @@ import json
 import re
 import secrets
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -293,25 +294,31 @@ def test_nights_survive_the_restart_of_every_container(stack: Stack, digest: str
             return False
         return states.get(task) in ("running", "success", "up_for_retry")
 
+    def story() -> None:
+        """What pytest shows of a failure."""
+        print(time.monotonic() - began, runs, *told, sep="\n")
+        for task in client.tasks(NIGHT, runs[-1]):
+            print({name: task[name] for name in ("task_id", "map_index", "state", "try_number", "start_date", "end_date")})
+            if task["state"] in ("failed", "up_for_retry", "running"):
+                print(*client.log_tail(task, 30), sep="\n")
+
+    began = time.monotonic()
     begin()
-    with watching_simulations(stack, seen):
-        for task, service in RESTARTS:
-            wait_until(lambda task=task: reached(task) or state() in FINISHED, 300, f"{task} before the restart of {service}")
-            if state() in FINISHED:
-                begin()
-                wait_until(lambda task=task: reached(task), 300, f"{task} before the restart of {service}")
-            told.append(f"{service} during {task} of {runs[-1]}")
-            stack.compose("restart", service)
-            wait_until(lambda service=service: stack.is_healthy(service), 300, service)
-        wait_until(lambda: state() in FINISHED, 600, runs[-1])
-    assert len(runs) <= 3, told
-    for run in runs:
-        tasks = client.tasks(NIGHT, run)
-        print(run, told, [(t["task_id"], t["state"], t["try_number"]) for t in tasks if t["try_number"] > 1])
-        for task in tasks:
-            if task["state"] == "failed":
-                print(task["task_id"], *client.log_tail(task, 30), sep="\n")
-        assert client.run(NIGHT, run)["state"] == "success", run
+    try:
+        with watching_simulations(stack, seen):
+            for task, service in RESTARTS:
+                wait_until(lambda task=task: reached(task) or state() in FINISHED, 300, f"{task} before the restart of {service}")
+                if state() in FINISHED:
+                    begin()
+                    wait_until(lambda task=task: reached(task), 300, f"{task} before the restart of {service}")
+                told.append(f"{time.monotonic() - began:.0f} s: {service} during {task} of {runs[-1]}")
+                stack.compose("restart", service)
+                wait_until(lambda service=service: stack.is_healthy(service), 300, service)
+            wait_until(lambda: state() in FINISHED, 600, runs[-1])
+        assert len(runs) <= 3
+        assert [client.run(NIGHT, run)["state"] for run in runs] == ["success"] * len(runs)
+    finally:
+        story()
     assert stack.digest(DAY) == digest
 
 

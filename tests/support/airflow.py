@@ -197,6 +197,8 @@ def stack(directory: Path, **more: str) -> Iterator[Stack]:
         "RECSYS_PORT_REDIS": str(redis), "RECSYS_REDIS_URL": f"redis://127.0.0.1:{redis}/0", "RECSYS_BATCH": "64",
         "RECSYS_PORT_SERVICE": str(service), "RECSYS_SERVICE_URL": f"http://127.0.0.1:{service}",
         "RECSYS_PORT_AIRFLOW": str(airflow), "RECSYS_PORT_DATABASE": str(database),
+        # These platforms play night after night.
+        "RECSYS_AIRFLOW_HOLDS_TORCH": "true",
         # Several nights train side by side; more threads than cores would wait for each other.
         "OMP_NUM_THREADS": "1",
     } | more  # fmt: skip
