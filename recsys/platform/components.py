@@ -18,7 +18,7 @@ import redis
 from pydantic import SecretStr
 
 import recsys
-from recsys.platform import postgres
+from recsys.platform import postgres, preload
 from recsys.platform.ports import HOST
 from recsys.platform.postgres import Postgres
 from recsys.settings import Settings, environment_of, load_hdfs_options
@@ -27,13 +27,6 @@ USER = "admin"
 ROOT = Path(recsys.__file__).resolve().parents[1]
 #: Of Airflow's own variables only these are handed on: where its metrics go, how much it logs, and connections.
 HANDED_ON = ("AIRFLOW__METRICS__", "AIRFLOW__LOGGING__LOGGING_LEVEL", "AIRFLOW_CONN_")
-#: What several tasks load for seconds, and what stays as it is while a platform runs: nothing of ``recsys``, which may be edited.
-LIBRARIES = (
-    "ibis.backends.duckdb", "matplotlib.backends.backend_agg", "matplotlib.figure", "pandas", "pyarrow.dataset",
-    "pyarrow.parquet", "pydantic_settings", "scipy.sparse.linalg", "scipy.stats", "tea_tasting",
-)  # fmt: skip
-#: Takes more than all the others together.
-TORCH = "torch"
 AIRFLOW_PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 #: These would serve their tasks' logs to every network; on one machine the api-server reads the files (plugins/night_logs.py).
 SERVING_LOGS = ("scheduler", "triggerer")
@@ -149,7 +142,7 @@ def database_url(settings: Settings) -> str:
 
 
 def part_words(part: str, torch: bool) -> list[str]:
-    """Command of a part of Airflow; the scheduler has libraries loaded, so that tasks that it forks need not load them.
+    """Command of a part of Airflow; the scheduler, which forks tasks, has libraries loaded.
 
     Args:
         torch: whether PyTorch is one of them.
@@ -157,9 +150,7 @@ def part_words(part: str, torch: bool) -> list[str]:
     options = ["--skip-serve-logs"] if part in SERVING_LOGS else []
     if part != "scheduler":
         return airflow_words(part, *options)
-    libraries = (*LIBRARIES, TORCH) if torch else LIBRARIES
-    loaded = f"import runpy, {', '.join(libraries)}; runpy.run_module('airflow', run_name='__main__', alter_sys=True)"
-    return [sys.executable, "-c", loaded, part, *options]
+    return [sys.executable, "-P", preload.__file__, *([preload.TORCH] if torch else []), "--", part, *options]
 
 
 def _airflow(settings: Settings, scheduled: bool) -> dict[str, str]:

@@ -307,7 +307,8 @@ def test_nights_survive_the_restart_of_every_container(stack: Stack, digest: str
     try:
         with watching_simulations(stack, seen):
             for task, service in RESTARTS:
-                wait_until(lambda task=task: reached(task) or state() in FINISHED, 300, f"{task} before the restart of {service}")
+                # Two lost tries and what lies between tries are minutes.
+                wait_until(lambda task=task: reached(task) or state() in FINISHED, 600, f"{task} before the restart of {service}")
                 if state() in FINISHED:
                     begin()
                     wait_until(lambda task=task: reached(task), 300, f"{task} before the restart of {service}")
