@@ -157,7 +157,8 @@ def require_events(counts: dict[str, int], source: Path) -> dict[str, int]:
     """
     if not counts["next"] + counts["last"]:
         raise CorruptDataError(
-            f"not one event is in the logs of {source} ({counts['malformed']} malformed lines); nothing is stored"
+            f"not one event is in the logs of {source} ({counts['malformed']} malformed lines, "
+            f"{counts['degraded']} of answers while Redis was away); nothing is stored"
         )
     return counts
 
