@@ -30,7 +30,7 @@ Recommender = Literal["dae", "contextual", "top100", "session"]
 
 
 @lru_cache(maxsize=2**17)
-def _slot(user: int, seed: int, slots: int) -> int:
+def _slot(user: int | str, seed: int, slots: int) -> int:
     return mmh3.hash(str(user), seed=seed, signed=False) % slots
 
 
@@ -51,8 +51,10 @@ class Experiment:
     arms: Annotated[tuple[Arm, ...], Field(min_length=1)]
     salt: str = ""
 
-    def arm_of(self, user: int) -> Arm:
+    def arm_of(self, user: int | str) -> Arm:
         """The user's arm: ``murmur3_32(str(user), seed=murmur3_32(name + salt)) % len(arms)``, unsigned.
+
+        The id counts as it was given: an integer, as in the original, or a text.
 
         A salt deals the users anew, so that no user is treated every night:
 
@@ -64,7 +66,7 @@ class Experiment:
         """
         return self.arms[self.slot_of(user)]
 
-    def slot_of(self, user: int) -> int:
+    def slot_of(self, user: int | str) -> int:
         """The place of the user's arm in ``arms``."""
         return _slot(user, self.hash_seed, len(self.arms))
 
@@ -80,6 +82,10 @@ class RunSpec:
 
     A run id is ``<base>.<shard>.<try>``: every shard and try has histories and log files of its own, all served alike. Beside the
     logs of a run it stands as ``run.json``.
+
+    Attributes:
+        catalogue: how many tracks may be played and answered; 0 in logs that do not know. retired: those of them that are never
+            answered.
     """
 
     FILE: ClassVar[str] = "run.json"
@@ -90,14 +96,19 @@ class RunSpec:
     seed: int
     experiment: Experiment | None = None
     catalogue: int = 0
+    retired: tuple[int, ...] = ()
 
     def to_json(self) -> str:
         """One line of JSON; equal specifications have equal lines."""
-        return json.dumps(asdict(self), sort_keys=True)
+        return json.dumps(self._told(), sort_keys=True)
 
     def write(self, directory: Path) -> None:
         """Write ``run.json``."""
-        (directory / self.FILE).write_text(json.dumps(asdict(self), indent=1, sort_keys=True))
+        (directory / self.FILE).write_text(json.dumps(self._told(), indent=1, sort_keys=True))
+
+    def _told(self) -> dict[str, object]:
+        """Its fields; a catalogue of which nothing is retired is told as it always was, so that runs keep their names."""
+        return {name: value for name, value in asdict(self).items() if name != "retired" or value}
 
     def marked(self) -> Self:
         """The same with four hexadecimal digits of its content behind its base: another content is another run."""

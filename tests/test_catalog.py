@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys import catalog
-from recsys.exceptions import WorldError
+from recsys.exceptions import InvalidInputError, WorldError
 
 GOOD = [
     {"artist": "B", "title": "x", "track": 2},
@@ -49,6 +49,10 @@ def test_tracks_in_any_order(tmp_path: Path) -> None:
         ([{"artist": 1, "title": "b", "track": 0}], "artist 1 and title 'b' must be text"),
         ([*GOOD, GOOD[1]], "line 4: track 0 appears a second time"),
         ([GOOD[0], GOOD[1]], "has 2 tracks, but no track 1; ids must be 0 to 1"),
+        ([{**GOOD[1], "id": ""}], "line 1: id is '', not a text of 1 to 512 bytes"),
+        ([{**GOOD[1], "id": 7}], "line 1: id is '7', not a text"),
+        ([{**GOOD[1], "id": "a"}, {**GOOD[2], "id": "a"}], "line 2: id 'a' appears a second time; it is track 0 already"),
+        ([{**GOOD[1], "available": 0}], "line 1: available is 0, not true or false"),
     ],
 )
 def test_bad_tracks(tmp_path: Path, lines: list, message: str) -> None:
@@ -67,9 +71,9 @@ def test_missing_files(tmp_path: Path) -> None:
 
 
 def test_users_are_sorted(tmp_path: Path) -> None:
-    users = catalog.load_users(write(tmp_path, "users.json", [{"user": 7, "interests": [1]}, {"user": 2**31 - 1}, {"user": 0}]))
+    users = catalog.load_users(write(tmp_path, "users.json", [{"user": 7, "interests": [1]}, {"user": 2**63 - 1}, {"user": 0}]))
     assert users.dtype == np.int64
-    assert users.tolist() == [0, 7, 2**31 - 1]
+    assert users.tolist() == [0, 7, 2**63 - 1]
 
 
 @pytest.mark.parametrize(
@@ -79,8 +83,8 @@ def test_users_are_sorted(tmp_path: Path) -> None:
         (["nonsense"], r"users\.json line 1: not JSON"),
         ([{"user": 1}, {"id": 2}], "line 2: field 'user' is missing"),
         ([{"user": 1}, {"user": 1}], "line 2: user 1 appears a second time"),
-        ([{"user": -1}], "user is -1, not an integer from 0 to 2147483647"),
-        ([{"user": 2**31}], "user is 2147483648"),
+        ([{"user": -1}], "user is -1, not an integer from 0 to 9223372036854775807"),
+        ([{"user": 2**63}], "user is 9223372036854775808"),
         ([{"user": "1"}], "user is '1'"),
         ([{"user": 1.0}], "user is 1.0"),
     ],
@@ -117,3 +121,39 @@ def test_whatever_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, n
     rows = [{"artist": a, "title": t, "track": i} for i, (a, t) in enumerate(names)]
     read = catalog.load_tracks(write(world, "tracks.json", random.sample(rows, len(rows))))
     assert [read.track_json(i) for i in range(read.size)] == rows
+
+
+def test_a_track_may_have_an_id_of_its_owner_s_and_be_retired(tmp_path: Path) -> None:
+    lines = [{**GOOD[1], "id": "song-y"}, {**GOOD[2], "available": False}, GOOD[0]]
+    read = catalog.load_tracks(write(tmp_path, "tracks.json", lines))
+    assert read.number_of == {"song-y": 0}
+    assert read.retired == {1}
+    assert [read.track_json(i) for i in range(3)] == lines
+
+
+def test_a_catalogue_grows_and_never_renumbers(tmp_path: Path) -> None:
+    first = [{"artist": "A", "title": "y", "track": 0, "id": "a"}, {"artist": "B", "title": "z", "track": 1}]
+    before = catalog.load_tracks(write(tmp_path, "tracks.json", first))
+
+    def grown(*lines: dict) -> None:
+        catalog.load_tracks(write(tmp_path, "tracks.json", list(lines))).check_grown_from(before, tmp_path / "tracks.json")
+
+    more = {"artist": "C", "title": "n", "track": 2}
+    grown(*first, more)
+    grown({**first[0], "title": "corrected"}, {**first[1], "available": False, "id": "b"}, more)
+    with pytest.raises(WorldError, match="has 1 tracks, fewer than the 2 before"):
+        grown(first[0])
+    with pytest.raises(WorldError, match=r"track 0 is 'b', but it was 'a' before"):
+        grown({**first[0], "id": "b"}, first[1])
+    with pytest.raises(WorldError, match=r"track 1 is 'C - n', but it was 'B - z' before"):
+        grown(first[0], {**more, "track": 1}, {**first[1], "track": 2})
+
+
+def test_users_are_integers_or_texts() -> None:
+    assert catalog.number_of("0") == 0
+    assert catalog.number_of(str(2**63 - 1)) == 2**63 - 1
+    texts = ["00", "-1", "1.0", str(2**63), "9" * 19, "alice", "é" * 64]
+    assert len({catalog.number_of(text) for text in texts}) == len(texts)
+    for text in ("", "a" * 129, "é" * 65, "\ud800"):
+        with pytest.raises(InvalidInputError):
+            catalog.number_of(text)

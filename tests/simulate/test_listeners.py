@@ -116,7 +116,7 @@ def test_no_world() -> None:
         ({"interests": [1, 120]}, "line 5: interest 120 is not a track id from 0 to 119"),
         ({"interests": [True]}, "interest True is not a track id"),
         ({"user": 1}, "line 5: user 1 appears a second time"),
-        ({"user": 2**31}, "user is 2147483648, not an integer from 0 to 2147483647"),
+        ({"user": 2**63}, "user is 9223372036854775808, not an integer from 0 to 9223372036854775807"),
         ({"consume_bias": "5"}, "consume_bias is '5'; it must be a finite number"),
         ({"consume_sharpness": None}, "consume_sharpness is None; it must be"),
         ({"session_budget": 0}, "session_budget is 0; it must be an integer from 1"),
