@@ -82,12 +82,6 @@ def _options() -> argparse.Namespace:
 
 def _night(plan: Plan, base: Path, undisturbed: UndisturbedNights, cluster: Hdfs | None, keep: bool) -> bool:
     """Play one night and tell what came of it; whether it kept the contract."""
-    for commands in undisturbed.missing(plan):
-        scratch = base / "scratch"
-        told = _apart(lambda launcher: undisturbed.play(plan, commands, scratch, launcher))  # noqa: B023 -- played at once
-        if told is not None:
-            print(f"undisturbed {plan.scene.name} {commands}: {told}")
-        shutil.rmtree(scratch, ignore_errors=True)
     directory = base / f"seed-{plan.seed}-night-{plan.number}"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
@@ -95,9 +89,8 @@ def _night(plan: Plan, base: Path, undisturbed: UndisturbedNights, cluster: Hdfs
     started = time.monotonic()
 
     async def play(launcher: Launcher) -> Outcome:
-        prepared = undisturbed.directory_of(plan, ()) / "storage"
         history, struck, problems = await night.play(
-            plan, directory, undisturbed.world, launcher, undisturbed.find, prepared, cluster
+            plan, directory, undisturbed.world, launcher, lambda commands: undisturbed.find(plan, commands, launcher), cluster
         )
         violations = problems + (check(history) if history else [])
         if violations or keep:
@@ -158,6 +151,7 @@ def _apart(work: Callable[[Launcher], Awaitable[object]]) -> object:
 
 
 async def _with_launcher(work: Callable[[Launcher], Awaitable[object]], launcher: Launcher) -> object:
+    await launcher.open()
     return await work(launcher)
 
 

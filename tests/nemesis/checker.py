@@ -62,7 +62,7 @@ def answers(history: History) -> Iterator[str]:
 
 
 def sessions(history: History) -> Iterator[str]:
-    """Within a session nothing that was played is answered; sessions and steps go forward; who has left begins another session."""
+    """Within a session nothing that was played is answered; sessions and steps go forward; who left begins another one."""
     for user, played in _by_user(history).items():
         left, before = False, (-1, -1)
         heard: dict[int, set[int]] = defaultdict(set)
@@ -159,7 +159,7 @@ def nights(history: History) -> Iterator[str]:
 
 def _session(steps: list[Line], exploration: float, policies: Policies) -> Iterator[str]:
     messages = [line["message"] for line in steps]
-    if [line["step"] for line in steps] != list(range(len(steps))) or messages.index("last") != len(steps) - 1:
+    if [line["step"] for line in steps] != list(range(len(steps))) or messages != ["next"] * (len(steps) - 1) + ["last"]:
         yield f" has steps {[line['step'] for line in steps]} and messages {messages}"
         return
     for before, after in pairwise(steps):

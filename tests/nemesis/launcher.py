@@ -1,7 +1,7 @@
 """Starts processes for a night: a process of one thread that has what commands load already in memory, and forks them.
 
-In go requests over a socket, a JSON object a line; out come process ids and, once they have ended, statuses. Whatever it has started
-dies with it, and what these leave behind is its own child, so that nothing is lost sight of.
+In go requests over a socket, a JSON object a line; out come process ids and, once they have ended, statuses. Whatever it has
+started dies with it, and what these leave behind is its own child, so that nothing is lost sight of.
 """
 
 import asyncio

@@ -1,14 +1,14 @@
 """One night, played: commands, listeners and faults side by side, then everything that they left.
 
-In go a plan, a directory, a world and where undisturbed nights are found; out come the history and what was struck. A command that
-fails or is killed is run again, as a person or Airflow would.
+In go a plan, a directory, a world and where undisturbed nights are found; out come the history and what was struck. A command
+that fails or is killed is run again, as a person or Airflow would.
 """
 
 import asyncio
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
@@ -31,8 +31,8 @@ NIGHT_SECONDS = 240.0
 WATCH_EVERY = 0.05
 POINTER = "recsys:{pointer}:"
 
-#: Undisturbed nights by the commands that came before, this one's included.
-References = Callable[[Plan, tuple[Command, ...]], Reference]
+#: The undisturbed night at the end of some commands.
+References = Callable[[tuple[Command, ...]], Awaitable[Reference]]
 
 
 class UnfinishedError(Exception):
@@ -117,7 +117,7 @@ class Night:
         if status != 128 + 15:
             found.left.append(f"the service ended with status {status} after SIGTERM")
         for command in nights:
-            found.expected[str(command.log_date)] = references(plan, self._before(command, storage))
+            found.expected[str(command.log_date)] = await references(self._before(command, storage))
         return found
 
     def _before(self, night: Command, storage: Path) -> tuple[Command, ...]:
@@ -187,7 +187,7 @@ class Night:
         """A directory stays itself while it is open, also if it goes to the trash meanwhile."""
         handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            missing = {"manifest.json", "_SUCCESS"} - set(os.listdir(handle))
+            missing = {"manifest.json", "_SUCCESS"} - set(os.listdir(handle))  # noqa: PTH208 -- of the directory that is open, whatever its name is by now
             if missing and directory.exists() and os.fstat(handle).st_ino == directory.stat().st_ino:
                 self.seen.append(f"{directory.parent.name}/{directory.name} without {', '.join(sorted(missing))}")
         finally:
@@ -226,21 +226,17 @@ def _text(value: bytes | str) -> str:
 
 
 async def play(
-    plan: Plan, directory: Path, world: Path, launcher: Launcher, references: References, prepared: Path, hdfs: Hdfs | None = None
+    plan: Plan, directory: Path, world: Path, launcher: Launcher, references: References, hdfs: Hdfs | None = None
 ) -> tuple[History | None, list[str], list[str]]:
-    """A night's history, what was struck, and what went wrong before there was a history.
-
-    Args:
-        prepared: a storage that holds the night's traffic, for plans that do not play it.
-    """
-    await launcher.open()
+    """A night's history, what was struck, and what went wrong before there was a history."""
+    prepared = None if plan.traffic else (await references(())).storage
     storage = f"{hdfs.url}/{directory.name}-{os.getpid()}" if hdfs else ""
     stage = Stage(directory, plan, world, launcher, storage)
     night = Night(plan, stage, hdfs)
     history = None
     problems: list[str] = []
     try:
-        events, unanswered = await night.play(None if plan.traffic else prepared)
+        events, unanswered = await night.play(prepared)
         history = await night.history(events, unanswered, references)
     except (UnfinishedError, TimeoutError) as error:
         problems.append(str(error) or "a part did not get ready")

@@ -5,6 +5,7 @@ In go a plan and the commands up to a night; out come its digest and its storage
 
 import asyncio
 import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,26 +44,18 @@ class UndisturbedNights:
         days = [f"{command.name[0]}{(command.log_date - plan.preparation[-1].log_date).days}" for command in commands]
         return self._directory / "-".join([plan.scene.name.replace(" ", "-"), str(len(plan.preparation)), *days])
 
-    def wanted(self, plan: Plan) -> list[tuple[Command, ...]]:
-        """What a plan's nights may be compared with."""
-        flat = tuple(command for step in plan.nights for command in step)
-        if plan.order == "sequence":
-            return [(), *(flat[: place + 1] for place, command in enumerate(flat) if command.name == "nightly")]
-        ones = [(command,) for command in dict.fromkeys(flat)]
-        return [(), *ones, *([(flat[0], flat[1]), (flat[1], flat[0])] if plan.order == "both" else [])]
-
-    def missing(self, plan: Plan) -> list[tuple[Command, ...]]:
-        """What is not there yet of it."""
-        return [commands for commands in self.wanted(plan) if not (self.directory_of(plan, commands) / "digest").exists()]
-
-    def find(self, plan: Plan, commands: tuple[Command, ...]) -> Reference:
-        """One that is kept."""
+    async def find(self, plan: Plan, commands: tuple[Command, ...], launcher: Launcher) -> Reference:
+        """The one at the end of these commands; played if it is not kept yet."""
         directory = self.directory_of(plan, commands)
+        if not (directory / "digest").exists():
+            if commands:
+                await self.find(plan, (), launcher)
+            scratch = Path(tempfile.mkdtemp(prefix="undisturbed-", dir=self._directory.parent))
+            await self._play(plan, commands, scratch, launcher)
+            shutil.rmtree(scratch, ignore_errors=True)
         return Reference((directory / "digest").read_text(), directory / "storage")
 
-    async def play(self, plan: Plan, commands: tuple[Command, ...], scratch: Path, launcher: Launcher) -> None:
-        """Play one, and keep it."""
-        await launcher.open()
+    async def _play(self, plan: Plan, commands: tuple[Command, ...], scratch: Path, launcher: Launcher) -> None:
         calm = replace(plan, **CALM)
         stage = Stage(scratch, calm, self.world, launcher)
         try:

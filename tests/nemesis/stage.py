@@ -1,7 +1,7 @@
 """Where a night is played: a Valkey, the service behind it, storage, all real, and proxies between them.
 
-In go a directory, a plan and a world; out comes a :class:`Stage` with the environment of commands. Valkey and the service are started
-again when they end, as a container's restart policy would, unless a fault keeps them down.
+In go a directory, a plan and a world; out comes a :class:`Stage` with the environment of commands. Valkey and the service are
+started again when they end, as a container's restart policy would, unless a fault keeps them down.
 """
 
 import asyncio
