@@ -7,11 +7,11 @@ import logging
 from collections.abc import Sequence
 from typing import TypedDict
 
-from recsys import catalog
 from recsys.exceptions import CorruptDataError, InvalidInputError
 from recsys.experiments import RunSpec
 from recsys.logs import real_listeners
 from recsys.logs.upload import upload_shards
+from recsys.night.catalogue import dated
 from recsys.night.night import Night, night_seed
 from recsys.schemas import ShardResult
 from recsys.simulate.shards import shards_of, simulate_all
@@ -44,7 +44,8 @@ def plan(night: Night, *, rebuild: bool = False) -> Plan:
         rebuild: play the date though it is there; its logs are replaced once the new ones are whole.
 
     Raises:
-        CorruptDataError: the date is there, but damaged. InvalidInputError: real listeners cannot be played again.
+        CorruptDataError: the date is there, but damaged. InvalidInputError: real listeners cannot be played again. WorldError: the
+            catalogue is not the earlier dates' with tracks appended or retired.
     """
     settings = night.settings
     done = _is_there(night, rebuild=rebuild)
@@ -55,8 +56,8 @@ def plan(night: Night, *, rebuild: bool = False) -> Plan:
     version = pointer.read(client).version
     seed = night_seed(settings.seed + 1, night.log_date)
     share = settings.exploration if version else 1.0
-    tracks = catalog.load_tracks(night.world).size
-    spec = RunSpec(f"traffic-{night.log_date}", version, share, seed, None, tracks).marked()
+    tracks = dated(night)
+    spec = RunSpec(f"traffic-{night.log_date}", version, share, seed, None, tracks.tracks, tracks.retired).marked()
     if not done:
         open_run(client, spec)
     return {"base": spec.base, "version": version, "seed": seed, "done": done}
