@@ -44,8 +44,8 @@ def plan(night: Night, *, rebuild: bool = False) -> Plan:
         rebuild: play the date though it is there; its logs are replaced once the new ones are whole.
 
     Raises:
-        CorruptDataError: the date is there, but damaged. InvalidInputError: real listeners cannot be played again. WorldError: the
-            catalogue is not the earlier dates' with tracks appended or retired.
+        CorruptDataError: the date is there, but damaged. InvalidInputError: real listeners cannot be played again.
+        WorldError: see :func:`recsys.night.catalogue.dated`.
     """
     settings = night.settings
     done = _is_there(night, rebuild=rebuild)
