@@ -73,4 +73,4 @@ def check_world(world: WorldOption = None) -> None:
 def _grown(growth: Sequence["GrowthStep"]) -> str:
     last = growth[-1]
     sizes = f"{counted(last.users_after, 'user')} and {counted(last.tracks_after, 'track')}"
-    return f"has grown since ({counted(len(growth), 'step')}), to {sizes}"
+    return f"has grown ({counted(len(growth), 'step')}) to {sizes}"

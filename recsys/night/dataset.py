@@ -86,6 +86,8 @@ def plan(night: Night, sessions: int = SESSIONS, *, rebuild: bool = False) -> li
                 episodes=count,
                 shards=PARTS,
                 batch=traffic.BATCH,
+                listeners=registered["listeners"],
+                tracks=registered["tracks"],
             )
             parts += [(day, shard) for shard in shards]
     return parts

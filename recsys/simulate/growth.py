@@ -1,13 +1,13 @@
 """A world that grows: listeners and tracks are appended, tracks are retired, and nobody and nothing gets another number.
 
-In go a world directory, generated or in the original's formats, and how much it grows by; the same directory holds the larger world
-afterwards. New tracks, of new artists and old ones, lie in the space of embeddings as the others do: with the same mean, the same
-variances in the same directions, and as near to their artist and scene. New listeners have the temperament of one who is there
-already and interests of their own.
+In go a world directory, generated or in the original's formats, and how much it grows by; the same directory holds the larger
+world afterwards. New tracks, of new artists and old ones, lie in the space of embeddings as the others do: with the same mean,
+the same variances in the same directions, and as near to their artist and scene. New listeners have the temperament of one who
+is there already and interests of their own.
 
 The files change one by one, each by a rename: embeddings, tracks, users. Who reads them meanwhile, in the opposite order, finds a
-world that fits together. The record (:mod:`recsys.simulate.growth_record`) says before what will be done: growth that was killed is
-finished by the next one.
+world that fits together. The record (:mod:`recsys.simulate.growth_record`) says before what will be done: growth that was killed
+is finished by the next one.
 """
 
 import fcntl
@@ -91,8 +91,8 @@ def grow(world: Path, growth: Growth, *, seed: int, log_date: date | None = None
         The step that was, or would be, done.
 
     Raises:
-        InvalidInputError: a number is out of range, or more tracks are to be retired than are available. WorldError: no such world,
-            or it cannot be written.
+        InvalidInputError: a number is out of range, or more tracks are to be retired than are available. WorldError: no such
+            world, or it cannot be written.
     """
     growth.check()
     day = str(log_date) if log_date else ""
@@ -102,21 +102,21 @@ def grow(world: Path, growth: Growth, *, seed: int, log_date: date | None = None
         if unfinished is not None:
             if dry_run:
                 raise WorldError(
-                    f"a growth of {world} was interrupted, and is finished before another; grow it without a dry run"
+                    f"{world} has a growth that was interrupted, and is finished before another; grow it without a dry run"
                 )
             log.info("finishing the growth of %s that was interrupted", world)
             record = _finish(world, record, unfinished)
             if _is(unfinished, growth, seed, day):
-                return unfinished
+                return record.growth[-1]
         found = record.step_of(day) if day else None
         if found is not None:
             return found
         step = _begin(world, growth, seed, day)
-        if not dry_run:
-            record = record.begun(step)
-            record.write(world)
-            _finish(world, record, step)
-        return step
+        if dry_run:
+            return step
+        record = record.begun(step)
+        record.write(world)
+        return _finish(world, record, step).growth[-1]
 
 
 def _is(step: GrowthStep, growth: Growth, seed: int, day: str) -> bool:
@@ -236,16 +236,16 @@ def _embeddings(
 ) -> npt.NDArray[np.float64]:
     """Points of the new tracks, float64 [new, dims].
 
-    Each is drawn from the normal distribution that it has given the mean of its artist's tracks so far, or those of another artist
-    of the scene if there are none: n points with correlation s among them and r with the next one leave it the mean
-    r / (1 + (n - 1) s) times their sum, and 1 - n r^2 / (1 + (n - 1) s) of the variance.
+    Each is drawn from the normal distribution that it has given its artist's tracks so far, or those of another artist of the
+    scene if there are none: n points with correlation s among them and r with the next one leave it the mean r / (1 + (n - 1) s)
+    times their sum, and 1 - n r^2 / (1 + (n - 1) s) of the variance.
     """
     points = stored.astype(np.float64)
     mean = points.mean(axis=0)
     points -= mean
     variances, directions = np.linalg.eigh(points.T @ points / len(points))
     root = (directions * np.sqrt(np.maximum(variances, 0))) @ directions.T
-    noise = rng.standard_normal((len(new_artists), len(mean))) @ root
+    noise: npt.NDArray[np.float64] = rng.standard_normal((len(new_artists), len(mean))) @ root
     neighbours = rng.integers(0, len(artist_of), len(new_artists))
     artists = int(max(artist_of.max(), new_artists.max(initial=0))) + 1
     counts = np.bincount(artist_of, minlength=artists)
@@ -258,7 +258,8 @@ def _embeddings(
         new[i] = r / spread * sums[like] + np.sqrt(1 - counts[like] * r * r / spread) * noise[i]
         sums[artist] += new[i]
         counts[artist] += 1
-    return new + mean
+    new += mean
+    return new
 
 
 def _write_tracks(path: Path, step: GrowthStep, new: list[str]) -> None:
@@ -280,7 +281,7 @@ def _write_users(
     available: npt.NDArray[np.bool_],
     rng: np.random.Generator,
 ) -> None:
-    """Append listeners; a track is as likely to interest them as it interests those who are there, a new one as one of the others."""
+    """Append listeners; a track is as likely to interest them as those who are there, a new one as some other track."""
     lines = path.read_bytes().rstrip().split(b"\n")[: step.users_before]
     there = [json.loads(line) for line in lines]
     weight = np.bincount([track for user in there for track in user["interests"]], minlength=step.tracks_before) + 0.5

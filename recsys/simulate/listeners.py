@@ -1,7 +1,7 @@
 """What listeners like: embeddings, interests and parameters, which nobody but the simulator may know.
 
-In goes a world directory or an ``env.yml``; out comes a :class:`Listeners` of aligned arrays, of all listeners and tracks or of the
-first so many: a world only grows, so these are the world as it was when it had as many. The table of first tracks takes
+In goes a world directory or an ``env.yml``; out comes a :class:`Listeners` of aligned arrays, of all listeners and tracks or of
+the first so many: a world only grows, so these are the world as it was when it had as many. The table of first tracks takes
 seconds to compute at full size, so it is cached beside the world (or in the person's cache directory if that is read-only).
 """
 
