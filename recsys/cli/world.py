@@ -38,9 +38,9 @@ def generate(
 @app.command("grow")
 def grow(
     directory: Annotated[Path | None, typer.Argument(metavar="DIR", help="The world; default RECSYS_WORLD or var/world.")] = None,
-    users: Annotated[int, typer.Option(min=0, help="Listeners to append.")] = 0,
-    tracks: Annotated[int, typer.Option(min=0, help="Tracks to append.")] = 0,
-    retire: Annotated[int, typer.Option(min=0, help="Available tracks to retire.")] = 0,
+    users: Annotated[int, typer.Option(help="Listeners to append.")] = 0,
+    tracks: Annotated[int, typer.Option(help="Tracks to append.")] = 0,
+    retire: Annotated[int, typer.Option(help="Available tracks to retire.")] = 0,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed; default RECSYS_SEED.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing, say what would be done.")] = False,
 ) -> None:
@@ -53,8 +53,8 @@ def grow(
     wanted = Growth(users, tracks, retire)
     step = let_grow(target, wanted, seed=settings.seed if seed is None else seed, dry_run=dry_run)
     print(
-        f"{target} {'would have' if dry_run else 'has'} {counted(step.users_after, 'user')} ({step.users} of them new) and "
-        f"{counted(step.tracks_after, 'track')} ({step.tracks} new, {len(step.retired)} retired now)"
+        f"{target} {'would have' if dry_run else 'has'} {counted(step.users_after, 'user')} ({step.users:,} new) and "
+        f"{counted(step.tracks_after, 'track')} ({step.tracks:,} new, {len(step.retired):,} retired by this)"
     )
 
 

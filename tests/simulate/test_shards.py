@@ -1,4 +1,4 @@
-"""Shards of a run, each in a process of its own: what they play is fixed when they are planned, however the world grows meanwhile."""
+"""Shards of a run, each in a process of its own: what they play is fixed when they are planned, though the world grows."""
 
 import shutil
 from pathlib import Path
