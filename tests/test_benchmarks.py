@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import requests
 
-from benchmarks import growth, processes
+from benchmarks import growth, newcomers, processes
 from benchmarks.__main__ import ALTERNATIVES, MEASURES, main
 from benchmarks.alternatives import measures, offline
 from benchmarks.alternatives.client import Aiohttp
@@ -72,6 +72,12 @@ def test_an_unknown_measure_is_refused_with_the_names_there_are(capsys: pytest.C
     error = capsys.readouterr().err
     assert all(name in error for name in (*MEASURES, *ALTERNATIVES))
     assert all(callable(getattr(measures, f"measure_{name}")) for name in ALTERNATIVES)
+
+
+def test_an_unknown_part_of_newcomers_is_refused_with_the_names_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        newcomers.main(["speed"])
+    assert "'speed' is no part; there are rate, sessions, memory" in capsys.readouterr().err
 
 
 def test_a_directory_without_a_world_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
