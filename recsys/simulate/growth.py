@@ -27,7 +27,7 @@ import numpy.typing as npt
 from recsys import catalog
 from recsys.exceptions import InvalidInputError, WorldError
 from recsys.simulate.config import Defaults
-from recsys.simulate.growth_record import GrowthStep, WorldRecord, checksum_of, replace_file
+from recsys.simulate.growth_record import RECORD, GrowthStep, WorldRecord, checksum_of, replace_file
 from recsys.simulate.interests import draw_interests
 from recsys.simulate.listeners import EMBEDDINGS, load_listeners
 from recsys.simulate.names import artist_names, titles
@@ -180,9 +180,10 @@ def _streams(seed: int, users: int, tracks: int) -> list[np.random.Generator]:
 def _finish(world: Path, record: WorldRecord, step: GrowthStep) -> WorldRecord:
     """Make the files what the step says, from the world before it, whichever of them are so already."""
     _, words, space, taste = _streams(step.seed, step.users_before, step.tracks_before)
-    catalogue = catalog.load_tracks(world).first(step.tracks_before)
+    catalogue, stored = catalog.load_tracks(world), np.load(world / EMBEDDINGS, allow_pickle=False)
+    _check_under_way(world, step, len(catalog.load_users(world)), catalogue.size, len(stored))
+    catalogue, stored = catalogue.first(step.tracks_before), stored[: step.tracks_before]
     artist_of, names = _artists(catalogue, step.tracks, words)
-    stored = np.load(world / EMBEDDINGS, allow_pickle=False)[: step.tracks_before]
     if step.tracks:
         new = _embeddings(stored, catalogue.artist_of, artist_of, space)
         stored = np.concatenate([stored, new.astype(stored.dtype)])
@@ -204,6 +205,20 @@ def _finish(world: Path, record: WorldRecord, step: GrowthStep) -> WorldRecord:
     record.write(world)
     log.info("%s grew by %d users and %d tracks; %d retired", world, step.users, step.tracks, len(step.retired))
     return record
+
+
+def _check_under_way(world: Path, step: GrowthStep, users: int, tracks: int, rows: int) -> None:
+    """See that every file is as it was before the step or as it will be after it."""
+    for name, found, before, after in (
+        (catalog.USERS, users, step.users_before, step.users_after),
+        (catalog.TRACKS, tracks, step.tracks_before, step.tracks_after),
+        (EMBEDDINGS, rows, step.tracks_before, step.tracks_after),
+    ):
+        if found not in (before, after):
+            raise WorldError(
+                f"{world / name} has {found} entries, but the growth under way in {RECORD} leads from {before} to {after}; "
+                "restore what has changed meanwhile"
+            )
 
 
 def _artists(catalogue: catalog.Catalogue, count: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.int64], list[str]]:

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 
 from recsys import catalog
 from recsys.exceptions import WorldError
@@ -32,13 +32,13 @@ class GrowthStep(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    users: int
-    tracks: int
-    retired: list[int]
-    seed: int
+    users: NonNegativeInt
+    tracks: NonNegativeInt
+    retired: list[NonNegativeInt]
+    seed: NonNegativeInt
     log_date: str
-    users_before: int
-    tracks_before: int
+    users_before: PositiveInt
+    tracks_before: PositiveInt
     checksum: str = ""
 
     @property

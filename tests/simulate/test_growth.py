@@ -231,6 +231,17 @@ def test_what_is_unfinished_is_finished_before_something_else(copy: Path, made: 
     assert [step.users for step in WorldRecord.read(copy).growth] == [60, 5]
 
 
+def test_what_has_changed_under_way_is_not_guessed(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_write_users", lambda *a: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        grow(copy, BY, seed=1)
+    monkeypatch.undo()
+    with (copy / "users.json").open("a") as file:
+        file.write(json.dumps({"user": 1000, "interests": [1]}) + "\n")
+    with pytest.raises(WorldError, match=r"users\.json has 301 .* world\.json leads from 300 to 360; restore what has changed"):
+        grow(copy, BY, seed=1)
+
+
 def test_a_log_date_lets_it_grow_once(copy: Path) -> None:
     for day in (DAY + timedelta(days=1), DAY):
         grow(copy, BY, seed=day.day, log_date=day)
