@@ -2,7 +2,7 @@
 
 In go a world and a number of exploratory sessions; out come tables and JSON, one for each part:
 
-* ``rate``: requests/s of 10,000 unknown users against those of known ones, in turns, as a run's and as live listeners.
+* ``rate``: requests/s of unknown users against those of as many known ones, in turns, as a run's and as live listeners.
 * ``sessions``: how long newcomers stay with each way of answering them. The last fifth of the world's listeners is in no log and
   has no list; a night learns from exploratory sessions of the others, then the newcomers play against the service over HTTP.
 * ``memory``: how long the service takes to start, and what it holds, where Redis has lists of few users and of many.
@@ -44,8 +44,8 @@ from recsys.versions.functions import LIBRARY
 #: Ways of answering newcomers, by the recommender of an arm; that of lists finds none, and the service answers as it likes best.
 WAYS: dict[str, Recommender] = {"TOP 100": "top100", "neighbours": "contextual", "T2": "session", "auto": "dae"}
 PARTS = ("rate", "sessions", "memory")
-#: Unknown users who ask.
-UNKNOWN = 10_000
+#: Users who ask, of either kind.
+ASKING = 10_000
 #: Share of the listeners who are newcomers.
 NEW = 0.2
 #: Tracks of a list where only the number of lists matters.
@@ -58,19 +58,19 @@ def measure_rate(bench: Bench) -> dict[str, Any]:
     """Requests/s of unknown users and of known ones, and their ratio, for a run's listeners and live ones."""
     rounds, seconds = (2, 2.0) if bench.quick else (5, 8.0)
     users, tracks = len(catalog.load_users(bench.world)), catalog.load_tracks(bench.world).size
-    files, found = prepare(bench), {}
+    files, asking, found = prepare(bench), min(users, ASKING), {}
     with valkey(bench.scratch, durable=True) as redis_url:
         run = open_run(bench, files, redis_url)
         with redis.Redis.from_url(redis_url) as client:
             pointer.make_live(client, read_directory(files).version(DAY), who="benchmark", why="a benchmark")
         with nightshift(bench.scratch, bench.world, redis_url) as (url, _):
             for who, run_id in (("run", run), ("live", None)):
-                sides = {"known": (users, 0), "unknown": (UNKNOWN, users)}
+                sides = {"known": 0, "unknown": users}
                 loads: dict[str, list[float]] = {side: [] for side in sides}
                 errors = 0
                 for turn in range(-1, rounds):
-                    for side, (count, first) in sides.items():
-                        load = drive(url, CONNECTIONS, WARM_UP if turn < 0 else seconds, count, tracks, run_id, first)
+                    for side, first in sides.items():
+                        load = drive(url, CONNECTIONS, WARM_UP if turn < 0 else seconds, asking, tracks, run_id, first)
                         errors += load.errors
                         if turn >= 0:
                             loads[side].append(load.rate)
