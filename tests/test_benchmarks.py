@@ -127,11 +127,12 @@ def test_the_load_generator_drives_our_service(bench: Bench) -> None:
     with processes.valkey(bench.scratch, durable=True) as redis_url:
         run = open_run(bench, prepare(bench), redis_url)
         with processes.nightshift(bench.scratch, bench.world, redis_url) as (url, seconds):
-            load = drive(url, 4, 0.5, 80, 600, run)
+            load = drive(url, 4, 0.5, 20, 600, run, 50)
     assert seconds > 0
     assert load.errors == 0
     lines = [line for path in bench.scratch.rglob(f"{run}/*.jsonl") for line in path.read_text().splitlines()]
     assert len(lines) == len(load.durations)
+    assert {json.loads(line)["user"] for line in lines} == set(range(50, 70))
 
 
 @pytest.mark.real

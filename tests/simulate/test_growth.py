@@ -183,6 +183,7 @@ def test_the_first_so_many_play_as_before(made: Path, copy: Path) -> None:
     assert between.catalogue.titles == catalog.load_tracks(copy).titles[:2080]
 
 
+@pytest.mark.drill("world", "killed while it grows", "readers find a world that fits together; the next growth finishes it")
 @pytest.mark.parametrize("moment", range(5), ids=["at once", "announced", "embeddings", "tracks", "users"])
 def test_readers_and_the_next_growth_survive_a_kill_at_any_moment(made: Path, tmp_path: Path, moment: int) -> None:
     whole, killed = (Path(shutil.copytree(made, tmp_path / name)) for name in ("whole", "killed"))
