@@ -51,24 +51,32 @@ def test_listeners_and_tracks_arrive_every_day(tmp_path: Path, valkey: Valkey, d
         for day in dates[:-1]:
             again = night_of(settings, day, attempt="again", rebuild=day == FIRST)
             assert again == nights[day], f"{day} played again in a larger world"
+    verdicts = [parts["verdict"] for parts in nights.values()]
+    assert "promoted" in verdicts
     growth = WorldRecord.read(settings.world).growth
     assert [step.log_date for step in growth] == [str(day) for day in (FIRST - timedelta(days=1), *dates)]
     retired: set[int] = set()
     for step in growth:
         retired.update(step.retired)
-        answered = answers(Night(date.fromisoformat(step.log_date), settings))
+        night = Night(date.fromisoformat(step.log_date), settings)
+        answered = answers(night)
         assert answered
-        assert retired.isdisjoint(answered), step.log_date
+        assert retired.isdisjoint(answered), night.log_date
         assert max(answered) < step.tracks_after
-    last = Night(dates[-1], settings)
-    content = read_directory(last.store.local(last.recommendations))
+        if night.store.is_complete(night.recommendations):
+            check_lists(night, retired)
+
+
+def check_lists(night: Night, retired: set[int]) -> None:
+    """See that new tracks are listed and retired ones are not, and that newcomers have lists of their own."""
+    content = read_directory(night.store.local(night.recommendations))
     lists = {user: list(split(unpack(packed))[0]) for user, packed in content.lists.items()}
     top = list(unpack(content.top))
     assert retired.isdisjoint({*top, *(track for listed in lists.values() for track in listed)})
-    assert any(track >= TRACKS for listed in lists.values() for track in listed), "a new track is listed"
-    newcomers = [user for user, liked in likes(last).items() if user >= USERS and liked >= KNOWN]
-    assert len(newcomers) > 20
-    assert [user for user in newcomers if lists[user] == top[:LIST_LENGTH]] == [], "each has a list of its own"
+    assert any(track >= TRACKS for listed in lists.values() for track in listed)
+    newcomers = [user for user, liked in likes(night).items() if user >= USERS and liked >= KNOWN]
+    assert len(newcomers) > 10
+    assert [user for user in newcomers if lists[user] == top[:LIST_LENGTH]] == []
 
 
 def collect(settings: Settings, day: date) -> None:
@@ -80,8 +88,7 @@ def night_of(settings: Settings, day: date, *, attempt: str = "first", rebuild: 
     """Digests of the parts of a date's night, after its traffic if that is not there yet."""
     night = Night(day, settings)
     collect(settings, day)
-    verdict = steps.run(night, run_id=f"{attempt}-{day}", rebuild=rebuild)
-    assert verdict.verdict in ("promoted", "held"), verdict.reasons
+    steps.run(night, run_id=f"{attempt}-{day}", rebuild=rebuild)
     found = verify(night)
     assert found.failures == []
     return found.parts
