@@ -47,7 +47,7 @@ def test_a_worker_that_dies_is_replaced(stage: Stage, tmp_path: Path) -> None:
 
 
 def test_a_world_that_is_replaced_is_served_after_a_restart_and_not_by_halves(stage: Stage, tmp_path: Path) -> None:
-    assert stage.service.get("/track/7") == (200, {"artist": "a7", "title": "t7", "track": 7})
+    assert stage.service.get("/track/7") == (200, {"artist": "a7", "title": "t7", "track": 7, "recommendations": []})
     for name in ("tracks.json", "users.json"):
         path = tmp_path / "world" / name
         lines = path.read_text().replace('"a7"', '"another"').splitlines(keepends=True)
@@ -56,7 +56,7 @@ def test_a_world_that_is_replaced_is_served_after_a_restart_and_not_by_halves(st
         process.kill()
     wait_until(lambda: len(workers(stage)) == WORKERS, 20)
     for user in range(40):
-        assert stage.service.get("/track/7") == (200, {"artist": "a7", "title": "t7", "track": 7})
+        assert stage.service.get("/track/7") == (200, {"artist": "a7", "title": "t7", "track": 7, "recommendations": []})
         assert stage.service.post(f"/next/{user}", {"track": 200, "time": 0.5})[0] == 200
 
 
