@@ -120,7 +120,10 @@ class Follower:
 
     def look(self) -> bool:
         """Whether there is another world now. Reading one takes a while: call this in a thread, one call at a time."""
-        changed = [file.has_changed() for file in (self._tracks, self._top, self._neighbours)]
+        changed = [self._tracks.has_changed()]
+        if not self._tracks.trouble:
+            # Else they may be another world's. They wait for one look more, as tracks.json may be about to be replaced, too.
+            changed += [file.has_changed(settled=True) for file in (self._top, self._neighbours)]
         if not any(changed):
             return False
         self.world = self._read()
@@ -139,14 +142,19 @@ class _File(Generic[T]):
 
     def __init__(self, path: Path, read: Callable[[Path, T | None], T]) -> None:
         self._path, self._read = path, read
-        self._mark = self._look()
+        self._mark = self._seen = self._look()
         self.content = read(path, None)
         self.trouble = ""
 
-    def has_changed(self) -> bool:
-        """Read it again if it is another file, or another state of it, than before; whether something new was taken."""
-        mark = self._look()
-        if mark == self._mark:
+    def has_changed(self, *, settled: bool = False) -> bool:
+        """Read it again if it is another file, or another state of it, than before; whether something new was taken.
+
+        Args:
+            settled: wait until it is the same at two looks.
+        """
+        seen, self._seen = self._seen, self._look()
+        mark = self._seen
+        if mark == self._mark or (settled and mark != seen):
             return False
         # Looked at before it is read: what changes meanwhile is read again.
         self._mark = mark
