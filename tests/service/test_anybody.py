@@ -11,9 +11,9 @@ import pytest
 
 from recsys.catalog import number_of
 from recsys.experiments import ORIGINAL
-from recsys.logs.record import FIELDS, NO_SESSION, NO_TRACK
+from recsys.logs.record import NO_SESSION, NO_TRACK
 from recsys.versions import pointer
-from tests.service.test_service import DAY, TRACKS, USERS, Stage, serving, wait_until
+from tests.service.test_service import DAY, LINE_FIELDS, TRACKS, USERS, Stage, serving, wait_until
 from tests.support.components import Valkey, running
 from tests.support.tracks import tracks_of, write_tracks
 
@@ -58,7 +58,7 @@ def test_an_answer_and_a_line_hold_the_name_as_given(stage: Stage, name: str | i
     for record in (first, last, batch):
         assert record["user"] == number_of(str(name))
         assert record.get("user_id") == (name if isinstance(name, str) else None)
-        assert tuple(record) == (*FIELDS, *(["user_id"] if isinstance(name, str) else []))
+        assert tuple(record) == (*LINE_FIELDS, *(["user_id"] if isinstance(name, str) else []))
         assert record["experiments"] == {ORIGINAL.name: ORIGINAL.arm_of(name).name}
     assert (first["session"] + 1, last["step"]) == (batch["session"], 1)
 
@@ -122,7 +122,7 @@ def test_a_play_of_a_track_that_nobody_knows_is_kept(stage: Stage) -> None:
             assert answer["track"] < TRACKS
             record = stage.records("live")[-1]
             assert (record["track"], record.get("track_id")) == (logged, name)
-            assert tuple(record)[: len(FIELDS)] == FIELDS
+            assert tuple(record)[: len(LINE_FIELDS)] == LINE_FIELDS
             assert stage.service.post(f"/last/{user}", {"track": track, "time": 0.1})[0] == 200
     assert metric(stage, "recsys_unknown_tracks_total") - before == 16
     for track in (TRACKS + 5, "song-of-tomorrow"):

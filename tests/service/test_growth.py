@@ -115,10 +115,12 @@ def test_a_retired_track_is_in_no_answer(stage: Stage, directory: Path) -> None:
     assert sources == {"contextual", "dae", "session", "newcomer_session", "top100", "exploration"}
     assert not retired & {record["recommendation"] for record in records}
     first = [record for record in records if record["source"] == "exploration" and record["step"] == 0]
-    alone = {0.3 / (200 - (record["track"] not in retired)): record for record in first}
     assert len(first) > 50
-    # Of 200 available tracks one has been played, or a retired one; what is also the arm's answer is likelier.
-    assert sum(record["propensity"] in alone for record in first) > len(first) * 0.9
+    # Of 200 available tracks one has been played, or a retired one; what the arm offers, too, is likelier.
+    uniform = [0.3 / (200 - (record["track"] not in retired)) for record in first]
+    exact = [record["propensity"] == share for record, share in zip(first, uniform, strict=True)]
+    assert sum(exact) > len(first) * 0.6
+    assert all(record["propensity"] >= share for record, share in zip(first, uniform, strict=True))
     _, told = stage.service.get("/track/5")
     assert told["recommendations"] == [track for track in range(6, 26) if track % 3]
     assert stage.service.get("/track/3")[1]["available"] is False
