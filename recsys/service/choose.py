@@ -99,13 +99,14 @@ def unplayed(stock: Stock, played: AbstractSet[int], draw: Callable[[int], int])
     count = len(available)
     for purpose in range(2, 66):
         place = draw(purpose) % count
-        if available[place] not in played:
-            return available[place]
+        track = available[place]
+        if track not in played:
+            return track
     # So many misses mean that nearly everything has been played: walk on from the last draw.
     for step in range(count):
         if available[(place + step) % count] not in played:
             return available[(place + step) % count]
-    return available[place]
+    return track
 
 
 def explore(greedy: Candidates, epsilon: float, stock: Stock, played: AbstractSet[int], draw: Callable[[int], int]) -> Choice:
