@@ -132,11 +132,11 @@ def line_of(moment: Moment, slot: Slot, event: Event, session: int, step: int, c
         b"last" if event.last else b"next", moment.head, event.user, event.track, event.time, moment.latency,
         answered, slot.logged, session, step, key, chosen,
     )  # fmt: skip
-    if event.user_id is None and event.track_id is None:
-        return line
-    names = {"user_id": event.user_id, "track_id": event.track_id}
-    told = orjson.dumps({name: value for name, value in names.items() if value is not None})
-    return line[:-2] + b"," + told[1:] + b"\n"
+    if event.user_id is not None:
+        line = b'%b,"user_id":%b}\n' % (line[:-2], orjson.dumps(event.user_id))
+    if event.track_id is not None:
+        line = b'%b,"track_id":%b}\n' % (line[:-2], orjson.dumps(event.track_id))
+    return line
 
 
 def body_of(event: Event, choice: Choice | None, world: World) -> bytes:
