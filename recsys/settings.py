@@ -101,6 +101,12 @@ class Settings(BaseSettings):
         5, ge=2, le=60, description="Log dates, ending yesterday, that must have traffic at a first start."
     )
     traffic_sessions: int = Field(20_000, ge=1, description="Sessions of traffic collected for each such date that has none.")
+    traffic_growth: str = Field(
+        "",
+        pattern=r"^((users|tracks|retire)=\d+(,(users|tracks|retire)=\d+)*)?$",
+        description="Listeners and tracks that arrive, and tracks that are retired, before a log date's simulated traffic: "
+        "users=100,tracks=50,retire=5. The world must be writable; empty: it stays as it is.",
+    )
     airflow_database: SecretStr = Field(
         SecretStr(""),
         description="Database of the embedded platform's Airflow: an SQLAlchemy URL such as postgresql+psycopg2://…, or sqlite "

@@ -29,6 +29,7 @@ from recsys.settings import HdfsOptions, Settings, load_hdfs_options, load_setti
 from recsys.simulate.client import BatchCodec, Headers, SingleCodec
 from recsys.simulate.config import read_env
 from recsys.simulate.connection import Endpoint
+from recsys.simulate.growth_record import WorldRecord
 from recsys.simulate.listeners import load_embeddings, load_listeners
 from recsys.simulate.world import WorldSize
 from recsys.storage.layout import parse_date
@@ -79,6 +80,8 @@ user_catalog_config: {user_catalog_path: users.json, default_session_budget: 5, 
 remote_recommender_config: {host: 127.0.0.1, port: 5000}
 """
 DAE = b'{"layers": [300, 50], "dropout": 0.4, "learning_rate": 0.002, "batch": 64, "epochs": 3, "precision": "float32"}'
+GROWTH = b"""{"parameters": {"tracks": 9, "seed": 1}, "checksum": "0f", "growth": [{"users": 1, "tracks": 2,
+"retired": [3], "seed": 5, "log_date": "2026-01-05", "users_before": 7, "tracks_before": 9, "checksum": ""}]}"""
 
 
 def listeners(users: Path) -> object:
@@ -100,6 +103,7 @@ PARSERS: dict[str, tuple[Callable[[Path], object], bytes]] = {
     "environment": (read_env, ENVIRONMENT),
     "listeners": (listeners, b'{"user": 0, "interests": [0, 1], "consume_bias": 4.5}\n{"user": 7, "interests": [1]}\n'),
     "dae": (lambda path: create("dae", **tune.adopted(path)), DAE),
+    "growth": (lambda path: WorldRecord.read(path.parent), GROWTH),
     "state": (lambda path: read_state(path.parent), b'[{"name": "service", "pid": 2147483000, "started": 1.5}]'),
 }
 FILES = {
@@ -111,6 +115,7 @@ FILES = {
     "environment": "env.yml",
     "listeners": "users.json",
     "dae": "best.json",
+    "growth": "world.json",
     "state": "platform.json",
 }
 

@@ -18,11 +18,16 @@ from recsys.versions.runs import open_run
 
 
 class Candidate(TypedDict):
-    """A published candidate: its version, the base and the seed of the run that previews it, the names of the arms."""
+    """A published candidate: its version, the base and the seed of the run that previews it, the names of the arms.
+
+    The world's first ``listeners`` play it, with its first ``tracks``.
+    """
 
     version: str
     base: str
     seed: int
+    listeners: int
+    tracks: int
     arms: list[str]
 
 
@@ -43,6 +48,14 @@ def publish_candidate(night: Night, client: redis.Redis, held: Lease) -> Candida
         restore.bring_back(client, store, baseline, held=held)
         arms.append(Arm("L", "dae", baseline))
     experiment = Experiment(EXPERIMENT, tuple(arms), str(night.log_date))
-    spec = RunSpec(version, version, 0.0, night.seed, experiment, catalog.load_tracks(night.world).size).marked()
+    listeners, tracks = len(catalog.load_users(night.world)), catalog.load_tracks(night.world).size
+    spec = RunSpec(version, version, 0.0, night.seed, experiment, tracks).marked()
     open_run(client, spec)
-    return {"version": version, "base": spec.base, "seed": night.seed, "arms": [arm.name for arm in arms]}
+    return {
+        "version": version,
+        "base": spec.base,
+        "seed": night.seed,
+        "listeners": listeners,
+        "tracks": tracks,
+        "arms": [arm.name for arm in arms],
+    }
