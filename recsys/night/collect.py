@@ -2,12 +2,12 @@
 
 In go the logs of the dates (D - window, D]; out comes ``interactions/date=D``:
 
-* ``interactions.parquet``: user int32, track int32, weight float32, log_date date32; one row for each (user, track, log date)
+* ``interactions.parquet``: user int64, track int32, weight float32, log_date date32; one row for each (user, track, log date)
   with a play of more than 0.8 of the track, sorted by log date, user, track. A session's first track is the listener's own
   choice and counts like any other play.
-* ``sessions.parquet``: user int32, run string, session int64, log_date date32, steps int32, time float64, first_track int32;
+* ``sessions.parquet``: user int64, run string, session int64, log_date date32, steps int32, time float64, first_track int32;
   sorted by log date, user, run, session.
-* ``plays.parquet``: user int32, run string, session int64, step int32, track int32, hundredths int16 (how much of the track
+* ``plays.parquet``: user int64, run string, session int64, step int32, track int32, hundredths int16 (how much of the track
   was heard), recommendation int32 (what was answered to the play; null on the last one), propensity float64 (of that answer),
   log_date date32; one row a play, sorted by log date, user, run, session, step.
 * ``inputs.json``: every directory that was read with its manifest's checksum, the live version, the settings, the night's
@@ -165,7 +165,7 @@ def interactions(plays: "ir.Table") -> "ir.Table":
     keys = ["log_date", "user", "track"]
     liked = plays.filter(plays.time > POSITIVE_TIME).select(*keys).distinct()
     columns = liked.mutate(weight=ibis.literal(1.0)).select("user", "track", "weight", "log_date")
-    return columns.cast({"user": "int32", "track": "int32", "weight": "float32"}).order_by(keys)
+    return columns.cast({"user": "int64", "track": "int32", "weight": "float32"}).order_by(keys)
 
 
 def sessions_of(plays: "ir.Table") -> "ir.Table":
@@ -178,7 +178,7 @@ def sessions_of(plays: "ir.Table") -> "ir.Table":
     columns = found.mutate(time=found.hundredths.cast("float64") / 100).select(
         "user", "run", "session", "log_date", "steps", "time", "first_track"
     )
-    return columns.cast({"user": "int32", "session": "int64", "steps": "int32", "first_track": "int32"}).order_by(keys)
+    return columns.cast({"user": "int64", "session": "int64", "steps": "int32", "first_track": "int32"}).order_by(keys)
 
 
 def answered_plays(plays: "ir.Table") -> "ir.Table":
@@ -187,7 +187,7 @@ def answered_plays(plays: "ir.Table") -> "ir.Table":
     columns = ordered.mutate(hundredths=_hundredths(ordered)).select(
         "user", "run", "session", "step", "track", "hundredths", "recommendation", "propensity", "log_date"
     )
-    integers = {"user": "int32", "session": "int64", "step": "int32", "track": "int32", "recommendation": "int32"}
+    integers = {"user": "int64", "session": "int64", "step": "int32", "track": "int32", "recommendation": "int32"}
     return columns.cast({**integers, "hundredths": "int16", "propensity": "float64"})
 
 
