@@ -39,6 +39,7 @@ from recsys.versions import keyspace
 from recsys.versions.content import read_content
 from recsys.versions.pointer import version_date
 from recsys.versions.session_lists import SessionLists
+from tests.support.night import catalogue_of
 
 pytestmark = pytest.mark.slow
 
@@ -155,7 +156,7 @@ def test_published_lists(tmp_path: Path, value: object, top: object, seed: int) 
         recommendations.write_text(json.dumps(record) + "\n")
         for best in (top, list(range(100))):
             popular.write_text(json.dumps(best))
-            taken_or_refused(lambda _: read_content(recommendations, popular, neighbours, 200), tmp_path)
+            taken_or_refused(lambda _: read_content(recommendations, popular, neighbours, catalogue_of(200)), tmp_path)
 
 
 @pytest.mark.parametrize("name", PARSERS)

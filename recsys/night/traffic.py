@@ -7,11 +7,11 @@ import logging
 from collections.abc import Sequence
 from typing import TypedDict
 
-from recsys import catalog
 from recsys.exceptions import CorruptDataError, InvalidInputError
 from recsys.experiments import RunSpec
 from recsys.logs import real_listeners
 from recsys.logs.upload import upload_shards
+from recsys.night.catalogue import dated
 from recsys.night.night import Night, night_seed
 from recsys.schemas import ShardResult
 from recsys.simulate.growth import Growth, grow
@@ -53,7 +53,7 @@ def plan(night: Night, *, rebuild: bool = False) -> Plan:
 
     Raises:
         CorruptDataError: the date is there, but damaged. InvalidInputError: real listeners cannot be played again, or the world
-            cannot grow.
+            cannot grow. WorldError: the catalogue is not the earlier dates' with tracks appended or retired.
     """
     settings = night.settings
     done = _is_there(night, rebuild=rebuild)
@@ -66,11 +66,18 @@ def plan(night: Night, *, rebuild: bool = False) -> Plan:
     version = pointer.read(client).version
     seed = night_seed(settings.seed + SEED_SHIFT, night.log_date)
     share = settings.exploration if version else 1.0
-    listeners, tracks = len(catalog.load_users(night.world)), catalog.load_tracks(night.world).size
-    spec = RunSpec(f"traffic-{night.log_date}", version, share, seed, None, tracks).marked()
+    world = dated(night)
+    spec = RunSpec(f"traffic-{night.log_date}", version, share, seed, None, world.tracks, world.retired).marked()
     if not done:
         open_run(client, spec)
-    return {"base": spec.base, "version": version, "seed": seed, "listeners": listeners, "tracks": tracks, "done": done}
+    return {
+        "base": spec.base,
+        "version": version,
+        "seed": seed,
+        "listeners": world.listeners or 0,
+        "tracks": world.tracks,
+        "done": done,
+    }
 
 
 def _let_grow(night: Night) -> None:
