@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 
 from recsys.experiments import Arm
 from recsys.schemas import POSITIVE_TIME
-from recsys.service.choose import Candidates, Choice, explore, request_hash, unplayed
-from recsys.service.state import Version, candidates
+from recsys.service.candidates import candidates
+from recsys.service.choose import Choice, Stock, explore, request_hash
+from recsys.service.state import Version
 from recsys.simulate import rng
 from recsys.simulate.listeners import Listeners
 from recsys.simulate.play import Plays, Recommender
@@ -87,7 +88,7 @@ class Served:
         seed: int,
         exploration: float = 0.0,
     ) -> None:
-        self._tracks, self._arm, self._version, self._lists = listeners.catalogue.size, arm, version, lists
+        self._stock, self._arm, self._version, self._lists = Stock.of(listeners.catalogue.size), arm, version, lists
         self._seed, self._exploration = seed, exploration
         self._plays: dict[int, list[int]] = {}
         self._session: dict[int, int] = {}
@@ -108,10 +109,8 @@ class Served:
         heard += (track, time * 100)
         played = set(heard[::2])
         draw = request_hash(self._seed, user, self._session[user], step, track)
-        greedy = candidates(self._arm, self._version, self._lists.get(user, _NONE), heard, played)
-        if not greedy.tracks:
-            greedy = Candidates((unplayed(self._tracks, played, draw),), "top100")
-        return explore(greedy, self._exploration, self._tracks, played, draw)
+        greedy = candidates(self._arm, self._version, self._lists.get(user, _NONE), heard, played, self._stock)
+        return explore(greedy, self._exploration, self._stock, played, draw)
 
     def last(self, plays: Plays) -> None:
         """The next play of these users starts a new session."""

@@ -121,7 +121,8 @@ def test_interactions_are_the_liked_pairs_of_the_plays() -> None:
 def test_logs_are_the_lines_that_are_whole_records() -> None:
     found = frames.logs(NIGHT)
     start = "message category, timestamp datetime64[ms, UTC], user int64, track int32, time float64, run category, session int64"
-    assert columns(found) == f"{start}, step int32, recommendation Int32, propensity float64, log_date datetime64[s]"
+    end = "propensity float64, user_id str, track_id str, log_date datetime64[s]"
+    assert columns(found) == f"{start}, step int32, recommendation Int32, {end}"
     (path,) = Storage(load_settings().storage_url).local(f"logs/date={NIGHT}").glob("*.jsonl")
     lines = [json.loads(line) for line in path.read_text().splitlines()[:-1]]
     assert found.track.tolist() == [line["track"] for line in sorted(lines, key=lambda line: line["timestamp"])]

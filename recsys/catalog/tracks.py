@@ -71,6 +71,13 @@ class Catalogue:
         """Tracks that may not be recommended any more."""
         return frozenset(np.flatnonzero(~self.available).tolist())
 
+    def first(self, tracks: int) -> "Catalogue":
+        """Its first so many tracks: the catalogue before the others were appended, with what has been retired since."""
+        artist_of = self.artist_of[:tracks]
+        # Artists are in the order in which they first appear.
+        artists = self.artists[: int(artist_of.max(initial=-1)) + 1]
+        return Catalogue(artist_of, artists, self.titles[:tracks], self.ids[:tracks], self.available[:tracks])
+
     def check_grown_from(self, earlier: "Catalogue", where: Path | str, when: str = "before") -> None:
         """See that this catalogue is the earlier one with tracks appended, renamed by their owner's ids, or retired.
 

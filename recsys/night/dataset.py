@@ -86,6 +86,8 @@ def plan(night: Night, sessions: int = SESSIONS, *, rebuild: bool = False) -> li
                 episodes=count,
                 shards=PARTS,
                 batch=traffic.BATCH,
+                listeners=registered["listeners"],
+                tracks=registered["tracks"],
             )
             parts += [(day, shard) for shard in shards]
     return parts
@@ -193,7 +195,7 @@ def _pairs(plays: "ir.Table") -> "ir.Table":
 
 def _policy(spec: RunSpec) -> Figures:
     told = "an unplayed track drawn uniformly at random" if spec.exploration == 1 else "the live version's answer, or at random"
-    return {"run": asdict(replace(spec, experiment=None)), "exploration": spec.exploration, "answers": told}
+    return {"run": json.loads(replace(spec, experiment=None).to_json()), "exploration": spec.exploration, "answers": told}
 
 
 def _propensities(files: Sequence[Path]) -> dict[str, dict[str, float]]:

@@ -139,6 +139,8 @@ def run(night: Night, *, run_id: str, wanted: bool | None = None, backfill: bool
                 episodes=settings.episodes,
                 shards=settings.shards,
                 batch=settings.batch,
+                listeners=found["listeners"],
+                tracks=found["tracks"],
             )
             upload_logs(night, found["base"], simulate_all(settings, parts, run_id))
         build_report(night)
