@@ -27,7 +27,8 @@ version is live every answer is an unplayed track drawn at random; afterwards a 
 A date that is there already is left alone: its later tasks are skipped and the run is green. With `rebuild` it is played again,
 and its logs are replaced once the new ones are whole; nights that have read the old ones are rebuilt afterwards.
 
-With `RECSYS_EXPERIMENT_SOURCE=live` nobody is played: what real listeners asked for on that day is stored instead.
+With `RECSYS_EXPERIMENT_SOURCE=live` nobody is played: what real listeners asked for on that day is stored instead. With `none`
+nothing is stored either: the date must have been imported or uploaded.
 
 The log date is the Param `log_date`, else the begin of the data interval, else yesterday (UTC).
 
