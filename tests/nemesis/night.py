@@ -72,8 +72,8 @@ class Night:
                     event.set()
                 # What waits for a moment that does not come any more strikes now, or finds nothing.
                 self.struck = list(await asyncio.gather(*faults))
-                await stage.ready("valkey", 30)
-                await stage.ready("service", 30)
+                await stage.ready("valkey")
+                await stage.ready("service")
         except TimeoutError:
             raise UnfinishedError(f"the night did not come to an end within {NIGHT_SECONDS:g} s") from None
         finally:
@@ -81,7 +81,7 @@ class Night:
                 task.cancel()
             # Each fault mends what it has broken.
             await asyncio.gather(*watch, *faults, return_exceptions=True)
-            unanswered = await listeners.stop(20)
+            unanswered = await listeners.stop(60)
         return listeners.events, unanswered
 
     async def _until_done(self, command: Command, faults: list[asyncio.Task[str]]) -> None:

@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 CLONE_NEWNS = 0x00020000
 DISKS = ("var", "logs", "valkey", "tmp")
 DISK_BYTES = 128 * 2**20
-START_SECONDS = 90.0
+START_SECONDS = 300.0
 #: Seconds from the end of a part to its next start.
 RESTART = 0.3
 DAE = '{"layers": [64], "epochs": 30, "patience": 20, "learning_rate": 0.02}'
@@ -164,9 +164,9 @@ class Stage:
         self.signalled.setdefault(child.pid, []).append(number)
         child.signal(number, group=group)
 
-    async def ready(self, name: str, seconds: float = START_SECONDS) -> None:
+    async def ready(self, name: str) -> None:
         """Wait until a part answers."""
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(START_SECONDS):
             while not await self._answers(name):
                 await asyncio.sleep(0.05)
 
@@ -214,7 +214,7 @@ class Stage:
                 continue
             part.child.signal(signal.SIGTERM)
             with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(part.child.ended), 30)
+                await asyncio.wait_for(asyncio.shield(part.child.ended), 60)
             statuses[name] = part.child.status
             part.child.signal(signal.SIGKILL, group=True)
         left = await self._left()
@@ -232,7 +232,7 @@ class Stage:
                 await asyncio.sleep(0.1)
 
         with suppress(TimeoutError):
-            await asyncio.wait_for(gone(), 20)
+            await asyncio.wait_for(gone(), 60)
         left = []
         for process in _children(self.launcher.pid, recursive=True):
             with suppress(psutil.Error):
