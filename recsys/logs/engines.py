@@ -162,13 +162,19 @@ class _Spark:
                         writer.write_table(_cast(batch, schema))
 
     def _frame(self, expression: "ir.Table") -> "DataFrame":
-        return self._session.sql(self._connection.compile(expression))
+        # A view, and not its text: what an expression holds in memory is made known to Spark with it.
+        name = self._name()
+        self._connection.create_view(name, expression)
+        return self._session.table(name)
 
     def _table(self, frame: "DataFrame") -> "ir.Table":
-        self._views += 1
-        name = f"table_{self._views}"
+        name = self._name()
         frame.createOrReplaceTempView(name)
         return self._connection.table(name)
+
+    def _name(self) -> str:
+        self._views += 1
+        return f"table_{self._views}"
 
 
 def _cast(batch: "pa.RecordBatch", schema: "pa.Schema") -> "pa.Table":
