@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from recsys.catalog import MAX_USER
 from recsys.imports.plays import DAY
 from recsys.imports.rows import BAD_TIME, NO_JSON, end_of_today, insert
-from recsys.imports.tables import Table, lines_of
+from recsys.imports.tables import Table, objects_of
 from recsys.logs.record import IDENTIFIER, MESSAGE, MESSAGES, NATURALS, TIME
 
 if TYPE_CHECKING:
@@ -50,9 +50,8 @@ def read(db: "DuckDBPyConnection", number: int, table: Table, tracks: int) -> No
           CASE WHEN json_type(found, '$.experiments') = 'OBJECT' THEN CAST(json_extract(found, '$.experiments') AS VARCHAR)
             ELSE '{{}}' END AS experiments
         FROM (
-          SELECT row_number() OVER () AS row, line, CASE WHEN json_valid(line) AND json_type(line) = 'OBJECT' THEN CAST(line AS JSON) END AS found
-          FROM {lines_of(table.plain)}
-        ) WHERE line IS NOT NULL
+          SELECT row_number() OVER () AS row, line, object AS found FROM {objects_of(table.plain)}
+        )
       )
     )"""  # noqa: S608 - names of this package and quoted ones
     insert(db, number, table, query)

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -193,13 +193,14 @@ def read_names(db: "DuckDBPyConnection", table: Table) -> list[Named]:
 
 @contextmanager
 def alone(world: Path) -> Iterator[None]:
-    """Make the world directory if need be, and keep others from letting its catalogue grow; they wait.
+    """Make the world directory, which stays if something is written, and keep others from letting its catalogue grow; they wait.
 
     Raises:
         WorldError: it is no directory.
     """
     if world.exists() and not world.is_dir():
         raise WorldError(f"world {world} is no directory; name one, or one that is to be made")
+    is_new = not world.exists()
     world.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(world, os.O_RDONLY)
     try:
@@ -207,3 +208,7 @@ def alone(world: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+        if is_new:
+            # Nothing was written, so nothing stays.
+            with suppress(OSError):
+                world.rmdir()

@@ -73,8 +73,8 @@ def require_same_catalogue(store: Storage, growth: Growth, where: Path) -> None:
             continue
         if not growth.has_grown_from(mark):
             raise WorldError(
-                f"{where} has renumbered tracks since {Dated.LOGS.on(log_date)} was imported into {store.url}; a track keeps its "
-                "number, and new ones are appended: restore the file, or import into a storage and a world of their own"
+                f"{where} does not have the tracks, each with its number, by which {Dated.LOGS.on(log_date)} was imported into "
+                f"{store.url}; a track keeps its number, and new ones are appended: restore the file, or import into another storage"
             )
         return
 

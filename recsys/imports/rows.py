@@ -92,7 +92,7 @@ def insert(db: "DuckDBPyConnection", number: int, table: Table, query: str) -> N
         db.execute(f"DROP TABLE IF EXISTS {name}")
     try:
         db.execute(f"INSERT INTO checked {query}")
-        if table.kind == "text":
+        if table.kind != "parquet":
             # An open quote takes the lines up to the end of the file with it: each of them is a row that is lost.
             db.execute(
                 f"""INSERT INTO checked BY NAME SELECT {number} AS file, line AS "row", '{NO_ROW}' AS reason, text FROM (

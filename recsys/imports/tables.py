@@ -39,7 +39,7 @@ class Table:
     Attributes:
         path: the file as it was named. plain: the same, unpacked.
         names: its columns; of delimited text the words of the first line, which may be a row already.
-        delimiter: of delimited text.
+        delimiter: of delimited text. floats: columns of Parquet that hold floating numbers.
     """
 
     path: Path
@@ -47,6 +47,7 @@ class Table:
     kind: Literal["text", "json", "parquet"]
     names: tuple[str, ...]
     delimiter: str = ""
+    floats: frozenset[str] = frozenset()
 
     def select(self, wanted: Mapping[str, str]) -> str:
         """A query, in DuckDB's SQL, of the wanted columns as text, null where there is none or nothing is in it.
@@ -60,14 +61,13 @@ class Table:
             InvalidInputError: the file has no such column; the message names those that are.
         """
         if self.kind == "parquet":
-            columns = {name: f'CAST("{_within(self._named(column), chr(34))}" AS VARCHAR)' for name, column in wanted.items()}
-            return _numbered(columns, f"SELECT * FROM read_parquet({quoted(str(self.plain))})", "NULL")
+            columns = {name: self._parquet(self._named(column)) for name, column in wanted.items()}
+            return _numbered(columns, f"SELECT * FROM read_parquet({quoted(str(self.plain))})", "NULL")  # noqa: S608 - quoted
         if self.kind == "json":
-            paths = [quoted('$."' + self._named(column).replace("\\", "\\\\").replace('"', '\\"') + '"') for column in wanted.values()]
-            values = f"CASE WHEN json_valid(line) THEN json_extract_string(line, [{', '.join(paths)}]) END"
-            lines = f"SELECT line, json_valid(line) AND json_type(line) = 'OBJECT' AS whole, {values} AS found FROM {lines_of(self.plain)}"
+            paths = [quoted("/" + self._named(column).replace("~", "~0").replace("/", "~1")) for column in wanted.values()]
+            lines = f"SELECT line, object, json_extract_string(object, [{', '.join(paths)}]) AS found FROM {objects_of(self.plain)}"  # noqa: S608
             columns = {name: f"found[{i}]" for i, name in enumerate(wanted, 1)}
-            return _numbered(columns, lines, "CASE WHEN NOT whole THEN line END")
+            return _numbered(columns, lines, "CASE WHEN object IS NULL THEN line END")
         is_headed = not all(column.isdecimal() for column in wanted.values())
         columns = {name: f"c{self._place(column, is_headed)}" for name, column in wanted.items()}
         return _numbered(columns, f"SELECT * FROM {self._text(is_headed)}", "NULL")
@@ -80,6 +80,11 @@ class Table:
             f"delim = {quoted(self.delimiter)}, quote = '{quote}', escape = '{quote}', max_line_size = {LONGEST}, "
             "store_rejects = true, rejects_limit = 0)"
         )
+
+    def _parquet(self, column: str) -> str:
+        value = f'CAST("{_within(column, chr(34))}" AS VARCHAR)'
+        # Whole numbers are floating ones where a column has had a gap, which some programs cannot write otherwise.
+        return f"regexp_replace({value}, '[.]0$', '')" if column in self.floats else value
 
     def _place(self, column: str, is_headed: bool) -> int:
         if is_headed:
@@ -121,7 +126,7 @@ def open_table(path: Path, scratch: Path) -> Table:
     if not head.strip():
         raise InvalidInputError(f"{path} is empty; give a file with at least one row")
     if head.startswith(b"PAR1"):
-        return Table(path, plain, "parquet", _parquet_names(path, plain))
+        return _parquet(path, plain)
     if b"\0" in head:
         raise InvalidInputError(f"{path} is no table; {_KINDS}, each of the first two also gzipped")
     lines = [line.rstrip("\r") for line in head.decode("utf-8-sig", errors="replace").strip("\n").split("\n")[:SAMPLE]]
@@ -140,12 +145,15 @@ def quoted(text: str) -> str:
     return "'" + _within(text, "'") + "'"
 
 
-def lines_of(path: Path) -> str:
-    """The lines of a text file, as a table of SQL with the column ``line``; empty ones are null."""
-    return (
+def objects_of(path: Path) -> str:
+    """The lines of a text file that are not empty, as SQL reads them: ``line``, and ``object``, null where it is no JSON object."""
+    lines = (
         f"read_csv({quoted(str(path))}, auto_detect = false, header = false, columns = {{'line': 'VARCHAR'}}, delim = '\x01', "
         f"quote = '', escape = '', max_line_size = {LONGEST}, store_rejects = true, rejects_limit = 0)"
     )
+    # Only what is JSON has a type of JSON.
+    typed = "CASE WHEN json_valid(line) THEN CASE WHEN json_type(line) = 'OBJECT' THEN CAST(line AS JSON) END END"
+    return f"(SELECT line, {typed} AS object FROM {lines} WHERE trim(line) != '')"  # noqa: S608 - the path is quoted
 
 
 def _within(text: str, mark: str) -> str:
@@ -168,14 +176,16 @@ def _unpacked(path: Path, scratch: Path) -> Path:
     return copy
 
 
-def _parquet_names(path: Path, plain: Path) -> tuple[str, ...]:
+def _parquet(path: Path, plain: Path) -> Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        return tuple(pq.read_schema(plain).names)
+        schema = pq.read_schema(plain)
     except (pa.ArrowInvalid, OSError) as error:
         raise InvalidInputError(f"{path} cannot be read as Parquet ({str(error)[:200]}); it is damaged or incomplete") from None
+    floats = frozenset(field.name for field in schema if pa.types.is_floating(field.type))
+    return Table(path, plain, "parquet", tuple(schema.names), floats=floats)
 
 
 def _json_names(plain: Path) -> tuple[str, ...]:
