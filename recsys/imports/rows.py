@@ -57,7 +57,7 @@ def read(db: "DuckDBPyConnection", number: int, table: Table, asked: Asked) -> N
     """
     columns = asked.columns
     given = {name: f'"{name}"' if name in columns else "NULL" for name in ("user", "track", "artist", "title")}
-    time = "CAST(NULL AS VARCHAR)" if asked.time is None else "trim(time)"
+    time = "CAST(NULL AS VARCHAR)" if asked.time is None else "nullif(trim(time), '')"
     query = f"""
     SELECT {number}, "row", {", ".join(given.values())}, ts, heard, NULL, NULL, NULL, NULL, reason,
       CASE WHEN reason IS NOT NULL THEN coalesce(line, CAST(to_json(struct_pack({", ".join(f'"{c}" := "{c}"' for c in columns)})) AS VARCHAR)) END
