@@ -17,11 +17,13 @@ run             category             what requests were served from: a run id wi
 session         int64                (run, user, session) names a session
 step            int32                place of a play in its session, from 0; step 0 is the listener's own choice
 steps           int64                plays of a session
-track           int32                row of the catalogue
+track           int32                row of the catalogue; 2147483647: named by a ``track_id`` that the service did not know
 first_track     int32                the track of step 0
 time            float64              how much was heard, in tracks: 0 to 1 of a play, the sum over the plays of a session
 recommendation  Int32                the track that was answered to a play; NA if none was
 propensity      float64              probability with which it was chosen, above 0 to 1; NaN if unknown
+user_id         str                  what the listener is called, if that is a text; missing if it is the number
+track_id        str                  what a track that the service did not know was called; else missing
 arm             category             arm of the experiment
 ==============  ===================  ========================================================================================
 
@@ -67,7 +69,7 @@ _COLUMNS = {
     "int64": "user session ordinal steps control_users treatment_users",
     "Int32": "recommendation",
     "Int64": "sessions",
-    "str": "name label unit role control reason verdict live report version",
+    "str": "user_id track_id name label unit role control reason verdict live report version",
 }
 _METRICS = (
     "name label unit role arm control control_users treatment_users control_mean treatment_mean effect ci_low ci_high"
@@ -135,7 +137,7 @@ def logs(log_date: Day, source: Source = "logs", *, storage: str = "") -> "pd.Da
 
     Returns:
         A row a line, by timestamp, run, user, session and step: message (category: next or last), timestamp, user, track, time,
-        run, session, step, recommendation, propensity, log_date.
+        run, session, step, recommendation, propensity, user_id, track_id, log_date.
     """
     import pandas as pd
 
@@ -242,7 +244,8 @@ def _collected(file: str, log_date: Day, since: Day | None, storage: str) -> "pd
         pq.read_table(_directory(store, Dated.INTERACTIONS, night) / file, filters=[("log_date", "in", days)] if days else None)
         for night, days in parts.items()
     ]
-    return _typed(pa.concat_tables(tables).to_pandas(date_as_object=False))
+    # Nights of earlier releases kept users in 32 bits.
+    return _typed(pa.concat_tables(tables, promote_options="permissive").to_pandas(date_as_object=False))
 
 
 def _parts(store: Storage, first: date, last: date) -> dict[date, list[date]]:

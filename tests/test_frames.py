@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -19,6 +20,7 @@ from recsys.night.report import build_refused_report
 from recsys.settings import load_settings
 from recsys.storage.store import Storage
 from tests.support import documents
+from tests.support.night import write_world
 from tests.support.traffic import records, write
 
 DESIGN = Experiment("X", (Arm("C", "contextual", "v"), Arm("T1", "dae", "v")), "salt")
@@ -34,9 +36,10 @@ def publish_logs(store: Storage, name: str, rows: list[dict[str, Any]], design: 
 
 
 def collect_night(store: Storage, day: date, **more: Any) -> Night:
-    """The night, collected."""
-    night = Night(day, load_settings(storage=store.url, **more))
-    collect(night)
+    """The night, collected; its date keeps a copy of the catalogue, so the world may go."""
+    with TemporaryDirectory() as scratch:
+        night = Night(day, load_settings(storage=store.url, world=write_world(Path(scratch) / "world", tracks=500), **more))
+        collect(night)
     return night
 
 
@@ -118,7 +121,8 @@ def test_interactions_are_the_liked_pairs_of_the_plays() -> None:
 def test_logs_are_the_lines_that_are_whole_records() -> None:
     found = frames.logs(NIGHT)
     start = "message category, timestamp datetime64[ms, UTC], user int64, track int32, time float64, run category, session int64"
-    assert columns(found) == f"{start}, step int32, recommendation Int32, propensity float64, log_date datetime64[s]"
+    end = "propensity float64, user_id str, track_id str, log_date datetime64[s]"
+    assert columns(found) == f"{start}, step int32, recommendation Int32, {end}"
     (path,) = Storage(load_settings().storage_url).local(f"logs/date={NIGHT}").glob("*.jsonl")
     lines = [json.loads(line) for line in path.read_text().splitlines()[:-1]]
     assert found.track.tolist() == [line["track"] for line in sorted(lines, key=lambda line: line["timestamp"])]

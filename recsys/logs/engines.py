@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from recsys.exceptions import UnavailableError
-from recsys.logs.record import COLUMNS, NATURALS, RUN, whole_sql
+from recsys.logs.record import COLUMNS, IDS, NATURALS, RUN, text_sql, whole_sql
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -83,19 +83,22 @@ class _DuckDb:
         expression.to_parquet(path, compression="zstd", row_group_size=ROW_GROUP)
 
 
-# Values come as JSON text, because readers of typed columns take "5", 1.5 and true for integers; a cast of text still takes 1.5.
 _TYPES = {"int64": "BIGINT", "int32": "INTEGER", "float64": "DOUBLE"}
 _INTEGERS = [name for name, kind in COLUMNS.items() if kind.startswith("int")]
-_QUOTED = [f"starts_with({name}, '\"')" for name, kind in COLUMNS.items() if kind == "string"]
-_VALUES = [
-    f'CAST("{name}" AS VARCHAR)[2:-2] AS "{name}"'
-    if kind == "string"
-    else f'TRY_CAST(CAST("{name}" AS VARCHAR) AS {_TYPES[kind]}) AS "{name}"'
-    for name, kind in COLUMNS.items()
-]
+_QUOTED = [f"starts_with({name}, '\"')" for name, kind in COLUMNS.items() if kind == "string" and name not in IDS]
+
+
+def _value(name: str, kind: str) -> str:
+    # Values come as JSON text, because readers of typed columns take "5", 1.5 and true for integers; a cast still takes 1.5.
+    if name in IDS:
+        return text_sql(name)
+    text = f'CAST("{name}" AS VARCHAR)'
+    return f"{text}[2:-2]" if kind == "string" else f"TRY_CAST({text} AS {_TYPES[kind]})"
+
+
 _DUCKDB_RECORDS = f"""
 SELECT * FROM (
-  SELECT {", ".join(_VALUES)}, $log_date AS log_date
+  SELECT {", ".join(f'{_value(name, kind)} AS "{name}"' for name, kind in COLUMNS.items())}, $log_date AS log_date
   FROM read_json([$files], format = 'newline_delimited', ignore_errors = true, hive_partitioning = false,
     columns = {{{", ".join(f"'{name}': 'JSON'" for name in COLUMNS)}}})
   WHERE NOT regexp_matches(concat({", ".join(f'"{name}"' for name in _INTEGERS)}), '[.eE"]')
@@ -130,9 +133,12 @@ class _Spark:
         lines = self._session.read.option("lineSep", "\n").text([f"file://{path.resolve()}" for path in files])
         options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": "_corrupt", "allowNonNumericNumbers": "false"}
         records = lines.select("value", functions.from_json("value", f"{schema}, _corrupt string", options).alias("r"))
-        # The parser stops at the end of the first object, takes numbers for strings, and bytes that are no text for a sign.
-        sure = ~functions.col("value").rlike(r"\}\s*[^,\s]|�|^\s*$") & functions.col("value").rlike(r'"run"\s*:\s*"')
-        records = records.where(sure & functions.col("r._corrupt").isNull()).select("r.*").drop("_corrupt")
+        # The parser stops at the end of the first object, takes numbers for strings, and what is no text for a sign.
+        value = functions.col("value")
+        sure = ~value.rlike(r"\}\s*[^,\s]|�|\\u[dD][89a-fA-F]|^\s*$") & value.rlike(r'"run"\s*:\s*"')
+        named = {name: functions.when(value.rlike(rf'"{name}"\s*:\s*"'), functions.col(name)) for name in IDS}
+        records = records.where(sure & functions.col("r._corrupt").isNull()).select("value", "r.*").withColumns(named)
+        records = records.drop("value", "_corrupt")
         naturals = [functions.coalesce(name, functions.lit(-1)) for name in NATURALS]
         records = records.where("message IN ('next', 'last') AND time BETWEEN 0 AND 1")
         records = records.where((functions.least(*naturals) >= 0) & functions.col("run").rlike(f"^{RUN}$"))

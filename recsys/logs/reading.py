@@ -5,14 +5,14 @@ Malformed lines are counted and written down, answers without Redis counted; an 
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from recsys.exceptions import MissingDataError
 from recsys.logs.engines import Engine
-from recsys.logs.record import DEGRADED, SHARD_AND_TRY, count_lines, is_terminated
+from recsys.logs.record import DEGRADED, NO_TRACK, SHARD_AND_TRY, count_lines, is_terminated
 from recsys.logs.sieve import sieve
 
 if TYPE_CHECKING:
@@ -89,6 +89,26 @@ def _plain(records: "ir.Table") -> "ir.Table":
         recommendation=ibis.cases((track >= 0, track)),
         propensity=ibis.cases(((chance > 0) & (chance <= 1), chance)),
     )
+
+
+def with_tracks(records: "ir.Table", numbers: Mapping[str, int]) -> "ir.Table":
+    """The records with the numbers of tracks that the service did not know by their ids, but a catalogue does by now.
+
+    Args:
+        numbers: tracks by their owner's ids, as :attr:`recsys.catalog.Catalogue.number_of` has them.
+
+    Returns:
+        The same rows and columns; a track whose id is still unknown stays :data:`recsys.logs.record.NO_TRACK`.
+    """
+    import ibis
+
+    if not numbers:
+        return records
+    known = ibis.memtable(
+        {"known_id": list(numbers), "known": list(numbers.values())}, schema={"known_id": "string", "known": "int32"}
+    )
+    found = records.left_join(known, (records.track == NO_TRACK) & (records.track_id == known.known_id))
+    return found.mutate(track=ibis.coalesce(found.known, found.track)).select(*records.columns)
 
 
 def repeated_events(queries: Engine, valid: "ir.Table") -> "ir.Table | None":

@@ -15,16 +15,20 @@ import orjson
 
 from recsys.exceptions import InvalidInputError
 
-#: What the original server wrote, and the order of the fields in a line: the original's come first.
+#: What the original server wrote, and the order of the fields in a line: the original's come first. The last two stand only in
+#: lines of requests that named a user, or an unknown track, by a text.
 ORIGINAL_FIELDS = ("message", "timestamp", "user", "track", "time", "latency", "recommendation", "experiments")
-FIELDS = (*ORIGINAL_FIELDS, "run", "version", "session", "step", "event", "source", "degraded", "propensity")
+OWN_FIELDS = ("run", "version", "session", "step", "event", "source", "degraded", "propensity")
+FIELDS = (*ORIGINAL_FIELDS, *OWN_FIELDS, "user_id", "track_id")
 #: Fields that a record must have.
 REQUIRED = ("message", "timestamp", "user", "track", "time", "run", "session", "step")
 MESSAGES = ("next", "last")
-#: Natural numbers, and where each kind ends: identifiers are stored as 32-bit integers, milliseconds as 64-bit ones.
-NATURALS = {"timestamp": 2**63, "user": 2**31, "track": 2**31, "session": 2**31, "step": 2**31}
+#: Natural numbers, and where each kind ends: users and milliseconds are stored as 64-bit integers, the others as 32-bit ones.
+NATURALS = {"timestamp": 2**63, "user": 2**63, "track": 2**31, "session": 2**31, "step": 2**31}
 #: Session number of what was answered without Redis.
 NO_SESSION = -1
+#: Number of a track that the service did not know under the name that it was given; its line ends with that name.
+NO_TRACK = 2**31 - 1
 #: What a run id looks like, and its end, the shard and the try.
 RUN = "[A-Za-z0-9_.-]{1,200}"
 SHARD_AND_TRY = r"\.[0-9]{1,4}\.[A-Za-z0-9_-]{1,40}$"
@@ -36,11 +40,11 @@ TIME, NO_RUN = "time out of range", "no run, or not a plain name"
 #: What a line is that is whole but for its session, which nobody knew; it is not malformed.
 DEGRADED = "answered without Redis"
 
-#: Columns that query engines read, and their types.
+#: Columns that query engines read, and their types; :data:`IDS` are null in most lines.
 COLUMNS = {
     "message": "string",
     "timestamp": "int64",
-    "user": "int32",
+    "user": "int64",
     "track": "int32",
     "time": "float64",
     "run": "string",
@@ -48,14 +52,18 @@ COLUMNS = {
     "step": "int32",
     "recommendation": "int32",
     "propensity": "float64",
+    "user_id": "string",
+    "track_id": "string",
 }
+#: What a user, or a track that the service did not know, is called where it was named by a text; see :func:`ids`.
+IDS = ("user_id", "track_id")
 
-#: All fields for queries that read typed columns: quick, but a number in quotes passes for a number. What may turn out to be no
-#: integer is read as a double.
+#: Columns of :func:`lines_sql`: quick, but a number in quotes passes for a number in those that are doubles, which are what may
+#: turn out to be no integer.
 SQL_TYPES = {
     "message": "VARCHAR",
     "timestamp": "BIGINT",
-    "user": "DOUBLE",
+    "user": "BIGINT",
     "track": "DOUBLE",
     "time": "DOUBLE",
     "latency": "DOUBLE",
@@ -67,7 +75,11 @@ SQL_TYPES = {
     "source": "VARCHAR",
     "degraded": "BOOLEAN",
     "propensity": "DOUBLE",
+    "user_id": "VARCHAR",
+    "track_id": "VARCHAR",
 }
+#: Those that are read as JSON text: a double does not hold every user, and an integer column takes 1.5.
+_EXACT = ("user", *IDS)
 
 _RUN, _BASE = re.compile(RUN), re.compile(SHARD_AND_TRY)
 _PREVIEW = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}" + SHARD_AND_TRY)
@@ -92,6 +104,8 @@ class Record(TypedDict):
     source: NotRequired[str | None]
     degraded: NotRequired[bool]
     propensity: NotRequired[float | None]
+    user_id: NotRequired[str]
+    track_id: NotRequired[str]
 
 
 def log_files(directory: Path, pattern: str = "*.jsonl") -> list[Path]:
@@ -153,6 +167,12 @@ def answer(record: Record) -> tuple[int | None, float | None]:
     return track if _is_natural(track, NATURALS["track"]) else None, chance if possible else None
 
 
+def ids(record: Record) -> tuple[str | None, str | None]:
+    """The texts by which user and track were named, ``user_id`` and ``track_id``; what is no text is as good as none."""
+    user, track = record.get("user_id"), record.get("track_id")
+    return user if type(user) is str else None, track if type(track) is str else None
+
+
 def base_of(run: str) -> str:
     """A run id without its shard and try.
 
@@ -178,8 +198,18 @@ def preview_base(run: str) -> str:
 
 def lines_sql(files: str) -> str:
     """A source of lines, in DuckDB's SQL, with the columns of :data:`SQL_TYPES`; ``files`` is the expression of their paths."""
-    columns = ", ".join(f"'{name}': '{kind}'" for name, kind in SQL_TYPES.items())
-    return f"read_json({files}, format = 'newline_delimited', ignore_errors = true, columns = {{{columns}}})"
+    columns = ", ".join(f"'{name}': '{'JSON' if name in _EXACT else kind}'" for name, kind in SQL_TYPES.items())
+    lines = f"read_json({files}, format = 'newline_delimited', ignore_errors = true, columns = {{{columns}}})"
+    # A cast of text rounds 1.5.
+    number = 'CAST("user" AS VARCHAR)'
+    user = f"""CASE WHEN NOT contains({number}, '.') THEN TRY_CAST({number} AS BIGINT) END AS "user\""""
+    exact = ", ".join([user, *(f'{text_sql(name)} AS "{name}"' for name in IDS)])
+    return f"(SELECT * REPLACE ({exact}) FROM {lines})"  # noqa: S608 - only names of this module
+
+
+def text_sql(name: str) -> str:
+    """The text in a column of JSON values, in DuckDB's SQL; null for anything else."""
+    return f"""CASE WHEN starts_with(CAST("{name}" AS VARCHAR), '"') THEN json_extract_string("{name}", '$') END"""
 
 
 def whole_sql(*, original: bool = False) -> str:

@@ -11,7 +11,7 @@ from typing import IO
 
 import orjson
 
-from recsys.logs.record import DEGRADED, REQUIRED, UNTERMINATED, Record, answer, read
+from recsys.logs.record import DEGRADED, IDS, REQUIRED, UNTERMINATED, Record, answer, ids, read
 
 
 def sieve(source: Path, whole: Path, malformed: IO[str]) -> Counter[str]:
@@ -44,7 +44,10 @@ def _shortest(record: Record) -> bytes:
     """A line with the fields that query engines read."""
     kept: dict[str, object] = {name: value for name, value in record.items() if name in REQUIRED}
     kept["recommendation"], kept["propensity"] = answer(record)
-    return orjson.dumps(kept, option=orjson.OPT_APPEND_NEWLINE)
+    kept |= {name: text for name, text in zip(IDS, ids(record), strict=True) if text is not None}
+    # A brace or the sign for no text, within a text, is one that the cautious reader of Spark leaves out.
+    plain = orjson.dumps(kept)[:-1].replace(b"}", rb"\u007d").replace("\ufffd".encode(), rb"\ufffd")
+    return plain + b"}\n"
 
 
 def _lines(path: Path) -> Iterator[bytes]:

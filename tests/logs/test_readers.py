@@ -11,19 +11,35 @@ from typing import Any
 import pytest
 
 from recsys.abtest.sessions import read_log
+from recsys.catalog import number_of
 from recsys.experiments import Arm, Experiment
 from recsys.inspection.days import by_day
 from recsys.inspection.explain import explain
 from recsys.inspection.verify import log_digest
 from recsys.logs.engines import engine
-from recsys.logs.record import reason
+from recsys.logs.record import NO_TRACK, ids, reason
+from recsys.logs.record import records as records_of
 from recsys.logs.upload import count_events
 from recsys.storage.store import Storage
-from tests.support.traffic import records
+from tests.support.traffic import records, write
 
 DAY = date(2026, 1, 5)
 DESIGN = Experiment("E", (Arm("C", "contextual"), Arm("T1", "dae")), salt=str(DAY))
 ROWS = records(DESIGN, users=20, sessions=60)
+
+
+def named(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same plays of other listeners: half are called by texts, the numbers of the others are hardly to be told apart."""
+    out = []
+    for row in rows:
+        text = f"listener {row['user']}"
+        own = {"user": number_of(text), "user_id": text} if row["user"] % 2 else {"user": 2**63 - 1 - row["user"]}
+        out.append(row | own)
+    out[0] |= {"track": NO_TRACK, "track_id": "a song"}
+    return out
+
+
+LOGS = {"numbers": ROWS, "texts": named(ROWS)}
 
 
 def spoilt(row: dict[str, Any]) -> list[str]:
@@ -56,7 +72,7 @@ def days(directory: Path) -> object:
 
 
 def explanation(directory: Path) -> object:
-    row = ROWS[0]
+    row = next(record for record in records_of(sorted(directory.glob("*.jsonl"))[0]) if not isinstance(record, str))
     return explain(Storage(f"file://{directory.parents[1]}"), directory, row["user"], row["session"], row["step"])
 
 
@@ -65,18 +81,46 @@ def report(directory: Path) -> object:
     return {arm: {name: column.tolist() for name, column in found.of_arm(arm).items()} for arm in found.arms}
 
 
-def collected(directory: Path) -> object:
+def collected(directory: Path) -> list[dict[str, Any]]:
     with engine("duckdb", directory.parents[1]) as queries:
         rows = queries.read(sorted(directory.glob("*.jsonl")), DAY).to_pyarrow().to_pylist()
     return sorted(rows, key=lambda row: (row["user"], row["session"], row["step"]))
 
 
-@pytest.mark.parametrize("read", [events, days, log_digest, explanation, report, collected], ids=lambda read: read.__name__)
-def test_every_reader_leaves_it_out(tmp_path: Path, read: Callable[[Path], object]) -> None:
+READERS = (events, days, log_digest, explanation, report, collected)
+
+
+@pytest.mark.parametrize("rows", LOGS.values(), ids=LOGS)
+@pytest.mark.parametrize("read", READERS, ids=lambda read: read.__name__)
+def test_every_reader_leaves_it_out(tmp_path: Path, read: Callable[[Path], object], rows: list[dict[str, Any]]) -> None:
     found = []
     for name, spoil in (("clean", False), ("spoilt", True)):
         store = Storage(f"file://{tmp_path / name}")
         with store.stage(f"logs/date={DAY}", {"sessions": 60}) as staging:
-            (staging / "a.jsonl").write_text(lines(ROWS, spoil))
+            (staging / "a.jsonl").write_text(lines(rows, spoil))
         found.append(read(store.local(f"logs/date={DAY}")))
     assert found[0] == found[1]
+
+
+def test_every_reader_tells_all_users_apart_and_knows_what_they_are_called(tmp_path: Path) -> None:
+    rows = LOGS["texts"]
+    path = write(tmp_path / f"logs/date={DAY}/a.jsonl", rows)
+    expected = [(row["user"], row.get("user_id"), row.get("track_id")) for row in rows]
+    assert [(record["user"], *ids(record)) for record in records_of(path) if not isinstance(record, str)] == expected
+    with engine("duckdb", tmp_path) as queries:
+        found = queries.read([path], DAY).to_pyarrow().to_pylist()
+    assert [(row["user"], row["user_id"], row["track_id"]) for row in found] == expected
+    users = read_log(path, "E").users["user"]
+    assert users.tolist() == sorted({user for user, _, _ in expected})
+    assert len(users) == len({row["user"] for row in ROWS})
+
+
+@pytest.mark.parametrize("user", ["1.5", "1.0", "1e3", '"7"', "true", "null", str(2**63), "-1", "[1]"])
+def test_a_user_who_is_no_integer_is_nobody_to_any_reader(tmp_path: Path, user: str) -> None:
+    line = json.dumps(ROWS[0] | {"user": "?", "session": 10**6}).replace('"?"', user)
+    assert reason(line.encode()) == "identifier missing or not a natural number"
+    directory = tmp_path / f"logs/date={DAY}"
+    write(directory / "a.jsonl", ROWS, line + "\n")
+    assert len(collected(directory)) == len(ROWS)
+    counts = read_log(directory, "E").counts
+    assert (counts["events"], counts["malformed"]) == (len(ROWS), 1)
