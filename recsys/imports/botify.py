@@ -8,6 +8,7 @@ to the ``last``; that of a night goes on after midnight with the steps that foll
 from typing import TYPE_CHECKING
 
 from recsys.catalog import MAX_USER
+from recsys.exceptions import InvalidInputError
 from recsys.imports.plays import DAY
 from recsys.imports.rows import BAD_TIME, NO_JSON, end_of_today, insert
 from recsys.imports.tables import Table, objects_of
@@ -26,8 +27,10 @@ def read(db: "DuckDBPyConnection", number: int, table: Table, tracks: int) -> No
         tracks: how many are in the catalogue.
 
     Raises:
-        InvalidInputError: the file cannot be read.
+        InvalidInputError: the file cannot be read, or is another table.
     """
+    if table.kind != "json":
+        raise InvalidInputError(f"{table.path} is no log of the original server, which has a JSON object a line")
     query = f"""
     SELECT {number}, row, CAST("user" AS VARCHAR), CAST(track AS VARCHAR), NULL, NULL, ts, heard, message, latency, recommendation,
       experiments, reason, CASE WHEN reason IS NOT NULL THEN line END
