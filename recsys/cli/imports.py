@@ -61,9 +61,7 @@ def import_files(
         if user is None:
             raise InvalidInputError("no column tells the user; give --user COLUMN")
         span = parse_dates(dates) if dates else None
-        asked = Asked(
-            tuple(files), user, track, time, played, rating, liked, artist, title, tracks, gap=session_gap, dates=span
-        )
+        asked = Asked(tuple(files), user, track, time, played, rating, liked, artist, title, tracks, gap=session_gap, dates=span)
         card = import_tables(settings, asked, dry_run=dry_run)
     print(json.dumps(asdict(card), indent=1) if as_json else _told(card, settings.storage_url))
 

@@ -82,7 +82,7 @@ def write_plays(db: "DuckDBPyConnection", asked: Asked) -> None:
         FROM (SELECT *, {_KEY} AS track_key FROM checked WHERE reason IS NULL) rows
         JOIN users USING ("user") JOIN tracks ON tracks.key = track_key"""
     )
-    timed = f'SELECT *, ts // {DAY} AS day FROM numbered WHERE ts IS NOT NULL'
+    timed = f"SELECT *, ts // {DAY} AS day FROM numbered WHERE ts IS NOT NULL"
     if asked.days:
         timed += f" UNION ALL BY NAME ({_spread(asked)})"
     db.execute(

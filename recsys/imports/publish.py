@@ -99,7 +99,7 @@ def write(
                     f"""COPY (SELECT {_line(quoted(day.base))} FROM plays WHERE day = {(day.log_date - _EPOCH).days}
                         ORDER BY "user", session, step)
                         TO {quoted(str(staging / FILE))} (FORMAT csv, HEADER false, QUOTE '', ESCAPE '', DELIMITER '\x01')"""
-                )  # noqa: S608 - names of this package and quoted ones
+                )
                 RunSpec(day.base, "", 0.0, seed, None, size).write(staging)
         tell(day)
 

@@ -3,7 +3,6 @@
 In go the words of the command line; out comes an :class:`Asked`, checked as far as it can be without looking into a file.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -45,9 +44,13 @@ class Asked:
     def __post_init__(self) -> None:
         """Raise :class:`InvalidInputError` for what cannot be meant together."""
         if self.track is None and (self.artist is None or self.title is None):
-            raise InvalidInputError("no column tells the track; give --track COLUMN, or --artist and --title of tracks without ids")
+            raise InvalidInputError(
+                "no column tells the track; give --track COLUMN, or --artist and --title of tracks without ids"
+            )
         if (self.rating is None) != (self.liked is None):
-            raise InvalidInputError("--rating COLUMN and --liked VALUE belong together: a rating of VALUE or more counts as liked")
+            raise InvalidInputError(
+                "--rating COLUMN and --liked VALUE belong together: a rating of VALUE or more counts as liked"
+            )
         if self.rating is not None and self.played is not None:
             raise InvalidInputError("--played and --rating both say what was liked; give one of them")
         if self.time is None and self.dates is None:

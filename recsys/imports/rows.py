@@ -154,7 +154,9 @@ def require_few(db: "DuckDBPyConnection", files: Sequence[Path], share: float) -
         """SELECT count(*), reason, min((file, "row")) AS first, arg_min(text, (file, "row")) FROM checked
            WHERE reason IS NOT NULL GROUP BY reason ORDER BY first"""
     ).fetchall()
-    told = "; ".join(f"{count} {why}, as row {row} of {files[file].name}: {text[:120]}" for count, why, (file, row), text in firsts)
+    told = "; ".join(
+        f"{count} {why}, as row {row} of {files[file].name}: {text[:120]}" for count, why, (file, row), text in firsts
+    )
     raise CorruptDataError(
         f"{wrong} of {rows} rows are malformed ({told}), more than a share of {share:g} (RECSYS_MALFORMED); nothing is imported"
     )

@@ -97,7 +97,9 @@ def import_botify(settings: Settings, files: Sequence[Path], *, dry_run: bool = 
     try:
         tracks = catalog.load_tracks(settings.world).size
     except WorldError as error:
-        raise WorldError(f"logs of the original tell tracks by number, so its tracks.json must be in the world: {error}") from None
+        raise WorldError(
+            f"logs of the original tell tracks by number, so its tracks.json must be in the world: {error}"
+        ) from None
     with _work(files) as work:
         work.read(lambda number, table: botify.read(work.db, number, table, tracks))
         return work.finish(settings, dry_run, lambda _growth: botify.write_plays(work.db))
@@ -140,7 +142,9 @@ class _Work:
                         shutil.copyfile(malformed, staging / QUARANTINED)
                 self._bar.set_description("writing")
                 self._bar.reset(sum(day.next + day.last for day in days))
-                publish.write(self.db, store, days, growth, seed=settings.seed, tell=lambda day: self._bar.update(day.next + day.last))
+                publish.write(
+                    self.db, store, days, growth, seed=settings.seed, tell=lambda day: self._bar.update(day.next + day.last)
+                )
         counts = self.db.execute(
             f"""SELECT (SELECT count(*) FROM checked), count(*), sum(CAST(heard > {POSITIVE_TIME} AS INTEGER)),
                 count(DISTINCT (day, "user", session)), count(DISTINCT "user"), count(DISTINCT track) FROM plays"""  # noqa: S608

@@ -65,7 +65,9 @@ class Table:
             return _numbered(columns, f"SELECT * FROM read_parquet({quoted(str(self.plain))})", "NULL")  # noqa: S608 - quoted
         if self.kind == "json":
             paths = [quoted("/" + self._named(column).replace("~", "~0").replace("/", "~1")) for column in wanted.values()]
-            lines = f"SELECT line, object, json_extract_string(object, [{', '.join(paths)}]) AS found FROM {objects_of(self.plain)}"  # noqa: S608
+            lines = (
+                f"SELECT line, object, json_extract_string(object, [{', '.join(paths)}]) AS found FROM {objects_of(self.plain)}"  # noqa: S608
+            )
             columns = {name: f"found[{i}]" for i, name in enumerate(wanted, 1)}
             return _numbered(columns, lines, "CASE WHEN object IS NULL THEN line END")
         is_headed = not all(column.isdecimal() for column in wanted.values())

@@ -77,9 +77,7 @@ def test_a_name_that_was_not_known_is_filled_in(tmp_path: Path) -> None:
     rows = [[1, "z", AT, "A", "Z"], [1, "y", AT, "", "Y"], [2, "y", AT, "A", ""]]
     bring(settings, tmp_path / "a", rows, named=False)
     assert [(line["artist"], line["title"]) for line in catalogue(settings)] == [("", "z"), ("", "y")]
-    (settings.world / "tracks.json").write_text(
-        "".join(json.dumps(line | {"year": 1999}) + "\n" for line in catalogue(settings))
-    )
+    (settings.world / "tracks.json").write_text("".join(json.dumps(line | {"year": 1999}) + "\n" for line in catalogue(settings)))
     card = bring(settings, tmp_path / "a", rows)
     assert (card.written, card.new_tracks) == (0, 0)
     assert catalogue(settings) == [

@@ -40,7 +40,9 @@ def check_sessions(settings: Settings) -> None:
 
 
 def bring(settings: Settings, path: Path, times: list[int | str], user: object = 1, **asked: object) -> None:
-    imported(settings, write_csv(path, ["user", "track", "at"], [[user, i, at] for i, at in enumerate(times)]), time="at", **asked)
+    imported(
+        settings, write_csv(path, ["user", "track", "at"], [[user, i, at] for i, at in enumerate(times)]), time="at", **asked
+    )
 
 
 def test_a_gap_ends_a_session(tmp_path: Path) -> None:

@@ -36,7 +36,9 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     return path
 
 
-def imported(settings: Settings, *files: Path, user: str = "user", track: str | None = "track", dry_run: bool = False, **asked: object) -> Card:
+def imported(
+    settings: Settings, *files: Path, user: str = "user", track: str | None = "track", dry_run: bool = False, **asked: object
+) -> Card:
     """Import tables whose columns are called user and track."""
     return import_tables(settings, Asked(files, user, track, **asked), dry_run=dry_run)  # type: ignore[arg-type]
 
