@@ -37,7 +37,9 @@ def import_files(
     artist: Annotated[str | None, typer.Option(metavar=_COLUMN, help="The track's artist.")] = None,
     title: Annotated[str | None, typer.Option(metavar=_COLUMN, help="The track's title.")] = None,
     tracks: Annotated[Path | None, typer.Option(metavar="FILE", help="A table of tracks: id, artist, title.")] = None,
-    session_gap: Annotated[int, typer.Option(metavar="MINUTES", help="A longer pause ends a session.")] = SESSION_GAP,
+    session_gap: Annotated[
+        int | None, typer.Option(metavar="MINUTES", help=f"A longer pause ends a session; default {SESSION_GAP}.")
+    ] = None,
     dates: Annotated[str | None, typer.Option(metavar="FROM..TO", help="Spread rows without a time over these dates.")] = None,
     form: Annotated[
         Literal["table", "botify"], typer.Option("--format", help="botify: logs of the original server, without other options.")
@@ -50,8 +52,15 @@ def import_files(
     from recsys.imports.steps import import_botify, import_tables
 
     settings = load_settings(world=world)
-    columns = {"--user": user, "--track": track, "--time": time, "--played": played, "--rating": rating, "--liked": liked}
-    columns |= {"--artist": artist, "--title": title, "--tracks": tracks, "--dates": dates}
+    columns: dict[str, object] = {
+        "--user": user,
+        "--track": track,
+        "--time": time,
+        "--played": played,
+        "--rating": rating,
+        "--liked": liked,
+    }
+    columns |= {"--artist": artist, "--title": title, "--tracks": tracks, "--session-gap": session_gap, "--dates": dates}
     if form == "botify":
         given = [name for name, value in columns.items() if value is not None]
         if given:
@@ -61,23 +70,22 @@ def import_files(
         if user is None:
             raise InvalidInputError("no column tells the user; give --user COLUMN")
         span = parse_dates(dates) if dates else None
-        asked = Asked(tuple(files), user, track, time, played, rating, liked, artist, title, tracks, gap=session_gap, dates=span)
+        gap = SESSION_GAP if session_gap is None else session_gap
+        asked = Asked(tuple(files), user, track, time, played, rating, liked, artist, title, tracks, gap=gap, dates=span)
         card = import_tables(settings, asked, dry_run=dry_run)
     print(json.dumps(asdict(card), indent=1) if as_json else _told(card, settings.storage_url))
 
 
 def _told(card: "Card", storage: str) -> str:
     """The card as sentences."""
-    rows = counted(card.rows, "row")
-    lines = [
-        f"{rows}: {counted(card.plays, 'play')} ({card.liked} liked) of {counted(card.users, 'user')} in "
-        f"{counted(card.sessions, 'session')}, {counted(card.tracks, 'track')} ({card.new_tracks} new, {card.catalogue} in the catalogue)"
-    ]
+    who = f"{counted(card.users, 'user')} in {counted(card.sessions, 'session')}"
+    what = f"{counted(card.tracks, 'track')} ({card.new_tracks:,} new, {card.catalogue:,} in the catalogue)"
+    lines = [f"{counted(card.rows, 'row')}: {counted(card.plays, 'play')} ({card.liked:,} liked) of {who}, {what}"]
     if card.left_out:
         reasons = ", ".join(f"{count} {why}" for why, count in card.left_out.items())
         lines.append(f"left out: {reasons}; see {card.quarantine}")
     span = card.dates[0] if len(card.dates) == 1 else f"{card.dates[0]} to {card.dates[-1]}"
     done = "would be written" if card.dry_run else "written"
-    what = f"{card.written} {done}, {len(card.dates) - card.written} already there" if card.written else "already there"
-    lines.append(f"{counted(len(card.dates), 'log date')} from {span} in {storage}: {what} ({card.seconds:.1f} s)")
+    state = f"{card.written} {done}, {len(card.dates) - card.written} already there" if card.written else "already there"
+    lines.append(f"{counted(len(card.dates), 'log date')} from {span} in {storage}: {state} ({card.seconds:.1f} s)")
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """Logs of the original server, in the form of any year: what they say stays as it is, and gets sessions and steps.
 
 In go files with a JSON object a line: message, timestamp, user, track and time, as in 2022, and latency, recommendation and
-experiments, as far as the line has them. Tracks are numbers of the world's catalogue. A session lasts from a user's first ``next``
+experiments as far as a line has them. Tracks are numbers of the world's catalogue. A session lasts from a user's first ``next``
 to the ``last``; that of a night goes on after midnight with the steps that follow.
 """
 
@@ -32,8 +32,8 @@ def read(db: "DuckDBPyConnection", number: int, table: Table, tracks: int) -> No
     if table.kind != "json":
         raise InvalidInputError(f"{table.path} is no log of the original server, which has a JSON object a line")
     query = f"""
-    SELECT {number}, row, CAST("user" AS VARCHAR), CAST(track AS VARCHAR), NULL, NULL, ts, heard, message, latency, recommendation,
-      experiments, reason, CASE WHEN reason IS NOT NULL THEN line END
+    SELECT {number}, row, CAST("user" AS VARCHAR), CAST(track AS VARCHAR), NULL, NULL, ts, heard, message, latency,
+      recommendation, experiments, reason, CASE WHEN reason IS NOT NULL THEN line END
     FROM (
       SELECT *, CASE
         WHEN found IS NULL THEN '{NO_JSON}'

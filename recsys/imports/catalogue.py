@@ -1,8 +1,8 @@
 """Tracks of an import and the numbers that they have in the catalogue: known ones keep theirs, new ones are appended.
 
-In go a world directory, which may not be there yet, and tracks by the owner's id, or by artist and title where they have no id; out
-come their numbers and a ``tracks.json`` that has grown, in one rename. A name that was not known so far is filled in; one that
-contradicts what is known is refused, for the id would change its meaning.
+In go a world directory, which may not be there yet, and tracks by the owner's id, or by artist and title where they have none;
+out come their numbers and a ``tracks.json`` that has grown, in one rename. A name that was not known so far is filled in; one
+that contradicts what is known is refused, for the id would change its meaning.
 """
 
 import fcntl
@@ -59,8 +59,8 @@ class _Entry:
         for what, known, given in (("artist", self.artist, told.artist), ("title", self.title, told.title)):
             if given is not None and given != known:
                 raise InvalidInputError(
-                    f"track {self.own!r} would change its meaning: its {what} is {known!r} in the catalogue, and {given!r} in the "
-                    f"import; correct one of them, or leave --{what} out"
+                    f"track {self.own!r} would change its meaning: its {what} is {known!r} in the catalogue, and {given!r} in "
+                    f"the import; correct one of them, or leave --{what} out"
                 )
         return before != (self.artist, self.title)
 

@@ -3,8 +3,8 @@
 In go the table ``checked`` (:mod:`recsys.imports.rows`) and the numbers of users and tracks; out comes the table ``plays`` in the
 order in which it is written: day, user, session, step, and what a line tells besides.
 
-A row without a time goes to one of the given dates: a user's rows are dealt to them in turn, in an order and from a date that a hash
-of the user decides, so that everybody has about as many on each. A session ends after a gap, and at midnight (UTC).
+A row without a time goes to one of the given dates: a user's rows are dealt to them in turn, in an order and from a date that
+hashes decide, so that everybody has about as many on each. A session ends after a gap, and at midnight (UTC).
 """
 
 from typing import TYPE_CHECKING
@@ -80,24 +80,25 @@ def write_plays(db: "DuckDBPyConnection", asked: Asked) -> None:
         f"""CREATE TABLE numbered AS
         SELECT users.number AS "user", users.text AS user_id, tracks.number AS track, ts, heard, file, "row", track_key
         FROM (SELECT *, {_KEY} AS track_key FROM checked WHERE reason IS NULL) rows
-        JOIN users USING ("user") JOIN tracks ON tracks.key = track_key"""
+        JOIN users USING ("user") JOIN tracks ON tracks.key = track_key"""  # noqa: S608 - only names of this module
     )
-    timed = f"SELECT *, ts // {DAY} AS day FROM numbered WHERE ts IS NOT NULL"
+    timed = f"SELECT *, ts // {DAY} AS day FROM numbered WHERE ts IS NOT NULL"  # noqa: S608 - a number
     if asked.days:
         timed += f" UNION ALL BY NAME ({_spread(asked)})"
+    order = 'ORDER BY ts, file, "row"'
     db.execute(
         f"""CREATE TABLE plays AS
         SELECT day, "user", user_id, track, ts, heard, session, step,
-          CASE WHEN lead(step) OVER (PARTITION BY day, "user", session ORDER BY step) IS NULL THEN 'last' ELSE 'next' END AS message,
+          CASE WHEN lead(step) OVER (PARTITION BY day, "user", session ORDER BY step) IS NULL THEN 'last' ELSE 'next' END
+            AS message,
           CAST(NULL AS DOUBLE) AS latency, CAST(NULL AS BIGINT) AS recommendation, '{{}}' AS experiments
         FROM (
-          SELECT *, row_number() OVER (PARTITION BY day, "user", session ORDER BY ts, file, "row") - 1 AS step
+          SELECT *, row_number() OVER (PARTITION BY day, "user", session {order}) - 1 AS step
           FROM (
-            SELECT *, CAST(sum(is_first) OVER (PARTITION BY day, "user" ORDER BY ts, file, "row" ROWS UNBOUNDED PRECEDING) AS BIGINT)
-              AS session
+            SELECT *, CAST(sum(is_first) OVER (PARTITION BY day, "user" {order} ROWS UNBOUNDED PRECEDING) AS BIGINT) AS session
             FROM (
-              SELECT *, coalesce(CAST(ts - lag(ts) OVER (PARTITION BY day, "user" ORDER BY ts, file, "row") > {asked.gap * 60_000}
-                AS INTEGER), 0) AS is_first
+              SELECT *, coalesce(
+                CAST(ts - lag(ts) OVER (PARTITION BY day, "user" {order}) > {asked.gap * 60_000} AS INTEGER), 0) AS is_first
               FROM ({timed})
             )
           )
@@ -112,4 +113,5 @@ def _spread(asked: Asked) -> str:
     place = f"""(row_number() OVER (PARTITION BY "user" ORDER BY md5("user" || ' ' || track_key), file, "row") - 1
         + CAST(md5_number_lower(CAST("user" AS VARCHAR)) % {len(days)} AS BIGINT))"""
     return f"""SELECT * REPLACE (day * {DAY} + place // {len(days)} AS ts) FROM (
-        SELECT *, {first} + place % {len(days)} AS day FROM (SELECT *, {place} AS place FROM numbered WHERE ts IS NULL))"""
+        SELECT *, {first} + place % {len(days)} AS day
+        FROM (SELECT *, {place} AS place FROM numbered WHERE ts IS NULL))"""  # noqa: S608 - only names of this module

@@ -1,8 +1,8 @@
 """Plays become ``logs/date=D``, one whole date after the other, with what a night asks of logs.
 
 In go the table ``plays`` and a storage; out come dated directories with lines as the service writes them, their counts and a
-``run.json``. The base of a date's run is ``import-`` and a digest of its lines: the same rows, in whatever files they came, are the
-same logs, and are there already.
+``run.json``. The base of a date's run is ``import-`` and a digest of its lines: the same rows, in whatever files they came, are
+the same logs, and are there already.
 """
 
 from collections.abc import Callable, Sequence
@@ -74,7 +74,7 @@ def require_same_catalogue(store: Storage, growth: Growth, where: Path) -> None:
         if not growth.has_grown_from(mark):
             raise WorldError(
                 f"{where} does not have the tracks, each with its number, by which {Dated.LOGS.on(log_date)} was imported into "
-                f"{store.url}; a track keeps its number, and new ones are appended: restore the file, or import into another storage"
+                f"{store.url}; a track keeps its number, and new ones are appended: restore it, or import into another storage"
             )
         return
 
@@ -98,7 +98,7 @@ def write(
                 db.execute(
                     f"""COPY (SELECT {_line(quoted(day.base))} FROM plays WHERE day = {(day.log_date - _EPOCH).days}
                         ORDER BY "user", session, step)
-                        TO {quoted(str(staging / FILE))} (FORMAT csv, HEADER false, QUOTE '', ESCAPE '', DELIMITER '\x01')"""
+                        TO {quoted(str(staging / FILE))} (FORMAT csv, HEADER false, QUOTE '', ESCAPE '', DELIMITER '\x01')"""  # noqa: S608 - names of this package and quoted ones
                 )
                 RunSpec(day.base, "", 0.0, seed, None, size).write(staging)
         tell(day)
@@ -119,7 +119,7 @@ def _is_there(store: Storage, log_date: date, base: str) -> bool:
         )
     if not store.is_intact(name):
         raise CorruptDataError(
-            f"{name} in {store.url} does not match its manifest; move it away with 'recsys logs remove {log_date}', then import again"
+            f"{name} in {store.url} does not match its manifest; 'recsys logs remove {log_date}', then import again"
         )
     return True
 

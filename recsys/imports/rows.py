@@ -58,9 +58,10 @@ def read(db: "DuckDBPyConnection", number: int, table: Table, asked: Asked) -> N
     columns = asked.columns
     given = {name: f'"{name}"' if name in columns else "NULL" for name in ("user", "track", "artist", "title")}
     time = "CAST(NULL AS VARCHAR)" if asked.time is None else "nullif(trim(time), '')"
+    told = ", ".join(f'"{name}" := "{name}"' for name in columns)
     query = f"""
     SELECT {number}, "row", {", ".join(given.values())}, ts, heard, NULL, NULL, NULL, NULL, reason,
-      CASE WHEN reason IS NOT NULL THEN coalesce(line, CAST(to_json(struct_pack({", ".join(f'"{c}" := "{c}"' for c in columns)})) AS VARCHAR)) END
+      CASE WHEN reason IS NOT NULL THEN coalesce(line, CAST(to_json(struct_pack({told})) AS VARCHAR)) END
     FROM (
       SELECT *, CASE
         WHEN line IS NOT NULL THEN '{NO_JSON}'
@@ -97,7 +98,7 @@ def insert(db: "DuckDBPyConnection", number: int, table: Table, query: str) -> N
             db.execute(
                 f"""INSERT INTO checked BY NAME SELECT {number} AS file, line AS "row", '{NO_ROW}' AS reason, text FROM (
                     SELECT line, unnest(string_split(trim(any_value(csv_line), chr(10)), chr(10))) AS text
-                    FROM reject_errors GROUP BY line)"""
+                    FROM reject_errors GROUP BY line)"""  # noqa: S608 - only names of this module
             )
     except duckdb.Error as error:
         if isinstance(error, duckdb.OutOfMemoryException):
@@ -108,7 +109,7 @@ def insert(db: "DuckDBPyConnection", number: int, table: Table, query: str) -> N
 def _milliseconds(time: str) -> str:
     number = f"TRY_CAST({time} AS DOUBLE)"
     return f"""CAST(CASE
-      WHEN {number} IS NULL THEN epoch_ms(TRY_CAST({time} AS TIMESTAMPTZ))
+      WHEN {number} IS NULL AND regexp_matches({time}, '^[0-9]{{4}}-') THEN epoch_ms(TRY_CAST({time} AS TIMESTAMPTZ))
       WHEN {number} >= {_SECONDS} AND {number} < {_MILLISECONDS} THEN round({number} * 1000)
       WHEN {number} >= {_MILLISECONDS} AND {number} < 1e15 THEN floor({number})
       END AS BIGINT)"""
@@ -142,7 +143,8 @@ def require_few(db: "DuckDBPyConnection", files: Sequence[Path], share: float) -
         share: how many of them may be malformed.
 
     Raises:
-        InvalidInputError: there is not one row. CorruptDataError: too many are malformed; the message tells the first of each kind.
+        InvalidInputError: there is not one row. CorruptDataError: too many are malformed; the message tells the first of each
+            kind.
     """
     rows = _one(db, "SELECT count(*) FROM checked")
     if not rows:

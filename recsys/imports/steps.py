@@ -41,8 +41,8 @@ class Card:
 
     Attributes:
         rows: of the files. plays: of them, those that became lines; liked: of these, those of more than 0.8 of a track.
-        users, tracks: distinct ones of the plays. new_tracks: those of the plays and of ``--tracks`` that the catalogue did not have.
-        catalogue: its tracks afterwards.
+        users, tracks: distinct ones of the plays. new_tracks: those of the plays and of ``--tracks`` that were not in the
+            catalogue. catalogue: its tracks afterwards.
         dates: the log dates, ascending. written: of them, how many were not there before, or would be written.
         left_out: malformed rows by reason. quarantine: the directory that holds them, "" without one.
         seconds: it has taken. dry_run: whether nothing was written.
@@ -142,15 +142,15 @@ class _Work:
                         shutil.copyfile(malformed, staging / QUARANTINED)
                 self._bar.set_description("writing")
                 self._bar.reset(sum(day.next + day.last for day in days))
-                publish.write(
-                    self.db, store, days, growth, seed=settings.seed, tell=lambda day: self._bar.update(day.next + day.last)
-                )
-        counts = self.db.execute(
-            f"""SELECT (SELECT count(*) FROM checked), count(*), sum(CAST(heard > {POSITIVE_TIME} AS INTEGER)),
-                count(DISTINCT (day, "user", session)), count(DISTINCT "user"), count(DISTINCT track) FROM plays"""  # noqa: S608
-        ).fetchone()
+                publish.write(self.db, store, days, growth, seed=settings.seed, tell=self._wrote)
+        total, lines, liked, sessions, users, tracks = self._sizes()
         return Card(
-            *(counts or ()),
+            rows=total,
+            plays=lines,
+            liked=liked,
+            sessions=sessions,
+            users=users,
+            tracks=tracks,
             new_tracks=len(growth.entries) - growth.known,
             catalogue=len(growth.entries),
             dates=[str(day.log_date) for day in days],
@@ -160,6 +160,17 @@ class _Work:
             seconds=round(time.monotonic() - self._began, 2),
             dry_run=dry_run,
         )
+
+    def _sizes(self) -> tuple[int, ...]:
+        """Rows, plays and liked ones, distinct sessions, users and tracks."""
+        found = self.db.execute(
+            f"""SELECT (SELECT count(*) FROM checked), count(*), count(*) FILTER (heard > {POSITIVE_TIME}),
+                count(DISTINCT (day, "user", session)), count(DISTINCT "user"), count(DISTINCT track) FROM plays"""  # noqa: S608
+        ).fetchall()
+        return tuple(map(int, found[0]))
+
+    def _wrote(self, day: publish.Day) -> None:
+        self._bar.update(day.next + day.last)
 
     def _write_malformed(self, path: Path) -> str:
         """Write the malformed rows; returns the name of the directory that they belong to, which a digest of them ends."""

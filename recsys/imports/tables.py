@@ -72,7 +72,7 @@ class Table:
             return _numbered(columns, lines, "CASE WHEN object IS NULL THEN line END")
         is_headed = not all(column.isdecimal() for column in wanted.values())
         columns = {name: f"c{self._place(column, is_headed)}" for name, column in wanted.items()}
-        return _numbered(columns, f"SELECT * FROM {self._text(is_headed)}", "NULL")
+        return _numbered(columns, f"SELECT * FROM {self._text(is_headed)}", "NULL")  # noqa: S608 - quoted
 
     def _text(self, is_headed: bool) -> str:
         columns = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(len(self.names)))
@@ -148,7 +148,7 @@ def quoted(text: str) -> str:
 
 
 def objects_of(path: Path) -> str:
-    """The lines of a text file that are not empty, as SQL reads them: ``line``, and ``object``, null where it is no JSON object."""
+    """The lines of a text file that are not empty, in SQL: ``line``, and ``object``, null where that is no JSON object."""
     lines = (
         f"read_csv({quoted(str(path))}, auto_detect = false, header = false, columns = {{'line': 'VARCHAR'}}, delim = '\x01', "
         f"quote = '', escape = '', max_line_size = {LONGEST}, store_rejects = true, rejects_limit = 0)"
@@ -207,14 +207,13 @@ def _first_lines(plain: Path) -> Iterator[str]:
 
 def _delimited(lines: Sequence[str]) -> tuple[str, tuple[str, ...]]:
     """The delimiter of some lines, and the words of the first one."""
-    best, names = ",", (lines[0],)
-    most = (False, 1)
+    best, names, most = ",", [lines[0]], (False, 1)
     for delimiter in _DELIMITERS:
         rows = [_cut(line, delimiter) for line in lines]
         rank = (len({len(row) for row in rows[:-1] or rows}) == 1 and len(rows[0]) > 1, len(rows[0]))
         if rank > most:
-            best, names, most = delimiter, tuple(rows[0]), rank
-    return best, names
+            best, names, most = delimiter, rows[0], rank
+    return best, tuple(names)
 
 
 def _cut(line: str, delimiter: str) -> list[str]:

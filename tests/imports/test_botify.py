@@ -26,18 +26,25 @@ from tests.support.imports import contents, lines, plays, settings_in
 from tests.support.night import write_world
 
 NIGHT = int(datetime(2022, 4, 5, 23, 59, 59, 990_000, UTC).timestamp() * 1000)
-#: A session of 2022, and one of 2024 beside it, which goes on after midnight; as a file of the server has them.
-OF_2022 = """\
-{"message": "next", "timestamp": %d, "user": 7, "track": 3, "time": 1.0}
-{"message": "next", "timestamp": %d, "user": 7, "track": 5, "time": 0.81, "latency": 0.0004}
-{"message": "last", "timestamp": %d, "user": 7, "track": 6, "time": 0.8, "latency": 0.0001}
-{"message": "next", "timestamp": %d, "user": 7, "track": 6, "time": 0.9}
-""" % (NIGHT, NIGHT + 1, NIGHT + 2, NIGHT + 3)  # fmt: skip
-OF_2024 = """\
-{"message": "next", "timestamp": %d, "user": 8, "track": 3, "time": 1, "latency": 0.0025, "recommendation": 9, "experiments": {"HW": "C"}}
-{"message": "next", "timestamp": %d, "user": 8, "track": 9, "time": 0.0, "latency": 6e-05, "recommendation": null, "experiments": {}}
-{"message": "last", "timestamp": %d, "user": 8, "track": 2, "time": 1.0, "latency": 6e-05, "recommendation": null, "experiments": {"HW": "C"}}
-""" % (NIGHT, NIGHT + 10, NIGHT + 20)  # fmt: skip
+
+
+def line(message: str, after: int, user: int, track: int, time: float, **others: object) -> str:
+    told = {"message": message, "timestamp": NIGHT + after, "user": user, "track": track, "time": time} | others
+    return json.dumps(told) + "\n"
+
+
+#: Sessions as the server of 2022 logged them, and one of 2024 beside them, which goes on after midnight.
+OF_2022 = (
+    line("next", 0, 7, 3, 1.0)
+    + line("next", 1, 7, 5, 0.81, latency=0.0004)
+    + line("last", 2, 7, 6, 0.8, latency=0.0001)
+    + line("next", 3, 7, 6, 0.9)
+)
+OF_2024 = (
+    line("next", 0, 8, 3, 1, latency=0.0025, recommendation=9, experiments={"HW": "C"})
+    + line("next", 10, 8, 9, 0.0, latency=6e-05, recommendation=None, experiments={})
+    + line("last", 20, 8, 2, 1.0, latency=6e-05, recommendation=None, experiments={"HW": "C"})
+)
 
 
 @pytest.fixture
@@ -112,10 +119,10 @@ def test_lines_of_2022_and_2024(settings: Settings, tmp_path: Path) -> None:
     ],
 )
 def test_a_line_that_is_none(changed: dict[str, object], why: str, settings: Settings, tmp_path: Path) -> None:
-    line = {"message": "next", "timestamp": NIGHT, "user": 7, "track": 3, "time": 1.0} | changed
+    wrong = json.loads(line("next", 0, 7, 3, 1.0)) | changed
     before = contents(settings.var)
     with pytest.raises(CorruptDataError, match=f"1 of 5 rows are malformed .1 {why}, as row 5 of data.json"):
-        import_botify(settings, [write(tmp_path / "data.json", OF_2022 + json.dumps(line) + "\n")])
+        import_botify(settings, [write(tmp_path / "data.json", OF_2022 + json.dumps(wrong) + "\n")])
     assert contents(settings.var) == before
 
 
@@ -126,7 +133,7 @@ def test_a_table_is_no_log(settings: Settings, tmp_path: Path) -> None:
 
 def test_tracks_are_numbers_of_a_catalogue_that_must_be_there(tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
-    with pytest.raises(WorldError, match="its tracks.json must be in the world"):
+    with pytest.raises(WorldError, match=r"its tracks\.json must be in the world"):
         import_botify(settings, [write(tmp_path / "data.json", OF_2022)])
     assert not settings.var.exists()
 

@@ -33,7 +33,7 @@ def test_new_tracks_are_appended_in_the_order_of_their_rows(tmp_path: Path) -> N
     assert [(line["track"], line["id"], line["title"]) for line in catalogue(settings)] == [
         (0, "z", "Z"), (1, "b", "B"), (2, "a", "A"),
     ]  # fmt: skip
-    assert {name for name in contents(settings.world)} == {"tracks.json"}
+    assert set(contents(settings.world)) == {"tracks.json"}
     assert {r["track"] for r in lines(settings)["2026-01-03"]} == {0, 2}
 
 
