@@ -7,7 +7,7 @@ from datetime import date, timedelta
 
 import redis
 
-from recsys.exceptions import ConflictError, MissingDataError, RecsysError
+from recsys.exceptions import ConflictError, CorruptDataError, MissingDataError
 from recsys.experiments import RunSpec
 from recsys.schemas import Inputs
 from recsys.storage.layout import Dated
@@ -27,7 +27,7 @@ def describe(store: Storage, log_date: date) -> str:
     manifest = store.manifest(name)
     told = [f"{sum(file.bytes for file in manifest.files):,} bytes in {len(manifest.files)} files"]
     told += [f"{count:,} {what}" for what, count in manifest.counts.items()]
-    told += [f"run {store.read(RunSpec, name).base}"] if any(file.name == RunSpec.FILE for file in manifest.files) else []
+    told.append(_origin(store, name))
     nights = [str(day) for day in store.dates(Dated.INTERACTIONS) if day >= log_date and _has_read(store, day, name)]
     told += [f"read by the nights of {', '.join(nights)}"] if nights else []
     return f"{name}: {'; '.join(told)}"
@@ -52,8 +52,15 @@ def remove(store: Storage, client: redis.Redis, log_date: date, *, window: int, 
         store.remove(Dated.LOGS.on(log_date))
 
 
+def _origin(store: Storage, name: str) -> str:
+    try:
+        return f"run {store.read(RunSpec, name).base}"
+    except (MissingDataError, CorruptDataError):
+        return "of an unknown run"
+
+
 def _has_read(store: Storage, day: date, name: str) -> bool:
     try:
         return name in Inputs.read(store, day).logs
-    except RecsysError:  # a damaged night hides nothing of the logs
+    except (MissingDataError, CorruptDataError):  # a damaged night has nothing to say
         return False
