@@ -174,7 +174,7 @@ def publish_interactions(store: Storage, log_date: date, logged: Sequence[Logged
         answered = np.append(~begins[1:], False)
         track, chance = np.roll(part.track[order], -1), np.roll(part.propensity[order], -1)
         columns = {
-            "user": part.user[order].astype(np.int32),
+            "user": part.user[order].astype(np.int64),
             "run": pa.array([f"traffic-{part.day}"] * len(order)),
             "session": part.session[order],
             "step": part.step[order].astype(np.int32),
@@ -185,11 +185,11 @@ def publish_interactions(store: Storage, log_date: date, logged: Sequence[Logged
             "log_date": np.full(len(order), np.datetime64(part.day)),
         }
         plays.append(pa.table(columns))
-        liked = np.unique(np.stack([part.user, part.track])[:, part.time > 100 * POSITIVE_TIME], axis=1).astype(np.int32)
+        liked = np.unique(np.stack([part.user, part.track])[:, part.time > 100 * POSITIVE_TIME], axis=1)
         count = liked.shape[1]
         columns = {
-            "user": liked[0],
-            "track": liked[1],
+            "user": liked[0].astype(np.int64),
+            "track": liked[1].astype(np.int32),
             "weight": np.ones(count, np.float32),
             "log_date": np.full(count, np.datetime64(part.day)),
         }
@@ -197,3 +197,5 @@ def publish_interactions(store: Storage, log_date: date, logged: Sequence[Logged
     with store.stage(f"interactions/date={log_date}") as staging:
         pq.write_table(pa.concat_tables(plays), staging / "plays.parquet", compression="zstd")
         pq.write_table(pa.concat_tables(likes), staging / "interactions.parquet", compression="zstd")
+        users = np.unique(np.concatenate([part.user for part in logged])).astype(np.int64)
+        pq.write_table(pa.table({"user": users}), staging / "sessions.parquet")

@@ -71,6 +71,11 @@ class Settings(BaseSettings):
     model: str = Field("dae", description="Model behind T1: dae, ease, popularity, response, or package.module:Class.")
     dae: Path | None = Field(None, description="JSON file of the autoencoder's hyperparameters; unset: the defaults.")
     session_arm: bool = Field(False, description="Train the session-aware arm, play it as T2 and let it serve what is live.")
+    liked: Literal["keep", "leave_out"] = Field(
+        "keep",
+        description="What a user liked before: keep it in the user's lists, as for music, or leave_out, as for films and goods.",
+    )
+    gate_users: int = Field(20, ge=1, description="Users who liked something new on the date, below which the gate refuses.")
     promotion: Path | None = Field(None, description="YAML file of the promotion rule; unset: config/promotion.yml's values.")
     night_hour: int = Field(2, ge=0, le=23, description="Hour (UTC) at which Airflow begins the night of the day before.")
     deadline_hours: float = Field(4.0, gt=0, description="Hours after which a night that has not ended is reported as late.")
@@ -81,8 +86,10 @@ class Settings(BaseSettings):
     approval_hours: float = Field(
         8.0, gt=0, le=11, description="Hours for which a night waits for that answer; without one the candidate is held."
     )
-    experiment_source: Literal["simulate", "live"] = Field(
-        "simulate", description="simulate: a night plays sessions; live: its report reads the requests of real listeners."
+    experiment_source: Literal["simulate", "live", "none"] = Field(
+        "simulate",
+        description="simulate: a night plays sessions; live: its report reads the requests of real listeners; none: there is no "
+        "experiment, and the gate alone decides.",
     )
     live_days: int = Field(7, ge=1, description="Log dates, ending with the night's, that a report of live requests reads.")
     history_ttl: int = Field(86_400, ge=60, description="Seconds that an idle session's history is kept.")

@@ -175,7 +175,7 @@ def test_plain_sql_collects_what_collection_does(bench: Bench, tmp_path: Path) -
     store = Storage(f"file://{tmp_path / 'storage'}")
     with store.stage(f"logs/date={DAY}") as staging:
         shutil.copy(files / "ours" / "0-bench.jsonl", staging)
-    collect(Night(DAY, load_settings(storage=store.url)))
+    collect(Night(DAY, load_settings(storage=store.url, world=bench.world)))
     ours = store.local(f"interactions/date={DAY}")
     for name, columns in {
         "interactions": ["user", "track"],

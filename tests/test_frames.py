@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -19,6 +20,7 @@ from recsys.night.report import build_refused_report
 from recsys.settings import load_settings
 from recsys.storage.store import Storage
 from tests.support import documents
+from tests.support.night import write_world
 from tests.support.traffic import records, write
 
 DESIGN = Experiment("X", (Arm("C", "contextual", "v"), Arm("T1", "dae", "v")), "salt")
@@ -34,9 +36,10 @@ def publish_logs(store: Storage, name: str, rows: list[dict[str, Any]], design: 
 
 
 def collect_night(store: Storage, day: date, **more: Any) -> Night:
-    """The night, collected."""
-    night = Night(day, load_settings(storage=store.url, **more))
-    collect(night)
+    """The night, collected; its date keeps a copy of the catalogue, so the world may go."""
+    with TemporaryDirectory() as scratch:
+        night = Night(day, load_settings(storage=store.url, world=write_world(Path(scratch) / "world", tracks=500), **more))
+        collect(night)
     return night
 
 

@@ -25,6 +25,7 @@ from recsys.night import tune
 from recsys.night.log_date import resolve
 from recsys.platform.processes import read_state
 from recsys.schemas import ShardResult
+from recsys.service.world import Follower
 from recsys.settings import HdfsOptions, Settings, load_hdfs_options, load_settings
 from recsys.simulate.client import BatchCodec, Headers, SingleCodec
 from recsys.simulate.config import read_env
@@ -39,6 +40,7 @@ from recsys.versions import keyspace
 from recsys.versions.content import read_content
 from recsys.versions.pointer import version_date
 from recsys.versions.session_lists import SessionLists
+from tests.support.night import catalogue_of
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +51,7 @@ KEYS = (
     "user track tracks artist title interests experiment arms name recommender weight salt margin files counts bytes sha256 "
     "guardrails primary track_catalog_config track_meta_path user_catalog_config default_session_budget "
     "remote_recommender_config host port layers dropout batch precision answers base version exploration seed run pid "
-    "started"
+    "started recommendations"
 )
 WORDS = st.sampled_from(KEYS.split())
 SCALARS = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=6) | WORDS
@@ -91,6 +93,12 @@ def listeners(users: Path) -> object:
     return load_listeners(users.parent, first_tracks=False)
 
 
+def neighbours(path: Path) -> object:
+    """What the service reads of a world that has these neighbours."""
+    (path.parent / "tracks.json").write_bytes(PARSERS["tracks"][1])
+    return Follower(path.parent)
+
+
 PARSERS: dict[str, tuple[Callable[[Path], object], bytes]] = {
     "tracks": (catalog.read_tracks, b'{"artist": "a", "title": "t", "track": 0}\n{"artist": "b", "title": "u", "track": 1}\n'),
     "users": (lambda path: catalog.load_users(path.parent), b'{"user": 0, "interests": [0, 1]}\n{"user": 7, "interests": [1]}\n'),
@@ -100,6 +108,7 @@ PARSERS: dict[str, tuple[Callable[[Path], object], bytes]] = {
     ),
     "rule": (load_rule, Path("config/promotion.yml").read_bytes()),
     "top": (lambda path: catalog.load_top_tracks(path.parent), b"[3, 1, 2]"),
+    "neighbours": (neighbours, b'{"track": 0, "recommendations": [3, 1]}\n{"track": 7, "recommendations": []}\n'),
     "environment": (read_env, ENVIRONMENT),
     "listeners": (listeners, b'{"user": 0, "interests": [0, 1], "consume_bias": 4.5}\n{"user": 7, "interests": [1]}\n'),
     "dae": (lambda path: create("dae", **tune.adopted(path)), DAE),
@@ -112,6 +121,7 @@ FILES = {
     "experiment": "x.yml",
     "rule": "x.yml",
     "top": "top_tracks.json",
+    "neighbours": "tracks_recs.json",
     "environment": "env.yml",
     "listeners": "users.json",
     "dae": "best.json",
@@ -155,7 +165,7 @@ def test_published_lists(tmp_path: Path, value: object, top: object, seed: int) 
         recommendations.write_text(json.dumps(record) + "\n")
         for best in (top, list(range(100))):
             popular.write_text(json.dumps(best))
-            taken_or_refused(lambda _: read_content(recommendations, popular, neighbours, 200), tmp_path)
+            taken_or_refused(lambda _: read_content(recommendations, popular, neighbours, catalogue_of(200)), tmp_path)
 
 
 @pytest.mark.parametrize("name", PARSERS)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
+from recsys.catalog import number_of
 from recsys.exceptions import MissingDataError
 from recsys.logs.record import Record, answer, log_files, records
 from recsys.service.session import SessionChooser
@@ -76,12 +77,16 @@ class Explanation:
         return told
 
 
-def explain(store: Storage, logs: Path, user: int, session: int, step: int) -> Explanation:
+def explain(store: Storage, logs: Path, user: int | str, session: int, step: int) -> Explanation:
     """Find the request in a directory of logs (searched with its sub-directories) and explain its answer.
 
+    Args:
+        user: as the service knows them, or what they are called if that is a text.
+
     Raises:
-        MissingDataError: the log has no such answered request.
+        MissingDataError: the log has no such answered request. InvalidInputError: nobody can be called so.
     """
+    called, user = user, number_of(user) if isinstance(user, str) else user
     plays: dict[int, Record] = {}
     for path in log_files(logs, "**/*.jsonl"):
         for record in records(path):
@@ -90,7 +95,7 @@ def explain(store: Storage, logs: Path, user: int, session: int, step: int) -> E
     found = plays.get(step)
     if found is None or found["message"] != "next":
         raise MissingDataError(
-            f"{logs} has no answered request of user {user}, session {session}, step {step}"
+            f"{logs} has no answered request of user {called}, session {session}, step {step}"
             + (f"; the session has steps 0 to {max(plays)}" if plays else "")
         )
     track, propensity = answer(found)

@@ -64,7 +64,7 @@ def experiment(settings: Settings) -> Experiment:
     if found is None:
         raise InvalidInputError(
             f"experiment source is 'live', but {settings.experiments} names no experiment; name one or set "
-            "RECSYS_EXPERIMENT_SOURCE=simulate"
+            "RECSYS_EXPERIMENT_SOURCE=none"
         )
     return found
 

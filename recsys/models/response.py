@@ -76,7 +76,7 @@ class Response:
         """Learn from plays; resumes from a checkpoint in ``work`` of the same seed and data.
 
         Raises:
-            MissingDataError: there is no answered play.
+            MissingDataError: there is no answered play, or none of a track that is still available.
         """
         import torch
 
@@ -103,6 +103,9 @@ class Response:
         tastes, vectors = self._refined(state, tastes, plays, seed)
         known = np.zeros(history.shape[1], dtype=bool)
         known[answered.track] = known[firsts.tracks[firsts.counts > 0]] = True
+        known &= plays.available
+        if not known.any():
+            raise MissingDataError("every track that was played has been retired; collect traffic of tracks that are available")
         begun = (np.nonzero(firsts.counts > 0)[0], firsts.tracks[firsts.counts > 0])
         heard = np.bincount(answered.row, minlength=plays.users) > 0
         levels = Levels.of(state.slopes.exp().double().numpy(), state.biases.double().numpy(), heard)

@@ -7,8 +7,8 @@ from typing import TypedDict
 
 import redis
 
-from recsys import catalog
 from recsys.experiments import EXPERIMENT, Arm, Experiment, RunSpec
+from recsys.night.catalogue import dated
 from recsys.night.night import Night
 from recsys.schemas import Inputs
 from recsys.versions import publish, restore
@@ -47,15 +47,14 @@ def publish_candidate(night: Night, client: redis.Redis, held: Lease) -> Candida
     if baseline and baseline != version:
         restore.bring_back(client, store, baseline, held=held)
         arms.append(Arm("L", "dae", baseline))
-    experiment = Experiment(EXPERIMENT, tuple(arms), str(night.log_date))
-    listeners, tracks = len(catalog.load_users(night.world)), catalog.load_tracks(night.world).size
-    spec = RunSpec(version, version, 0.0, night.seed, experiment, tracks).marked()
+    experiment, world = Experiment(EXPERIMENT, tuple(arms), str(night.log_date)), dated(night)
+    spec = RunSpec(version, version, 0.0, night.seed, experiment, world.tracks, world.retired).marked()
     open_run(client, spec)
     return {
         "version": version,
         "base": spec.base,
         "seed": night.seed,
-        "listeners": listeners,
-        "tracks": tracks,
+        "listeners": world.listeners or 0,
+        "tracks": world.tracks,
         "arms": [arm.name for arm in arms],
     }

@@ -3,8 +3,8 @@
 In go a log date D and a number of sessions; out come ``logs/date=D-1`` and ``logs/date=D``, half of the sessions each, and
 ``datasets/date=D`` with
 
-* ``plays.parquet``: user int32, track int32, time float64; every play, sorted by log date, user, session and step,
-* ``pairs.parquet``: user int32, track int32; the distinct pairs with a time of more than 0.8, sorted,
+* ``plays.parquet``: user int64, track int32, time float64; every play, sorted by log date, user, session and step,
+* ``pairs.parquet``: user int64, track int32; the distinct pairs with a time of more than 0.8, sorted,
 * ``card.json``: counts, policy, propensities, seeds and checksums.
 
 Each date is played in parts. Whoever is killed finds the finished parts again, and as every part is determined by its seed, the

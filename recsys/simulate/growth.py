@@ -157,6 +157,8 @@ def _begin(world: Path, growth: Growth, seed: int, day: str) -> GrowthStep:
         raise InvalidInputError(f"all {len(available)} tracks of {world} are to be retired; one at least must stay")
     if size + growth.tracks >= 2**31 - 1:
         raise InvalidInputError(f"{size} and {growth.tracks} tracks are too many; a world has fewer than {2**31 - 1}")
+    if len(them.users) + growth.users >= 2**31:
+        raise InvalidInputError(f"{len(them.users)} and {growth.users} users are too many; a world has fewer than {2**31}")
     if int(them.users.max()) + growth.users >= catalog.MAX_USER:
         raise InvalidInputError(f"{growth.users} users after {int(them.users.max())} are too many; ids end below 2^63")
     rng = _streams(seed, len(them.users), size)[0]

@@ -74,7 +74,7 @@ class WorldSize:
         ranges = {
             "tracks": (INTERESTS, 2**31 - 1),
             "artists": (1, self.tracks),
-            "users": (1, catalog.MAX_USER),
+            "users": (1, 2**31 - 1),
             "dims": (2, 4096),
             "seed": (0, 2**64 - 1),
         }

@@ -23,6 +23,7 @@ from recsys.night.night import Night
 from recsys.settings import load_settings
 from recsys.storage.store import Storage
 from tests.night.test_collect import DAY, publish, record
+from tests.support.night import write_world
 
 GOOD = record(1, 0, 5, 0.5)
 BAD = [
@@ -177,17 +178,19 @@ def random_logs(rows: int) -> str:
 @pytest.mark.real
 def test_both_engines_collect_the_same(tmp_path: Path) -> None:
     tables: dict[str, list[Any]] = {}
-    counts = {}
+    counts, world = {}, write_world(tmp_path / "world")
     for name in ("duckdb", "spark"):
         store = Storage(f"file://{tmp_path}/{name}")
         publish(store, "2026-01-04", random_logs(2000))
         publish(store, str(DAY), random_logs(5000) + GOOD.strip())
-        counts[name] = collect(Night(DAY, load_settings(window=3, malformed=0.1, engine=name, storage=store.url)))
+        settings = load_settings(window=3, malformed=0.1, engine=name, storage=store.url, world=world)
+        counts[name] = collect(Night(DAY, settings))
         directory = store.local(f"interactions/date={DAY}")
         tables[name] = [rows(directory / f"{output}.parquet") for output in ("interactions", "sessions")]
         assert store.dates("quarantine") == [date(2026, 1, 4), DAY]
         tables[name] += [store.manifest(f"quarantine/date={day}").checksum for day in store.dates("quarantine")]
     assert counts["duckdb"] == counts["spark"]
+    assert counts["duckdb"]["unknown_tracks"] > 0
     assert counts["duckdb"]["malformed"] == 6 * len(BAD) + 1
     assert counts["duckdb"]["degraded"] == 2
     assert counts["duckdb"]["repeated"] > 100

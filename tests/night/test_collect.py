@@ -15,6 +15,7 @@ from recsys.schemas import Inputs
 from recsys.settings import Settings, load_settings
 from recsys.storage.manifest import sha256
 from recsys.storage.store import Storage
+from tests.support.night import write_world
 
 pytestmark = pytest.mark.slow
 
@@ -62,8 +63,11 @@ def store(tmp_path: Path) -> Storage:
 
 
 def collected(store: Storage, settings: Settings = SETTINGS, day: date = DAY, **more: Any) -> dict[str, int]:
-    """Counts of the night that collects from a store."""
-    return collect(Night(day, settings.model_copy(update={"storage": store.url})), **more)
+    """Counts of the night that collects from a store, in a world beside it."""
+    world = Path(store.url.removeprefix("file://")).parent / "world"
+    if not world.exists():
+        write_world(world)
+    return collect(Night(day, settings.model_copy(update={"storage": store.url, "world": world})), **more)
 
 
 def read(store: Storage, name: str) -> list[dict[str, Any]]:

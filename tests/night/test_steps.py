@@ -87,11 +87,11 @@ def test_the_gate_refuses_what_is_no_better_than_popularity(night: Night) -> Non
 
 
 def test_the_gate_refuses_too_little_data(night: Night) -> None:
-    write_interactions(night.store, [p for p in tastes() if p[2] < DAY or p[0] < 20])
+    write_interactions(night.store, [p for p in tastes() if p[2] < DAY or p[0] < 15])
     train(night)
     gate = decide(night)
     assert not gate.passed
-    assert "50 are needed" in gate.reasons[0]
+    assert "20 are needed to judge (RECSYS_GATE_USERS)" in gate.reasons[0]
 
 
 def test_the_gate_compares_with_what_is_live(night: Night) -> None:
@@ -106,9 +106,13 @@ def test_the_gate_compares_with_what_is_live(night: Night) -> None:
 
 @pytest.mark.parametrize(
     ("positive", "weight", "message"),
-    [((3, TRACKS, DAY), 1.0, f"track {TRACKS}"), ((USERS, 3, DAY), 1.0, f"user {USERS}"), ((3, 3, DAY), np.nan, "not finite")],
+    [
+        ((3, TRACKS, DAY), 1.0, f"track {TRACKS}"),
+        ((USERS, 3, DAY), 1.0, f"user {USERS}, who has no session"),
+        ((3, 3, DAY), np.nan, "not finite"),
+    ],
 )
-def test_what_is_not_of_this_world_is_named(night: Night, positive: tuple[int, int, date], weight: float, message: str) -> None:
+def test_what_does_not_fit_together_is_named(night: Night, positive: tuple[int, int, date], weight: float, message: str) -> None:
     write_interactions(night.store, [positive], weight)
     with pytest.raises(CorruptDataError, match=message):
         train(night)

@@ -1,4 +1,4 @@
-"""Whoever asks is answered, and logged under the name that was given: a real service, a real Valkey, HTTP."""
+"""Whoever asks is answered, and logged under the name that was given: a real service, which has no list of users, and HTTP."""
 
 import http.client
 import json
@@ -13,7 +13,7 @@ from recsys.catalog import number_of
 from recsys.experiments import ORIGINAL
 from recsys.logs.record import NO_SESSION, NO_TRACK
 from recsys.versions import pointer
-from tests.service.test_service import DAY, LINE_FIELDS, TRACKS, USERS, Stage, serving, wait_until
+from tests.service.test_service import DAY, LINE_FIELDS, TRACKS, Stage, serving, wait_until
 from tests.support.components import Valkey, running
 from tests.support.tracks import tracks_of, write_tracks
 
@@ -157,8 +157,3 @@ def test_who_is_nobody_refuses_a_batch_whole(stage: Stage) -> None:
     assert (status, answer["error"]["field"]) == (400, "events[2].user")
     assert stage.records("live") == before
     assert stage.service.post("/batch", {"events": events[:2]})[0] == 200
-
-
-def test_no_list_of_users_is_read(stage: Stage, tmp_path: Path) -> None:
-    assert not (stage.logs.parent / "world" / "users.json").exists()
-    assert USERS < 10**6

@@ -17,6 +17,7 @@ from recsys.versions.content import Content, read_content, read_directory
 from recsys.versions.pointer import Pointer
 from recsys.versions.runs import open_run
 from tests.support.components import Valkey, free_port
+from tests.support.night import catalogue_of
 
 DAY = date(2026, 1, 2)
 
@@ -112,7 +113,7 @@ def test_malformed_lists_are_named_by_line(tmp_path: Path, line: str, message: s
     recommendations.write_text('{"user": 0, "tracks": [1, 2]}\n' + line + "\n")
     top.write_text("[1, 2, 3]")
     with pytest.raises(InvalidInputError, match=message):
-        read_content(recommendations, top, None, tracks=10)
+        read_content(recommendations, top, None, catalogue_of(10))
 
 
 def test_neighbours_of_another_width_are_refused(tmp_path: Path) -> None:
@@ -145,7 +146,7 @@ def test_neighbours_that_are_no_tracks_are_refused(tmp_path: Path, table: np.nda
     top.write_text("[1, 2, 3]")
     np.save(neighbours, table)
     with pytest.raises(InvalidInputError, match=message):
-        read_content(recommendations, top, neighbours, tracks=10)
+        read_content(recommendations, top, neighbours, catalogue_of(10))
 
 
 @pytest.mark.drill("publisher", "files that name no track, or a user twice or none", "refused, and what is wrong is named")
