@@ -29,7 +29,8 @@ and its logs are replaced once the new ones are whole; nights that have read the
 
 With `RECSYS_TRAFFIC_GROWTH` the world grows before a date is first planned: listeners and tracks arrive, tracks are retired.
 
-With `RECSYS_EXPERIMENT_SOURCE=live` nobody is played: what real listeners asked for on that day is stored instead.
+With `RECSYS_EXPERIMENT_SOURCE=live` nobody is played: what real listeners asked for on that day is stored instead. With `none`
+nothing is stored either: the date must have been imported or uploaded.
 
 The log date is the Param `log_date`, else the begin of the data interval, else yesterday (UTC).
 

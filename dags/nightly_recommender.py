@@ -43,7 +43,8 @@ A run is for one log date: the Param `log_date`, else the begin of the data inte
 Running a date again rebuilds exactly that date. A backfill plays C and T1 only, and holds unless the Param `promote` says
 otherwise.
 Up to three dates run at once; what holds a model in memory takes its turn in the pool `training`.
-With `RECSYS_EXPERIMENT_SOURCE=live` nothing is simulated: the report reads the logs of real listeners of the last days.
+With `RECSYS_EXPERIMENT_SOURCE=live` nothing is simulated: the report reads the logs of real listeners of the last days. With
+`none` there is no experiment, and the gate alone decides.
 
 ### Verdicts
 The run is green in each case, and its last tasks show which it is: `promoted`; `held` (the live version stays, the report says
@@ -290,9 +291,9 @@ def nightly_recommender() -> None:
         collected >> train() >> evaluate_gate() >> recommend() >> candidate
     with TaskGroup("experiment", prefix_group_id=False, tooltip="Sessions of the experiment and their analysis"):
         report = abtest_report()
-        # With real listeners there is nothing to simulate: the report reads their logs.
-        live = DEFAULTS.experiment_source == "live"
-        measured = candidate if live else upload_logs(candidate, simulate_shards(candidate, DEFAULTS))  # type: ignore[arg-type]
+        # With real listeners there is nothing to simulate, and without experiments either.
+        played = DEFAULTS.experiment_source == "simulate"
+        measured = upload_logs(candidate, simulate_shards(candidate, DEFAULTS)) if played else candidate  # type: ignore[arg-type]
         measured >> report
     logs = wait_for_logs_on_hdfs() if run_context.on_hdfs(DEFAULTS) else wait_for_logs()
     check_run() >> logs >> hold_date() >> collected

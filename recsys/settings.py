@@ -86,8 +86,10 @@ class Settings(BaseSettings):
     approval_hours: float = Field(
         8.0, gt=0, le=11, description="Hours for which a night waits for that answer; without one the candidate is held."
     )
-    experiment_source: Literal["simulate", "live"] = Field(
-        "simulate", description="simulate: a night plays sessions; live: its report reads the requests of real listeners."
+    experiment_source: Literal["simulate", "live", "none"] = Field(
+        "simulate",
+        description="simulate: a night plays sessions; live: its report reads the requests of real listeners; none: there is no "
+        "experiment, and the gate alone decides.",
     )
     live_days: int = Field(7, ge=1, description="Log dates, ending with the night's, that a report of live requests reads.")
     history_ttl: int = Field(86_400, ge=60, description="Seconds that an idle session's history is kept.")

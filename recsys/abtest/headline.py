@@ -17,6 +17,7 @@ from recsys.storage.layout import Dated
 NOT_ASKED = "Promotion was not asked for."
 BACKFILL = "A backfill promotes nothing unless it is asked to."
 NOTHING_LIVE = "Nothing was live yet, and the candidate has passed the gate."
+NO_EXPERIMENT = "There is no experiment, and the candidate has passed the gate."
 GATE_ALONE = "The report speaks of what was live; of this candidate itself only the gate does."
 #: Begins the reason of a pointer that did not move.
 NOT_PROMOTED = "Not promoted: "
@@ -50,15 +51,15 @@ def headline(report: Report) -> Headline:
     """The words of a report's first screen."""
     if report.decision.verdict == "gate_refused":
         return _refused(report)
-    word, title, style = _title(report)
+    word, title, style = _title(report) if report.experiment else _of_gate(report)
     why = {"Promoted": "Why it was promoted", "Held": "Why it was held"}.get(word, "The rules")
     return Headline(word, title, style, _size(report), _sure(report), _outcome(report), why)
 
 
 def beside_rules(report: Report) -> list[str]:
     """Reasons of the verdict that are no rule's."""
-    rules = {rule.text for rule in report.decision.rules}
-    return [reason for reason in (report.outcome.reasons if report.outcome else []) if reason not in rules]
+    known = {*report.decision.reasons, *(rule.text for rule in report.decision.rules)}
+    return [reason for reason in (report.outcome.reasons if report.outcome else []) if reason not in known]
 
 
 def label_of(report: Report, arm: str) -> str:
@@ -72,6 +73,17 @@ def _refused(report: Report) -> Headline:
     title = f"{word}: {_clause(report.decision.reasons[0])}."
     size = f"No listener has met the model of {report.log_date}."
     return Headline(word, title, "gate_refused", size, "", "Whatever was live before is live now.", "Why it was refused")
+
+
+def _of_gate(report: Report) -> tuple[str, str, Style]:
+    """What was decided without an experiment, as :func:`_title` says it."""
+    passed, outcome = _clause(report.decision.reasons[0]), report.outcome
+    if outcome is None:
+        return "Not decided yet", f"Not decided yet: {passed}.", "open"
+    if outcome.verdict == "promoted":
+        return "Promoted", f"Promoted: {passed}.", "promote"
+    because = _clause(outcome.reasons[-1].removeprefix(NOT_PROMOTED))
+    return "Held", f"Held, although the candidate has passed the gate: {because}.", "hold"
 
 
 def _title(report: Report) -> tuple[str, str, Style]:
@@ -170,6 +182,8 @@ def _not_as_good(report: Report) -> str:
 
 def _size(report: Report) -> str:
     primary, live = report.primary(), report.against_live
+    if report.experiment is None:
+        return f"No listener has met the model of {report.log_date}."
     if primary is None or percents(primary) is None:
         return ""
     means = [(primary.arm, primary.treatment_mean), (primary.control, primary.control_mean)]
@@ -206,16 +220,17 @@ def _outcome(report: Report) -> str:
     """What is live now, and how many rules fail."""
     rules, outcome = report.decision.rules, report.outcome
     failed = sum(not rule.ok for rule in rules)
-    broken = f"{failed} of {counted(len(rules), 'rule')} {'fails' if failed == 1 else 'fail'}." if failed else "Every rule holds."
+    held = "Every rule holds." if rules else ""
+    broken = f"{failed} of {counted(len(rules), 'rule')} {'fails' if failed == 1 else 'fail'}." if failed else held
     if outcome is None and report.log_date is None:
         return f"{broken} These logs belong to no night: this report promotes nothing."
     if outcome is None:
-        return f"{broken} Nothing has been moved by this report; what comes of it is the night's last step."
+        return f"{broken} Nothing has been moved by this report; what comes of it is the night's last step.".strip()
     if outcome.verdict == "promoted":
         said = f"Version {outcome.version} serves the listeners from then on."
     else:
         said = f"{outcome.live} stays live." if outcome.live else "Nothing is live."
-    return " ".join([said, broken, *(note for note in (GATE_ALONE,) if note in outcome.reasons)])
+    return " ".join(filter(None, [said, broken, *(note for note in (GATE_ALONE,) if note in outcome.reasons)]))
 
 
 def _of_live_requests(report: Report) -> bool:

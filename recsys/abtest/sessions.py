@@ -12,7 +12,7 @@ import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -103,7 +103,12 @@ def log_files(logs: Path | Sequence[Path]) -> list[Path]:
 
 
 def read_log(
-    logs: Path | Sequence[Path], experiment: str, design: Experiment | None = None, *, catalogue: int = 0
+    logs: Path | Sequence[Path],
+    experiment: str,
+    design: Experiment | None = None,
+    *,
+    catalogue: int = 0,
+    required: bool = True,
 ) -> ExperimentLog:
     """Read the sessions of one experiment.
 
@@ -112,9 +117,11 @@ def read_log(
         experiment: its name, a key of the records' ``experiments``.
         design: if given, every user's arm is recomputed by its hash and differences are counted.
         catalogue: number of tracks, for the coverage share; 0 if unknown.
+        required: whether somebody must have taken part in it.
 
     Raises:
-        MissingDataError: no log files. InvalidInputError: no record belongs to the experiment; the message names those there are.
+        MissingDataError: no log files. InvalidInputError: no record belongs to the experiment, though it is required; the
+            message names those there are.
     """
     import duckdb
 
@@ -127,12 +134,12 @@ def read_log(
         log.info("read %d records from %d log files", counts["events"] + counts["repeated"], len(files))
         counts |= queries.find_sessions(db)
         arms = tuple(row[0] for row in db.execute("SELECT DISTINCT arm FROM people ORDER BY arm").fetchall())
-        if not arms and not counts["users_in_two_arms"]:
+        if required and not arms and not counts["users_in_two_arms"]:
             raise InvalidInputError(_no_such_experiment(db, experiment, counts))
         users = queries.user_columns(db, arms)
         counts["users"] = len(users["user"])
         if design is not None:
-            counts["misassigned"] = _misassigned(users, arms, design)
+            counts["misassigned"] = _misassigned(users, arms, design, queries.names(db))
         sessions = queries.session_columns(db, users)
         guardrails = queries.guardrails(db, arms, catalogue)
         first = queries.first_timestamp(db)
@@ -197,10 +204,11 @@ def _cut_last_line(path: Path) -> None:
         file.truncate(end)
 
 
-def _misassigned(users: Columns, arms: tuple[str, ...], design: Experiment) -> int:
-    """Users whose logged arm is not the one that the assignment hash gives."""
+def _misassigned(users: Columns, arms: tuple[str, ...], design: Experiment, names: Mapping[int, str]) -> int:
+    """Users whose logged arm is not the one that the assignment hash gives; of texts it is that of the text."""
     logged = users["arm"].tolist()
-    return sum(design.arm_of(user).name != arms[arm] for user, arm in zip(users["user"].tolist(), logged, strict=True))
+    given = [names.get(user, user) for user in users["user"].tolist()]
+    return sum(design.arm_of(user).name != arms[arm] for user, arm in zip(given, logged, strict=True))
 
 
 def _no_such_experiment(db: "duckdb.DuckDBPyConnection", experiment: str, counts: dict[str, int]) -> str:

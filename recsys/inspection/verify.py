@@ -66,7 +66,8 @@ def verify(night: Night) -> Verification:
     report = Report.find(store, night.log_date)
     sources = _sources(report)
     if verdict.verdict != "gate_refused":
-        kinds += [Dated.RECOMMENDATIONS] if sources else [Dated.RECOMMENDATIONS, Dated.EXPERIMENTS]
+        played = report is None or (report.experiment is not None and not sources)
+        kinds += [Dated.RECOMMENDATIONS, Dated.EXPERIMENTS] if played else [Dated.RECOMMENDATIONS]
     for kind in kinds:
         try:
             directory = store.local(kind.on(night.log_date))

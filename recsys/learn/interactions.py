@@ -65,8 +65,8 @@ def load_interactions(store: Storage, log_date: date, catalogue: Catalogue) -> I
         catalogue: the log date's own.
 
     Raises:
-        MissingDataError: not collected yet. CorruptDataError: a track is not of this catalogue, a user has no session, or a weight
-            is not finite.
+        MissingDataError: not collected yet. CorruptDataError: a track is not of this catalogue, a user has no session, or a
+            weight is not finite.
     """
     import pyarrow.parquet as pq
 

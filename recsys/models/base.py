@@ -125,8 +125,8 @@ def best(model: Recommender, history: "csr_matrix", k: int, offer: Offer) -> Ran
             break
         wanted = min(2 * wanted, size)
     order = np.argsort(refused, axis=1, kind="stable")[:, :k]
-    tracks, found, refused = (np.take_along_axis(part, order, axis=1) for part in (tracks, found, refused))
-    return np.where(refused, NOTHING, tracks), np.where(refused, np.float32(-np.inf), found)
+    tracks = np.where(np.take_along_axis(refused, order, axis=1), NOTHING, np.take_along_axis(tracks, order, axis=1))
+    return tracks, np.where(tracks == NOTHING, np.float32(-np.inf), np.take_along_axis(found, order, axis=1))
 
 
 def _best_of(scores: npt.NDArray[np.float32], k: int) -> Ranked:

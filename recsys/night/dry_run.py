@@ -9,6 +9,7 @@ from recsys.exceptions import InvalidInputError
 from recsys.experiments import EXPERIMENT
 from recsys.night.night import Night
 from recsys.schemas import DatedCatalogue
+from recsys.settings import Settings
 from recsys.storage.layout import Dated
 from recsys.versions import keyspace, pointer
 
@@ -37,10 +38,19 @@ def dry_run(night: Night, *, backfill: bool = False) -> dict[str, str]:
         "dates without logs": _listed(day for day in window if day not in have),
         "tracks": f"{tracks}, {'as copied for this date' if copy else 'to be copied for this date'}",
         "live version": live or "none",
-        "experiment": f"{EXPERIMENT}: C, T1" + (f", L ({live})" if live and not backfill else ""),
-        "sessions": f"{settings.episodes:,} in {counted(settings.shards, 'shard')}",
+        **_experiment(settings, "" if backfill else live),
         "seed": f"{settings.seed}; the night's own is {night.seed}",
     }
+
+
+def _experiment(settings: Settings, live: str) -> dict[str, str]:
+    """What the candidate is measured by; ``live`` is the version that takes part, "" for none."""
+    if settings.experiment_source == "none":
+        return {"experiment": "none; the gate alone decides"}
+    if settings.experiment_source == "live":
+        return {"experiment": f"that of real listeners in {counted(settings.live_days, 'log date')}"}
+    arms = f"{EXPERIMENT}: C, T1" + (f", L ({live})" if live else "")
+    return {"experiment": arms, "sessions": f"{settings.episodes:,} in {counted(settings.shards, 'shard')}"}
 
 
 def _listed(days: Iterable[date]) -> str:

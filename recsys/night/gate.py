@@ -201,8 +201,7 @@ def _off_policy(night: Night, data: Interactions, catalogue: Catalogue, users: I
 
 
 def _against_live(data: Interactions, night: Night, users: Ids, lists: Ids, live: ListsOf, offer: Offer) -> AgainstLive:
-    """NDCG@50 of both lists on everything liked on D that a list may hold, and the interval of candidate minus the tolerated share
-    of live."""
+    """NDCG@50 of both lists on everything liked on D that lists may hold, and the interval of candidate minus a share of live."""
     ids = data.users[users].tolist()
     served = live(ids)
     theirs = np.full((len(ids), LIST_LENGTH), NOTHING, dtype=np.int64)

@@ -1,14 +1,14 @@
 """Every user's list of 50, by the night's model with everything folded in up to D.
 
-In go ``models/date=D`` and the interactions including D; out comes ``recommendations/date=D``: ``recommendations.json`` (a line for
-everybody in the night's logs, 50 tracks by descending relevance, ties by track id; a later track of an artist counts less, by a
+In go ``models/date=D`` and the interactions including D; out comes ``recommendations/date=D``: ``recommendations.json`` (a line
+a user of the night's logs, 50 tracks by descending relevance, ties by track id; a later track of an artist counts less, by a
 discount that D's plays tell, or the response model if there is one, which then also says what a candidate is worth),
 ``top_tracks.json`` (the TOP 100), ``neighbours.npy`` and, if there are any, ``sessions.npz`` and ``tastes.npy``.
 
 Tracks that a user liked before stay in the list: hearing a favourite again is what listeners come for, and a repeat within a
-session is excluded when the list is served. With ``RECSYS_LIKED=leave_out`` they are left out. A retired track is in no list and not
-in the TOP 100. Where fewer than 50 tracks are left, a list is shorter; users without history, and those for whom nothing at all
-is left, get the first 50 of the TOP 100.
+session is excluded when the list is served. With ``RECSYS_LIKED=leave_out`` they are left out. A retired track is in no list and
+not in the TOP 100. Where fewer than 50 tracks are left, a list is shorter; users without history, and those for whom nothing at
+all is left, get the first 50 of the TOP 100.
 """
 
 import json

@@ -14,11 +14,12 @@ import numpy as np
 from recsys.abtest.analysis import SampleRatio
 from recsys.abtest.calibration import stored_calibration
 from recsys.abtest.document import document_of
+from recsys.abtest.headline import NO_EXPERIMENT
 from recsys.abtest.history import nights
 from recsys.abtest.report import write_report
 from recsys.abtest.rule import load_rule
 from recsys.abtest.schema import Decision, Paired, PastNight, Provenance, ReadFiles, Report
-from recsys.abtest.sessions import Before, read_log
+from recsys.abtest.sessions import Before, ExperimentLog, read_log
 from recsys.exceptions import MissingDataError
 from recsys.experiments import Experiment, RunSpec
 from recsys.logs import real_listeners
@@ -35,20 +36,25 @@ LABELS = {"contextual": "contextual", "dae": "new version", "top100": "TOP 100",
 
 
 def build_report(night: Night) -> Report:
-    """Analyse the night's experiment and write ``reports/date=D``.
+    """Analyse the night's experiment and write ``reports/date=D``; without experiments the gate has decided.
+
+    Requests of real listeners may belong to no experiment: nobody takes part in one before a version is live.
 
     Raises:
         MissingDataError: logs, gate or card are absent, or the logs are of no experiment. InvalidInputError: none of the records
-            belongs to the experiment.
+            of a simulated experiment belongs to it.
     """
     store = night.store
+    if night.settings.experiment_source == "none":
+        report = _of_gate(night, Decision(verdict="promote", reasons=[NO_EXPERIMENT]))
+        return _store(night, report.model_copy(update={"model": Card.read(store, night.log_date)}), None)
     sources, design = _sources(night)
     directories = [store.local(source) for source in sources]
     catalogue = store.read(RunSpec, sources[-1]).catalogue
-    found = read_log(directories, design.name, design, catalogue=catalogue)
+    of_live_requests = night.settings.experiment_source == "live"
+    found = read_log(directories, design.name, design, catalogue=catalogue, required=not of_live_requests)
     arms = list(dict.fromkeys(arm.name for arm in design.arms))
     control = CONTROL if CONTROL in arms else arms[0]
-    of_live_requests = night.settings.experiment_source == "live"
     live = LIVE if LIVE in arms and control != LIVE else None
     treatments = [arm for arm in arms if arm not in (control, live)]
     shares, rule = dict(Counter(arm.name for arm in design.arms)), load_rule(night.settings.promotion)
@@ -83,17 +89,20 @@ def build_report(night: Night) -> Report:
             "outcome": verdict if verdict and verdict.version == version else None,
         }
     )
-    with store.stage(night.report, {"users": report.users, "sessions": report.sessions}) as staging:
-        report = write_report(staging, report, found)
+    report = _store(night, report, found)
     log.info("report of %s: %s", night.log_date, report.decision.verdict)
     return report
 
 
 def build_refused_report(night: Night) -> Report:
     """Write the report of a night whose model the gate refused: no experiment took place."""
-    gate = Gate.read(night.store, night.log_date)
-    reasons = gate.reasons or ["The gate refused the model without a reason."]
-    report = Report(
+    reasons = Gate.read(night.store, night.log_date).reasons or ["The gate refused the model without a reason."]
+    return _store(night, _of_gate(night, Decision(verdict="gate_refused", reasons=reasons)), None)
+
+
+def _of_gate(night: Night, decision: Decision) -> Report:
+    """The report of a night without an experiment."""
+    return Report(
         experiment=None,
         control=None,
         treatments=[],
@@ -107,18 +116,22 @@ def build_refused_report(night: Night) -> Report:
         adjusted=None,
         rule=None,
         srm=SampleRatio({}, {}, None, False, "no experiment took place"),
-        decision=Decision(verdict="gate_refused", reasons=reasons),
+        decision=decision,
         guardrails=[],
         arms={},
         activity=[],
         cumulative=[],
         counts={},
         warnings=[],
-        gate=gate,
+        gate=Gate.read(night.store, night.log_date),
         provenance=Provenance(source=Gate.KIND.on(night.log_date)),
     )
-    with night.store.stage(night.report, {"users": 0, "sessions": 0}) as staging:
-        return write_report(staging, report, None)
+
+
+def _store(night: Night, report: Report, found: ExperimentLog | None) -> Report:
+    """Write ``reports/date=D``; gives the report with its pictures, which need the log."""
+    with night.store.stage(night.report, {"users": report.users, "sessions": report.sessions}) as staging:
+        return write_report(staging, report, found)
 
 
 def decision_of(night: Night) -> Decision:

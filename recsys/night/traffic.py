@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import TypedDict
 
-from recsys.exceptions import CorruptDataError, InvalidInputError
+from recsys.exceptions import CorruptDataError, InvalidInputError, MissingDataError
 from recsys.experiments import RunSpec
 from recsys.logs import real_listeners
 from recsys.logs.upload import upload_shards
@@ -46,21 +46,23 @@ class Plan(TypedDict):
 def plan(night: Night, *, rebuild: bool = False) -> Plan:
     """Register a run of simulated traffic, served by what is live. Before a date's first one the world grows, if it is set to.
 
-    With real listeners nothing is simulated: their requests are stored, and the date is done.
+    Only where experiments are simulated, listeners are: requests of real ones are stored, and the date is done; without
+    experiments a date is done by whoever imports or uploads it.
 
     Args:
         rebuild: play the date though it is there; its logs are replaced once the new ones are whole.
 
     Raises:
-        CorruptDataError: the date is there, but damaged. InvalidInputError: real listeners cannot be played again, or the world
-            cannot grow. WorldError: the catalogue is not the earlier dates' with tracks appended or retired.
+        CorruptDataError: the date is there, but damaged. InvalidInputError: what real listeners did cannot be played again, or
+            the world cannot grow. MissingDataError: nobody asked for anything on the date, or nobody has stored it.
+            WorldError: see :func:`recsys.night.catalogue.dated`.
     """
     settings = night.settings
     done = _is_there(night, rebuild=rebuild)
     if settings.traffic_growth and not night.store.is_complete(night.logs):
         _let_grow(night)
-    if settings.experiment_source == "live" and not done:
-        real_listeners.upload(settings, night.log_date)
+    if settings.experiment_source != "simulate" and not done:
+        _take(night)
         done = True
     client = keyspace.connect(settings)
     version = pointer.read(client).version
@@ -100,11 +102,22 @@ def _is_there(night: Night, *, rebuild: bool) -> bool:
     """Whether the log date needs nothing more."""
     if not night.store.is_complete(night.logs):
         return False
-    if rebuild and night.settings.experiment_source == "live":
-        raise InvalidInputError(f"{night.logs} holds requests of real listeners, which cannot be played again; restore a backup")
+    if rebuild and night.settings.experiment_source != "simulate":
+        raise InvalidInputError(f"{night.logs} holds what real listeners did, which cannot be played again; restore a backup")
     if not rebuild and not night.store.is_intact(night.logs):
         raise CorruptDataError(f"{night.logs} in {night.store.url} does not match its manifest; rebuild the date, or restore it")
     return not rebuild
+
+
+def _take(night: Night) -> None:
+    """Store what nobody simulates."""
+    if night.settings.experiment_source == "live":
+        real_listeners.upload(night.settings, night.log_date)
+        return
+    raise MissingDataError(
+        f"{night.logs} is not in {night.store.url}, and nobody is simulated (RECSYS_EXPERIMENT_SOURCE=none); import the log date "
+        "with 'recsys import'"
+    )
 
 
 def upload(night: Night, base: str, results: Sequence[ShardResult]) -> dict[str, int]:

@@ -162,7 +162,8 @@ def run(settings: Settings) -> int:
     try:
         with _running(settings, console, scheduled=False) as platform:
             night.forget_interrupted(platform.airflow, console)
-            night.collect_missing_traffic(platform.airflow, platform.settings, log_date, console, platform.revive)
+            if settings.experiment_source != "none":
+                night.collect_missing_traffic(platform.airflow, platform.settings, log_date, console, platform.revive)
             seconds = night.run_night(platform.airflow, log_date, console, platform.revive)
             night.summarize(platform.settings, log_date, console)
             console.say(f"  the night took {seconds:.0f} s, all together {console.seconds:.0f} s")

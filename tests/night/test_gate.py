@@ -112,8 +112,8 @@ def test_malformed_logs_are_refused(tmp_path: Path) -> None:
     night = Night(DAY, settings_for(tmp_path, model="popularity"))
     write_interactions(night.store, tastes())
     with night.store.stage(night.interactions) as staging:
-        old = next(night.settings.var.glob("storage/interactions/*/interactions.parquet"))
-        (staging / "interactions.parquet").write_bytes(old.read_bytes())
+        for old in night.settings.var.glob("storage/interactions/*/*.parquet"):
+            (staging / old.name).write_bytes(old.read_bytes())
         inputs(DAY, counts={"lines": 100, "malformed": 9}).write(staging)
     train(night)
     gate = decide(night)
