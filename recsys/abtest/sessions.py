@@ -12,7 +12,7 @@ import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -139,7 +139,7 @@ def read_log(
         users = queries.user_columns(db, arms)
         counts["users"] = len(users["user"])
         if design is not None:
-            counts["misassigned"] = _misassigned(users, arms, design)
+            counts["misassigned"] = _misassigned(users, arms, design, queries.names(db))
         sessions = queries.session_columns(db, users)
         guardrails = queries.guardrails(db, arms, catalogue)
         first = queries.first_timestamp(db)
@@ -204,10 +204,11 @@ def _cut_last_line(path: Path) -> None:
         file.truncate(end)
 
 
-def _misassigned(users: Columns, arms: tuple[str, ...], design: Experiment) -> int:
-    """Users whose logged arm is not the one that the assignment hash gives."""
+def _misassigned(users: Columns, arms: tuple[str, ...], design: Experiment, names: Mapping[int, str]) -> int:
+    """Users whose logged arm is not the one that the assignment hash gives; of texts it is that of the text."""
     logged = users["arm"].tolist()
-    return sum(design.arm_of(user).name != arms[arm] for user, arm in zip(users["user"].tolist(), logged, strict=True))
+    given = [names.get(user, user) for user in users["user"].tolist()]
+    return sum(design.arm_of(user).name != arms[arm] for user, arm in zip(given, logged, strict=True))
 
 
 def _no_such_experiment(db: "duckdb.DuckDBPyConnection", experiment: str, counts: dict[str, int]) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from recsys.abtest.sessions import log_files, read_log
+from recsys.catalog import number_of
 from recsys.exceptions import InvalidInputError, MissingDataError
 from recsys.experiments import Arm, Experiment
 from tests.support.traffic import lean, records, write
@@ -105,6 +106,46 @@ def test_arms_are_compared_with_the_hash(tmp_path: Path) -> None:
     wrong = read_log(path, "X", salted)
     assert wrong.counts["misassigned"] > 50
     assert any("assignment hash" in warning for warning in wrong.warnings)
+
+
+def named(user: int) -> str:
+    return f"listener \u00e9 {user}"
+
+
+@pytest.mark.parametrize("form", ["nightshift", "original"])
+def test_users_who_are_texts_are_dealt_by_their_texts(tmp_path: Path, form: str) -> None:
+    """Nightshift logs a number beside the text; others' logs hold the text alone."""
+    rows = records(DESIGN)
+    for row in rows:
+        if row["user"] % 2:
+            text = named(row["user"])
+            row |= {"user": number_of(text), "user_id": text, "experiments": {"X": DESIGN.arm_of(text).name}}
+    expected = by_hand(rows)
+    if form == "original":
+        rows = [
+            row | {"user": text} for row, text in zip(lean(rows), [row.get("user_id", row["user"]) for row in rows], strict=True)
+        ]
+    found = read_log(write(tmp_path / "a.jsonl", rows), "X", DESIGN)
+    assert found.users["user"].tolist() == sorted(expected)
+    assert found.users["steps"].tolist() == [expected[user][1] for user in sorted(expected)]
+    assert found.counts["misassigned"] == found.counts["malformed"] == 0
+    for row in rows:
+        row["experiments"] = {"X": "T1"}
+    arms = [DESIGN.arm_of(named(user) if user % 2 else user).name for user in by_hand(records(DESIGN))]
+    assert read_log(write(tmp_path / "b.jsonl", rows), "X", DESIGN).counts["misassigned"] == arms.count("C")
+
+
+def test_a_text_that_is_no_user_s_is_malformed(tmp_path: Path) -> None:
+    rows = lean(records(DESIGN))
+    for text in ("", "x" * 129, "\u00e9" * 65):
+        rows.append(rows[0] | {"user": text})
+    rows += [rows[0] | {"user": odd} for odd in (None, 1.5, ["a"], {"a": 1}, True)]
+    counts = read_log(write(tmp_path / "a.jsonl", rows), "X").counts
+    assert (counts["malformed"], counts["events"]) == (8, len(rows) - 8)
+    # "7" is 7.
+    texts = [row | {"user": str(row["user"])} for row in lean(records(DESIGN))]
+    both = [read_log(write(tmp_path / f"{name}/a.jsonl", part), "X") for name, part in (("n", rows), ("t", texts))]
+    assert both[0].users["user"].tolist() == both[1].users["user"].tolist()
 
 
 def test_a_clock_that_goes_backwards_is_told_and_changes_nothing(tmp_path: Path) -> None:
