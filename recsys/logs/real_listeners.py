@@ -41,7 +41,7 @@ def upload(settings: Settings, log_date: date, *, now: datetime | None = None) -
     tracks = catalog.load_tracks(settings.world).size
     spec = RunSpec(BASE, "", settings.live_exploration, settings.seed, load_live_experiment(settings.experiments), tracks)
     sizes = {path: path.stat().st_size for path in files}
-    counts = require_events(count_events(files), source)
+    counts = require_events(count_events(files), source, files)
     counts["episodes"] = counts["last"]
     with store.stage(name, counts) as staging:
         for path in files:

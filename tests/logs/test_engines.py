@@ -1,5 +1,6 @@
 """DuckDB and Spark read the same records, and collect the same interactions and sessions from the same logs."""
 
+import errno
 import io
 import json
 import random
@@ -200,3 +201,11 @@ def test_both_engines_collect_the_same(tmp_path: Path) -> None:
     assert counts["duckdb"]["repeated"] > 100
     assert tables["duckdb"] == tables["spark"]
     assert len(tables["duckdb"][0]) > 500
+
+
+@pytest.mark.drill("disk of the storage", "full while a night collects", "the error names it")
+def test_a_full_disk_is_the_systems_error(queries: Engine, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(GOOD * 50)
+    with pytest.raises(OSError) as caught:
+        queries.write(queries.read([tmp_path / "a.jsonl"], DAY), Path("/dev/full"))
+    assert caught.value.errno == errno.ENOSPC
