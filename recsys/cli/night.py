@@ -105,7 +105,7 @@ def verify(day: DateOption, as_json: JsonOption = False) -> None:
 
 @app.command()
 def explain(
-    user: Annotated[int, typer.Argument(min=0, help="User id.")],
+    user: Annotated[str, typer.Argument(help="User id, a number or a text.")],
     session: Annotated[int, typer.Argument(min=0, help="Session, as in the log.")],
     step: Annotated[int, typer.Argument(min=0, help="Step in the session, from 0.")],
     day: Annotated[str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="Look in the experiment of this date.")] = None,
@@ -113,6 +113,7 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Say from the log why a track was served."""
+    from recsys.catalog import number_of
     from recsys.inspection.explain import explain as look
     from recsys.storage.layout import Dated
     from recsys.storage.store import Storage
@@ -121,7 +122,7 @@ def explain(
     store = Storage(settings.storage_url)
     if day:
         directory = store.local(Dated.EXPERIMENTS.on(past(day)))
-    found = look(store, directory or settings.log_dir / "live", user, session, step)
+    found = look(store, directory or settings.log_dir / "live", number_of(user), session, step)
     print(json.dumps(asdict(found)) if as_json else "\n".join(found.lines()))
 
 
