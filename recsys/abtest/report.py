@@ -57,8 +57,8 @@ def analyse(
     chosen = list(treatments) if treatments is not None else [arm for arm in known if arm not in (control, live)]
     if control in chosen or len(set(chosen)) != len(chosen):
         raise InvalidInputError(f"treatments {chosen} must be distinct and without the control {control!r}")
-    if shares is not None and (unnamed := [arm for arm in known if arm not in declared]):
-        raise InvalidInputError(f"shares are declared of {', '.join(declared)}, but not of {', '.join(unnamed)}; name every arm")
+    if shares is not None and (unnamed := [arm for arm in known if arm not in shares]):
+        raise InvalidInputError(f"shares are declared of {', '.join(shares)}, but not of {', '.join(unnamed)}; name every arm")
     earlier = None if before is None else read_before(before, found.first_ms)
     rule = load_rule(promotion)
     document = document_of(found, control, chosen, live, shares=declared or Counter(known), rule=rule, before=earlier)

@@ -24,6 +24,9 @@ from recsys.abtest.metrics import Column, Columns, Floats, Ints
 from recsys.abtest.wording import counted
 from recsys.exceptions import InvalidInputError, MissingDataError
 from recsys.experiments import Experiment
+from recsys.logs.engines import errors_of_the_system
+from recsys.logs.reading import SMALL
+from recsys.logs.record import is_terminated
 
 if TYPE_CHECKING:
     import duckdb
@@ -126,7 +129,7 @@ def read_log(
     import duckdb
 
     files = log_files(logs)
-    with tempfile.TemporaryDirectory(prefix="abtest-") as scratch, duckdb.connect() as db:
+    with tempfile.TemporaryDirectory(prefix="abtest-") as scratch, errors_of_the_system(), duckdb.connect() as db:
         db.execute(f"SET memory_limit='{MEMORY_LIMIT}'; SET temp_directory='{scratch}/spill'")
         readable, torn = _without_torn_lines(files, Path(scratch))
         counts = queries.load(db, readable, experiment)
@@ -155,7 +158,7 @@ def read_before(logs: Path | Sequence[Path], first_ms: int) -> Before:
     import duckdb
 
     files = log_files(logs)
-    with tempfile.TemporaryDirectory(prefix="abtest-") as scratch, duckdb.connect() as db:
+    with tempfile.TemporaryDirectory(prefix="abtest-") as scratch, errors_of_the_system(), duckdb.connect() as db:
         db.execute(f"SET memory_limit='{MEMORY_LIMIT}'; SET temp_directory='{scratch}/spill'")
         readable, _ = _without_torn_lines(files, Path(scratch))
         queries.load(db, readable, "")
@@ -169,25 +172,36 @@ def read_before(logs: Path | Sequence[Path], first_ms: int) -> Before:
 
 
 def _without_torn_lines(files: Sequence[Path], scratch: Path) -> tuple[list[str], int]:
-    """Files that end with a whole line; a last line without a line feed was never answered and is cut off in a copy."""
+    """Files that end with a whole line, small neighbours as one, for each costs the reader memory and time.
+
+    A last line without a line feed was never answered and is cut off in a copy.
+    """
     readable: list[str] = []
     torn = 0
+    joined: Path | None = None
     for index, path in enumerate(files):
+        size, is_packed = path.stat().st_size, path.name.endswith(".gz")
+        is_torn = not is_packed and not is_terminated(path)
+        torn += is_torn
+        if size < SMALL and not is_packed:
+            content = path.read_bytes()
+            content = content[: content.rfind(b"\n") + 1]
+            if content and joined is None:
+                joined = scratch / f"{index}.jsonl"
+                readable.append(str(joined))
+            if content and joined:
+                with joined.open("ab") as target:
+                    target.write(content)
+            continue
+        joined = None
         whole = path
-        if path.stat().st_size and not path.name.endswith(".gz") and not _is_whole(path):
-            torn += 1
+        if is_torn:
             whole = scratch / f"{index}.jsonl"
             shutil.copyfile(path, whole)
             _cut_last_line(whole)
         if whole.stat().st_size:
             readable.append(str(whole))
     return readable, torn
-
-
-def _is_whole(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, 2)
-        return file.read(1) == b"\n"
 
 
 def _cut_last_line(path: Path) -> None:

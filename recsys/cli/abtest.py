@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from recsys.abtest.wording import counted
-from recsys.cli.options import DateOption, JsonOption, past, run_id
+from recsys.cli.options import DateOption, JsonOption, beside, past, run_id
 from recsys.exceptions import InvalidInputError
 from recsys.experiments import EXPERIMENT
 from recsys.settings import load_settings
@@ -114,7 +114,7 @@ def paired(
     from recsys.inspection.paired import play_paired
     from recsys.night.night import Night
 
-    paired = play_paired(Night(past(day), load_settings()), sessions, run=run_id())
+    paired = play_paired(Night(past(day), beside(load_settings())), sessions, run=run_id())
     if as_json:
         print(paired.to_json())
         return

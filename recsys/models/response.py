@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from recsys.exceptions import CorruptDataError, MissingDataError
 from recsys.learn.plays import Plays
+from recsys.models import checkpoint
 from recsys.models.firsts import FirstTracks, Tastes
 from recsys.models.merge import merge
 from recsys.models.refine import Answers, alternate
@@ -288,12 +289,8 @@ class _State:
         parameter.index_add_(0, index, gradient * squares[index].rsqrt(), alpha=-rate)
 
     def resume(self, path: Path, identity: str) -> None:
-        import torch
-
-        if not path.exists():
-            return
-        saved = torch.load(path, weights_only=True)
-        if saved["identity"] != identity:
+        saved = checkpoint.read(path, identity)
+        if saved is None:
             return
         for name in self.NAMES:
             setattr(self, name, saved[name])
@@ -301,13 +298,6 @@ class _State:
         log.info("resuming after epoch %d", self.epoch)
 
     def finish_epoch(self, path: Path, identity: str) -> None:
-        import torch
-
         self.epoch += 1
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
         parameters = {name: getattr(self, name) for name in self.NAMES}
-        torch.save(
-            {"identity": identity, "squares": self.squares, "gamma": self.gamma, "epoch": self.epoch, **parameters}, partial
-        )
-        partial.rename(path)
+        checkpoint.write(path, identity, {"squares": self.squares, "gamma": self.gamma, "epoch": self.epoch, **parameters})

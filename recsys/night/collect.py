@@ -106,7 +106,7 @@ def collect(night: Night, *, live: str = "", backfill: bool = False) -> dict[str
                 "dropped %d events in the places of earlier ones: Redis seems to have gone back to an older copy", displaced
             )
         if catalogue.number_of and (plays.track == NO_TRACK).any().execute():
-            plays = queries.keep(with_tracks(plays, catalogue.number_of))
+            plays = with_tracks(plays, catalogue.number_of)
         known = plays.filter(plays.track < catalogue.size)
         events = int(plays.count().execute())
         unknown = events - int(known.count().execute())

@@ -41,11 +41,12 @@ class Answers(NamedTuple):
     sources: list[str]
 
 
-def calls(scope: Scope, events: Sequence[Event], ttl: int, first_session: int) -> list[Call]:
+def calls(scope: Scope, events: Sequence[Event], ttl: int, first_session: int, deadline: int) -> list[Call]:
     """The commands that record events of different users.
 
     Args:
-        ttl: seconds that an idle history is kept. first_session: number of a user's first session.
+        ttl: seconds that an idle history is kept. first_session: number of a user's first session. deadline: until when they may
+            be executed, as :attr:`recsys.service.link.RedisLink.deadline`.
     """
     groups: dict[str, tuple[str, list[str], list[bytes], list[tuple[int, Event, Slot]]]] = {}
     for place, event in enumerate(events):
@@ -61,7 +62,7 @@ def calls(scope: Scope, events: Sequence[Event], ttl: int, first_session: int) -
         group[2].append(_EVENT(flags, event.track, round(event.time * 10_000), event.digest) + b"%d" % user)
         group[3].append((place, event, slot))
     return [
-        Call(("FCALL", _RECORD, len(keys) + 1, lists, *keys, version, ttl, first_session, *packed), recorded)
+        Call(("FCALL", _RECORD, len(keys) + 1, lists, *keys, version, ttl, first_session, deadline, *packed), recorded)
         for lists, (version, keys, packed, recorded) in groups.items()
     ]
 

@@ -188,7 +188,8 @@ class App:
                 self._link.send(words, partial(self._know, users))
         recorded: list[tuple[Call, list[bytes]]] = []
         failed: list[RedisDownError] = []
-        asked = calls(scope, events, self._settings.history_ttl, int(time.time()) if live else 0)
+        first_session = int(time.time()) if live else 0
+        asked = calls(scope, events, self._settings.history_ttl, first_session, self._link.deadline)
 
         def settle(one: Call, reply: list[bytes] | RedisDownError) -> None:
             if isinstance(reply, RedisDownError):

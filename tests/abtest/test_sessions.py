@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recsys.abtest import queries
+from recsys.abtest.queries import load
 from recsys.abtest.sessions import log_files, read_log
 from recsys.catalog import number_of
 from recsys.exceptions import InvalidInputError, MissingDataError
 from recsys.experiments import Arm, Experiment
+from recsys.logs.reading import SMALL
 from tests.support.traffic import lean, records, write
 
 DESIGN = Experiment("X", (Arm("C", "contextual"), Arm("T1", "dae")))
@@ -211,6 +214,21 @@ def test_files_are_found_by_name(tmp_path: Path) -> None:
     empty.mkdir()
     with pytest.raises(MissingDataError, match="no log files"):
         log_files(empty)
+
+
+def test_small_files_are_read_as_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = records(DESIGN)
+    lines = [json.dumps(row) + "\n" for row in rows]
+    for number, line in enumerate(lines[:300]):
+        (tmp_path / f"{number:04}.jsonl").write_text(line + ("{" if number % 100 == 0 else ""))
+    (tmp_path / "0150a.jsonl").write_text("".join(lines[300:]))
+    (tmp_path / "0150b.jsonl").write_text("")
+    assert (tmp_path / "0150a.jsonl").stat().st_size > SMALL
+    opened = []
+    monkeypatch.setattr(queries, "load", lambda db, files, experiment: opened.append(files) or load(db, files, experiment))
+    found = read_log(tmp_path, "X")
+    assert [len(files) for files in opened] == [3]
+    assert (found.counts["events"], found.counts["malformed"]) == (len(rows), 3)
 
 
 def test_compressed_logs_are_read(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """Who left while Redis was away: noted for all workers, recorded once it is back, and nobody's later session is closed by it."""
 
 import os
+import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import prometheus_client as prom
 import psutil
@@ -16,6 +19,7 @@ from recsys.service.departures import Departure, Departures, commands
 from recsys.service.requests import NO_EVENT, Event
 from recsys.settings import load_settings
 from recsys.versions import keyspace
+from recsys.versions.functions import LIBRARY
 from tests.service.test_service import Stage, serving, wait_until
 from tests.support.components import Valkey
 
@@ -196,3 +200,36 @@ def test_who_left_in_an_outage_begins_a_new_session_at_any_worker(stage: Stage) 
         assert stage.service.post(f"/next/{user}", PLAY)[0] == 200
     found = sorted((r["user"], r["session"] - first[r["user"]], r["step"]) for r in answers(stage))
     assert found == [(user, *place) for user in LISTENERS for place in ((0, 0), (1, 0), (1, 1))]
+
+
+@pytest.mark.real
+@pytest.mark.drill("Redis", "hangs while listeners play and leave", "what was given up is not done later; a new session begins")
+def test_who_left_while_redis_hung_begins_a_new_session(stage: Stage) -> None:
+    for user in LISTENERS:
+        assert stage.service.post(f"/next/{user}", PLAY)[0] == 200
+    first = {record["user"]: record["session"] for record in answers(stage)}
+    assert stage.valkey.process is not None
+    stage.valkey.process.send_signal(signal.SIGSTOP)
+    with ThreadPoolExecutor(len(LISTENERS)) as pool:
+        # Redis gets these, does not answer in time, and would execute them once it goes on.
+        assert {status for status, _ in pool.map(lambda user: stage.service.post(f"/next/{user}", PLAY), LISTENERS)} == {200}
+        assert {status for status, _ in pool.map(lambda user: stage.service.post(f"/last/{user}", PLAY), LISTENERS)} == {200}
+    stage.valkey.process.send_signal(signal.SIGCONT)
+    wait_until(lambda: stage.service.get("/readyz")[0] == 200)
+    time.sleep(1)
+    for user in LISTENERS:
+        assert stage.service.post(f"/next/{user}", PLAY)[0] == 200
+    found = sorted((r["user"], r["session"] - first[r["user"]], r["step"]) for r in answers(stage))
+    assert found == [(user, *place) for user in LISTENERS for place in ((0, 0), (1, 0))]
+
+
+@pytest.mark.real
+def test_events_are_not_recorded_after_their_deadline(client: redis.Redis) -> None:
+    seconds, _ = cast(tuple[int, int], client.time())
+    words = ("FCALL", LIBRARY.function("events"), 2, "recsys:{1}:lists:", f"{HISTORY[1]}1", "", 100, 0)
+    event = b"\0" + bytes(8) + NO_EVENT + b"1"
+    with pytest.raises(redis.ResponseError, match="LATE"):
+        client.execute_command(*words, seconds * 1000 - 1, event)
+    assert state_of(client, 1) is None
+    client.execute_command(*words, seconds * 1000 + 60_000, event)
+    assert state_of(client, 1) == (0, 0, 1)
