@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from recsys.abtest.schema import Decision, Report
-from recsys.exceptions import InvalidInputError, MissingDataError, UnavailableError
+from recsys.exceptions import CorruptDataError, InvalidInputError, MissingDataError, UnavailableError
 from recsys.experiments import ORIGINAL, RunSpec
 from recsys.inspection.verify import verify
 from recsys.logs import real_listeners
@@ -22,6 +22,7 @@ from recsys.storage.store import Storage
 from recsys.versions import keyspace, lease
 from tests.support.components import Valkey
 from tests.support.night import DAY, USERS, tastes, write_interactions, write_world
+from tests.support.traffic import lean
 
 pytestmark = pytest.mark.slow
 
@@ -104,6 +105,18 @@ def test_a_day_that_is_not_over_or_had_no_requests_is_named(settings: Settings, 
     next((settings.log_dir / "live").iterdir()).touch()
     with pytest.raises(UnavailableError, match="still being written"):
         real_listeners.upload(settings, DAY)
+
+
+def test_logs_of_the_original_server_are_not_stored_as_if_nobody_had_come(settings: Settings) -> None:
+    write_requests(settings, DAY, 10, 1)
+    [path] = (settings.log_dir / "live").iterdir()
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in lean(rows)))
+    os.utime(path, (1, 1))
+    with pytest.raises(CorruptDataError, match="recsys import --format botify"):
+        real_listeners.upload(settings, DAY)
+    assert path.exists()
+    assert Storage(settings.storage_url).dates("logs") == []
 
 
 def test_a_live_experiment_must_be_there(settings: Settings, tmp_path: Path) -> None:
