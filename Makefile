@@ -7,6 +7,10 @@ AUDIT_VERSION ?= 2.10.1
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 BUILD_ARGS ?=
+NIGHTS ?= 20
+SEED ?= 1
+FIRST ?= 0
+NEMESIS_ARGS ?=
 IMAGE ?= $(or $(RECSYS_SIMULATOR_IMAGE),nightshift-simulator)
 BASE_IMAGE ?= python:3.11-slim
 
@@ -20,7 +24,7 @@ COMPILE := $(BIN)/uv pip compile --python-version 3.11 --generate-hashes --no-em
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down test test-all unit drill lint format bench lock audit simulator-image stack stack-down stack-reset test-stack \
+.PHONY: help setup run up down test test-all unit drill nemesis lint format bench lock audit simulator-image stack stack-down stack-reset test-stack \
 	system-packages clean
 
 help: ## List the targets
@@ -67,6 +71,9 @@ system-packages:
 
 drill: setup system-packages ## Try every fault on real components, and write the table of them to var/drill.md
 	$(PYTEST) $(GROUPS) -m '' --drill=var/drill.md $(PYTEST_ARGS)
+
+nemesis: setup ## NIGHTS small nights under random faults drawn from SEED, the first of them number FIRST
+	@$(BIN)/python -m tests.nemesis --nights $(NIGHTS) --seed $(SEED) --first $(FIRST) $(NEMESIS_ARGS)
 
 lint: setup ## Check style and types
 	$(BIN)/ruff check .

@@ -50,7 +50,7 @@ def measure_collect_memory(bench: Bench) -> Result:
         with Storage(f"file://{store}").stage(f"logs/{directory.name}") as staging:
             for path in files.iterdir():
                 os.link(path, staging / path.name)
-    (seconds, _, ours), (_, _, two) = (_run("collect", str(store), str(window)) for window in (dates, 2))
+    (seconds, _, ours), (_, _, two) = (_run(bench.world, "collect", str(store), str(window)) for window in (dates, 2))
     detail = {"rows": rows * dates, "seconds": round(seconds, 1), "reference": "two log dates", "bound": 4.0}
     return less_is_better("collect_memory", "GiB", ours, two, detail)
 
@@ -68,10 +68,10 @@ def compare(bench: Bench, name: str, prefix: str, *, other: str = "", beyond: st
         copy = bench.scratch / f"storage-{number}"
         copy.mkdir()
         shutil.copytree(store / prefix, copy / prefix, copy_function=os.link)
-        ours.append(_run(name, str(copy)))
+        ours.append(_run(bench.world, name, str(copy)))
     out = bench.scratch / "reference"
     out.mkdir()
-    reference = _run(other or f"reference_{name}", str(files), str(out))
+    reference = _run(bench.world, other or f"reference_{name}", str(files), str(out))
     detail = {
         "rows": rows,
         "ours_s": [round(step, 3) for step, _, _ in ours],
@@ -79,14 +79,15 @@ def compare(bench: Bench, name: str, prefix: str, *, other: str = "", beyond: st
         f"{'alternative' if other else 'reference'}_process_s": round(reference[1], 3),
     }
     if beyond:
-        detail[f"ours_{beyond}_s"] = round(_run(beyond, str(copy))[0], 3)
+        detail[f"ours_{beyond}_s"] = round(_run(bench.world, beyond, str(copy))[0], 3)
     return less_is_better(name, "seconds", median([step for step, _, _ in ours]), reference[0], detail)
 
 
-def _run(*words: str) -> tuple[float, float, float]:
+def _run(world: Path, *words: str) -> tuple[float, float, float]:
     """Seconds of a step, seconds of the process in which it ran, and the GiB that it held at the most."""
+    command, environment = [sys.executable, "-m", "benchmarks.analysis", *words], os.environ | {"RECSYS_WORLD": str(world)}
     began = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "benchmarks.analysis", *words], cwd=ROOT, check=True, stdout=subprocess.PIPE)
+    done = subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE)
     seconds, gib = map(float, done.stdout.split()[-2:])
     return seconds, time.perf_counter() - began, gib
 

@@ -168,6 +168,8 @@ def _simulate(night: Night) -> None:
         episodes=settings.episodes,
         shards=settings.shards,
         batch=settings.batch,
+        listeners=found["listeners"],
+        tracks=found["tracks"],
     )
     steps.upload_logs(night, found["base"], simulate_all(settings, parts, RUN))
 

@@ -46,25 +46,25 @@ class Load:
         }
 
 
-def drive(url: str, connections: int, seconds: float, users: int, tracks: int, run: str | None = None) -> Load:
+def drive(url: str, connections: int, seconds: float, users: int, tracks: int, run: str | None = None, first: int = 0) -> Load:
     """Ask for ``seconds`` over ``connections`` connections; no two of them ask for the same user at once.
 
     Args:
-        users, tracks: sizes of the world. run: sent as the run id, if given.
+        users, tracks: sizes of the world. run: sent as the run id, if given. first: the first user's id; the others follow it.
     """
     load = Load()
-    uvloop.run(_drive(url, connections, seconds, users, tracks, run, load))
+    uvloop.run(_drive(url, connections, seconds, range(first, first + users), tracks, run, load))
     return load
 
 
-async def _drive(url: str, connections: int, seconds: float, users: int, tracks: int, run: str | None, load: Load) -> None:
+async def _drive(url: str, connections: int, seconds: float, users: range, tracks: int, run: str | None, load: Load) -> None:
     parts = urlsplit(url)
     headers = f"Host: {parts.netloc}\r\nContent-Type: application/json\r\n" + (f"X-Recsys-Run: {run}\r\n" if run else "")
     loop = asyncio.get_running_loop()
     started = time.perf_counter()
     listeners = []
     for number in range(connections):
-        mine = range(number, users, connections)
+        mine = users[number::connections]
         listeners.append(_Listener(loop, parts.hostname or "", parts.port or 80, headers, mine, tracks, load, started + seconds))
     await asyncio.gather(*[listener.run() for listener in listeners])
     load.seconds = time.perf_counter() - started

@@ -18,6 +18,8 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.histories import explored_history, held_out_table
 from benchmarks.measure import surroundings
 from benchmarks.oracle import Oracle
@@ -27,6 +29,8 @@ from recsys.experiments import Arm
 from recsys.learn.fatigue import Discount
 from recsys.learn.interactions import Interactions, load_interactions
 from recsys.models.base import Recommender, create
+from recsys.models.offer import Offer
+from recsys.night.catalogue import tracks_of
 from recsys.night.night import Night
 from recsys.night.recommend import artist_discount, ranked, recommend
 from recsys.night.train import train
@@ -81,18 +85,20 @@ class Bench:
         near = keyspace.unpack(content.neighbours)
         version = Version.named("quality", tuple(keyspace.unpack(content.top)), near, content.sessions)
         lists = {user: keyspace.unpack(packed) for user, packed in content.lists.items()}
-        data = load_interactions(store, log_date, self.world)
+        catalogue = tracks_of(night)
+        data = load_interactions(store, log_date, catalogue)
         models = store.local(night.models)
         fitted = create(model)
         fitted.load(models)
         last = max(part.day for part in logged)
-        discount = artist_discount(night, data, fitted, of=last)
+        discount = artist_discount(night, data, catalogue, fitted, of=last)
         return Learned(version, lists, models, data, card, discount)
 
     def lists_of(self, model: Recommender, learned: Learned, discount: Discount) -> dict[int, array]:
         """Every user's list by a model alone."""
         found: dict[int, array] = {}
-        for start, lists in ranked(model, learned.data.matrix(), discount, None, learned.data.artist_of):
+        everything = Offer(np.ones(len(learned.data.artist_of), bool))
+        for start, lists in ranked(model, learned.data.matrix(), discount, None, learned.data.artist_of, everything):
             users = learned.data.users[start : start + len(lists)].tolist()
             found.update({user: array("I", row) for user, row in zip(users, lists.tolist(), strict=True)})
         return found

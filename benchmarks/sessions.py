@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 
 from recsys.experiments import Arm
 from recsys.schemas import POSITIVE_TIME
-from recsys.service.choose import Candidates, Choice, explore, request_hash, unplayed
-from recsys.service.state import Version, candidates
+from recsys.service.candidates import candidates
+from recsys.service.choose import Choice, Stock, explore, request_hash
+from recsys.service.state import Version
 from recsys.simulate import rng
 from recsys.simulate.listeners import Listeners
 from recsys.simulate.play import Plays, Recommender
@@ -87,7 +88,7 @@ class Served:
         seed: int,
         exploration: float = 0.0,
     ) -> None:
-        self._tracks, self._arm, self._version, self._lists = listeners.catalogue.size, arm, version, lists
+        self._stock, self._arm, self._version, self._lists = Stock.of(listeners.catalogue.size), arm, version, lists
         self._seed, self._exploration = seed, exploration
         self._plays: dict[int, list[int]] = {}
         self._session: dict[int, int] = {}
@@ -108,10 +109,8 @@ class Served:
         heard += (track, time * 100)
         played = set(heard[::2])
         draw = request_hash(self._seed, user, self._session[user], step, track)
-        greedy = candidates(self._arm, self._version, self._lists.get(user, _NONE), heard, played)
-        if not greedy.tracks:
-            greedy = Candidates((unplayed(self._tracks, played, draw),), "top100")
-        return explore(greedy, self._exploration, self._tracks, played, draw)
+        greedy = candidates(self._arm, self._version, self._lists.get(user, _NONE), heard, played, self._stock)
+        return explore(greedy, self._exploration, self._stock, played, draw)
 
     def last(self, plays: Plays) -> None:
         """The next play of these users starts a new session."""
@@ -175,7 +174,7 @@ def publish_interactions(store: Storage, log_date: date, logged: Sequence[Logged
         answered = np.append(~begins[1:], False)
         track, chance = np.roll(part.track[order], -1), np.roll(part.propensity[order], -1)
         columns = {
-            "user": part.user[order].astype(np.int32),
+            "user": part.user[order].astype(np.int64),
             "run": pa.array([f"traffic-{part.day}"] * len(order)),
             "session": part.session[order],
             "step": part.step[order].astype(np.int32),
@@ -186,11 +185,11 @@ def publish_interactions(store: Storage, log_date: date, logged: Sequence[Logged
             "log_date": np.full(len(order), np.datetime64(part.day)),
         }
         plays.append(pa.table(columns))
-        liked = np.unique(np.stack([part.user, part.track])[:, part.time > 100 * POSITIVE_TIME], axis=1).astype(np.int32)
+        liked = np.unique(np.stack([part.user, part.track])[:, part.time > 100 * POSITIVE_TIME], axis=1)
         count = liked.shape[1]
         columns = {
-            "user": liked[0],
-            "track": liked[1],
+            "user": liked[0].astype(np.int64),
+            "track": liked[1].astype(np.int32),
             "weight": np.ones(count, np.float32),
             "log_date": np.full(count, np.datetime64(part.day)),
         }
@@ -198,3 +197,5 @@ def publish_interactions(store: Storage, log_date: date, logged: Sequence[Logged
     with store.stage(f"interactions/date={log_date}") as staging:
         pq.write_table(pa.concat_tables(plays), staging / "plays.parquet", compression="zstd")
         pq.write_table(pa.concat_tables(likes), staging / "interactions.parquet", compression="zstd")
+        users = np.unique(np.concatenate([part.user for part in logged])).astype(np.int64)
+        pq.write_table(pa.table({"user": users}), staging / "sessions.parquet")

@@ -178,13 +178,14 @@ def publish_inputs(store: Storage, history: Any, users: np.ndarray, work: Path) 
     row = np.repeat(np.arange(history.shape[0]), np.diff(history.indptr))
     day = DAY - timedelta(days=1)
     columns = {
-        "user": pa.array(users[row].astype(np.int32)),
+        "user": pa.array(users[row]),
         "track": pa.array(history.indices.astype(np.int32)),
         "weight": pa.array(history.data.astype(np.float32)),
         "log_date": pa.array(np.full(len(row), np.datetime64(day))),
     }
     with store.stage(f"interactions/date={DAY}") as staging:
         pq.write_table(pa.table(columns), staging / "interactions.parquet")
+        pq.write_table(pa.table({"user": users}), staging / "sessions.parquet")
     model = Dae(epochs=1)
     # Few users, but every track: the model has its full size.
     model.fit(random_history(1 + history.shape[1] // POSITIVES, history.shape[1], POSITIVES), seed=SEED, work=work)

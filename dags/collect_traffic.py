@@ -27,6 +27,8 @@ version is live every answer is an unplayed track drawn at random; afterwards a 
 A date that is there already is left alone: its later tasks are skipped and the run is green. With `rebuild` it is played again,
 and its logs are replaced once the new ones are whole; nights that have read the old ones are rebuilt afterwards.
 
+With `RECSYS_TRAFFIC_GROWTH` the world grows before a date is first planned: listeners and tracks arrive, tracks are retired.
+
 With `RECSYS_EXPERIMENT_SOURCE=live` nobody is played: what real listeners asked for on that day is stored instead. With `none`
 nothing is stored either: the date must have been imported or uploaded.
 
@@ -36,7 +38,7 @@ The log date is the Param `log_date`, else the begin of the data interval, else 
 | task | if it fails |
 |---|---|
 | hold_date | up for reschedule: another run works on this date, its log names it. Skipped: it waited in vain; trigger it again |
-| plan_traffic | its logs are damaged: trigger the date again with `rebuild`. Redis is away: `recsys doctor`; clear it then |
+| plan_traffic | damaged logs: trigger the date with `rebuild`. Redis is away: `recsys doctor`; clear it then. Else see its log |
 | simulate | the service is away or answers nonsense: read the service's log, then clear the task |
 | upload_logs | counts differ between listeners and logs: clear `simulate` and everything after it |
 

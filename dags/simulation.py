@@ -35,11 +35,13 @@ Played = dict[str, str | int | float] | list[str]
 
 
 class Registered(TypedDict):
-    """A registered run: its base, the version that it previews, its seed."""
+    """A registered run: its base, the version that it previews, its seed, how many listeners and tracks of the world play."""
 
     base: str
     version: str
     seed: int
+    listeners: int
+    tracks: int
 
 
 def planned(registered: Registered, settings: Settings, episodes: int, batch: int) -> list[Part]:
@@ -49,7 +51,14 @@ def planned(registered: Registered, settings: Settings, episodes: int, batch: in
         episodes: episodes of all shards together. batch: events a request; 0: single requests.
     """
     parts = shards.shards_of(
-        registered["base"], registered["version"], seed=registered["seed"], episodes=episodes, shards=settings.shards, batch=batch
+        registered["base"],
+        registered["version"],
+        seed=registered["seed"],
+        episodes=episodes,
+        shards=settings.shards,
+        batch=batch,
+        listeners=registered["listeners"],
+        tracks=registered["tracks"],
     )
     return [asdict(part) for part in parts]
 
@@ -108,7 +117,8 @@ def _containers(parts: XComArg, settings: Settings) -> XComArg:
         return f"{{{{ ti.xcom_pull(task_ids='{planning.task_id}')[ti.map_index]['{key}'] }}}}"
 
     token = settings.service_token.get_secret_value() if settings.service_token else None
-    numbers = [word for key in ("shard", "shards", "episodes", "seed", "batch") for word in (f"--{key}", part(key))]
+    keys = ("shard", "shards", "episodes", "seed", "batch", "listeners", "tracks")
+    numbers = [word for key in keys for word in (f"--{key}", part(key))]
     run = f"{part('base')}.{part('shard')}." + "{{ try_id(run_id, ti.try_number) }}"
     # Several platforms may use one engine.
     here = run_context.digest(f"{settings.var.resolve()} {settings.simulation_network}")

@@ -244,7 +244,8 @@ def _collected(file: str, log_date: Day, since: Day | None, storage: str) -> "pd
         pq.read_table(_directory(store, Dated.INTERACTIONS, night) / file, filters=[("log_date", "in", days)] if days else None)
         for night, days in parts.items()
     ]
-    return _typed(pa.concat_tables(tables).to_pandas(date_as_object=False))
+    # Nights of earlier releases kept users in 32 bits.
+    return _typed(pa.concat_tables(tables, promote_options="permissive").to_pandas(date_as_object=False))
 
 
 def _parts(store: Storage, first: date, last: date) -> dict[date, list[date]]:

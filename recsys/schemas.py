@@ -29,6 +29,22 @@ class Learning(Part):
     positive_time: float
 
 
+class DatedCatalogue(Document):
+    """``catalogue.json``: how large a log date's copy of the catalogue is, and who was there to be simulated.
+
+    Attributes:
+        tracks: how many there are. retired: those of them that may not be recommended, ascending.
+        listeners: lines of the world's ``users.json``, whom the simulator plays; None if it has none.
+    """
+
+    FILE: ClassVar[str] = "catalogue.json"
+    KIND: ClassVar[Dated] = Dated.CATALOGUES
+
+    tracks: int
+    retired: tuple[int, ...] = ()
+    listeners: int | None = None
+
+
 class Inputs(Document):
     """``inputs.json``: all that a night has read.
 
@@ -36,7 +52,8 @@ class Inputs(Document):
         live: the version that was live when it began, "" for none; the candidate is compared with it. A backfill compares with
             none.
         backfill: whether the night was a backfill.
-        seed: the night's own. logs: checksum of each directory of logs by name. counts: lines, events and rows.
+        seed: the night's own. logs: checksum of each directory of logs by name. catalogue: that of the date's copy of the
+            catalogue, "" in nights from before there were copies. counts: lines, events and rows.
     """
 
     FILE: ClassVar[str] = "inputs.json"
@@ -48,6 +65,7 @@ class Inputs(Document):
     seed: int = 0
     settings: Learning | None = None
     logs: dict[str, str] = Field(default_factory=dict)
+    catalogue: str = ""
     counts: dict[str, int] = Field(default_factory=dict)
 
 

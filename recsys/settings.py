@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     var: Path = Field(Path("var"), description="Everything the embedded platform writes stands below this directory.")
     world: Path = Field(
         default_factory=lambda data: data["var"] / "world",
-        description="Directory with tracks.json, users.json and, for the simulator, tracks.npy; unset: <var>/world.",
+        description="Directory with tracks.json and, for the simulator, users.json and tracks.npy; unset: <var>/world.",
     )
     storage: str = Field("", description="Storage URL, file://… or webhdfs://…; empty: <var>/storage.")
     service_logs: Path | None = Field(None, description="Where the service writes its logs; unset: <var>/service-logs.")
@@ -63,10 +63,20 @@ class Settings(BaseSettings):
         0.1, ge=0, le=1, description="Share of random answers in simulated traffic once a version is live."
     )
     live_exploration: float = Field(0.0, ge=0, le=1, description="Share of random answers to requests without a run id.")
+    newcomers: Literal["session", "contextual", "top100"] = Field(
+        "session",
+        description="What listeners whom a version does not know are answered from first: session (T2's lists, by the session's "
+        "first track), contextual (neighbours of the previous track) or top100; then from what follows in this order.",
+    )
     experiments: Path | None = Field(None, description="YAML file of the live experiment; unset: the original's.")
     model: str = Field("dae", description="Model behind T1: dae, ease, popularity, response, or package.module:Class.")
     dae: Path | None = Field(None, description="JSON file of the autoencoder's hyperparameters; unset: the defaults.")
     session_arm: bool = Field(False, description="Train the session-aware arm, play it as T2 and let it serve what is live.")
+    liked: Literal["keep", "leave_out"] = Field(
+        "keep",
+        description="What a user liked before: keep it in the user's lists, as for music, or leave_out, as for films and goods.",
+    )
+    gate_users: int = Field(20, ge=1, description="Users who liked something new on the date, below which the gate refuses.")
     promotion: Path | None = Field(None, description="YAML file of the promotion rule; unset: config/promotion.yml's values.")
     night_hour: int = Field(2, ge=0, le=23, description="Hour (UTC) at which Airflow begins the night of the day before.")
     deadline_hours: float = Field(4.0, gt=0, description="Hours after which a night that has not ended is reported as late.")
@@ -99,6 +109,12 @@ class Settings(BaseSettings):
         5, ge=2, le=60, description="Log dates, ending yesterday, that must have traffic at a first start."
     )
     traffic_sessions: int = Field(20_000, ge=1, description="Sessions of traffic collected for each such date that has none.")
+    traffic_growth: str = Field(
+        "",
+        pattern=r"^((users|tracks|retire)=\d+(,(users|tracks|retire)=\d+)*)?$",
+        description="Listeners and tracks that arrive, and tracks that are retired, before a log date's simulated traffic: "
+        "users=100,tracks=50,retire=5. The world must be writable; empty: it stays as it is.",
+    )
     airflow_database: SecretStr = Field(
         SecretStr(""),
         description="Database of the embedded platform's Airflow: an SQLAlchemy URL such as postgresql+psycopg2://…, or sqlite "

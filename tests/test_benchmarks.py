@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import requests
 
-from benchmarks import growth, processes
+from benchmarks import growth, newcomers, processes
 from benchmarks.__main__ import ALTERNATIVES, MEASURES, main
 from benchmarks.alternatives import measures, offline
 from benchmarks.alternatives.client import Aiohttp
@@ -74,6 +74,12 @@ def test_an_unknown_measure_is_refused_with_the_names_there_are(capsys: pytest.C
     assert all(callable(getattr(measures, f"measure_{name}")) for name in ALTERNATIVES)
 
 
+def test_an_unknown_part_of_newcomers_is_refused_with_the_names_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        newcomers.main(["speed"])
+    assert "'speed' is no part; there are rate, sessions, memory" in capsys.readouterr().err
+
+
 def test_a_directory_without_a_world_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECSYS_VAR", str(tmp_path))
     with pytest.raises(InvalidInputError, match=r"users\.json"), surroundings(tmp_path, quick=True):
@@ -121,11 +127,12 @@ def test_the_load_generator_drives_our_service(bench: Bench) -> None:
     with processes.valkey(bench.scratch, durable=True) as redis_url:
         run = open_run(bench, prepare(bench), redis_url)
         with processes.nightshift(bench.scratch, bench.world, redis_url) as (url, seconds):
-            load = drive(url, 4, 0.5, 80, 600, run)
+            load = drive(url, 4, 0.5, 20, 600, run, 50)
     assert seconds > 0
     assert load.errors == 0
     lines = [line for path in bench.scratch.rglob(f"{run}/*.jsonl") for line in path.read_text().splitlines()]
     assert len(lines) == len(load.durations)
+    assert {json.loads(line)["user"] for line in lines} == set(range(50, 70))
 
 
 @pytest.mark.real
@@ -168,7 +175,7 @@ def test_plain_sql_collects_what_collection_does(bench: Bench, tmp_path: Path) -
     store = Storage(f"file://{tmp_path / 'storage'}")
     with store.stage(f"logs/date={DAY}") as staging:
         shutil.copy(files / "ours" / "0-bench.jsonl", staging)
-    collect(Night(DAY, load_settings(storage=store.url)))
+    collect(Night(DAY, load_settings(storage=store.url, world=bench.world)))
     ours = store.local(f"interactions/date={DAY}")
     for name, columns in {
         "interactions": ["user", "track"],

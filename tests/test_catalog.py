@@ -131,6 +131,15 @@ def test_a_track_may_have_an_id_of_its_owner_s_and_be_retired(tmp_path: Path) ->
     assert [read.track_json(i) for i in range(3)] == lines
 
 
+def test_the_first_tracks_are_the_catalogue_before_the_others_came(tmp_path: Path) -> None:
+    lines = [{"artist": "A", "title": "y", "track": 0}, {"artist": "B", "title": "z", "track": 1, "id": "b", "available": False}]
+    newer = [{"artist": "A", "title": "x", "track": 2}, {"artist": "C", "title": "x", "track": 3, "id": "c"}]
+    first = catalog.load_tracks(write(tmp_path, "tracks.json", [*lines, *newer])).first(2)
+    assert (first.size, first.artists, first.artist_of.tolist()) == (2, ["A", "B"], [0, 1])
+    assert [first.track_json(i) for i in range(2)] == lines
+    assert (first.number_of, first.retired) == ({"b": 1}, {1})
+
+
 def test_a_catalogue_grows_and_never_renumbers(tmp_path: Path) -> None:
     first = [{"artist": "A", "title": "y", "track": 0, "id": "a"}, {"artist": "B", "title": "z", "track": 1}]
     before = catalog.load_tracks(write(tmp_path, "tracks.json", first))

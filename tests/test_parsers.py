@@ -25,10 +25,12 @@ from recsys.night import tune
 from recsys.night.log_date import resolve
 from recsys.platform.processes import read_state
 from recsys.schemas import ShardResult
+from recsys.service.world import Follower
 from recsys.settings import HdfsOptions, Settings, load_hdfs_options, load_settings
 from recsys.simulate.client import BatchCodec, Headers, SingleCodec
 from recsys.simulate.config import read_env
 from recsys.simulate.connection import Endpoint
+from recsys.simulate.growth_record import WorldRecord
 from recsys.simulate.listeners import load_embeddings, load_listeners
 from recsys.simulate.world import WorldSize
 from recsys.storage.layout import parse_date
@@ -38,6 +40,7 @@ from recsys.versions import keyspace
 from recsys.versions.content import read_content
 from recsys.versions.pointer import version_date
 from recsys.versions.session_lists import SessionLists
+from tests.support.night import catalogue_of
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +51,7 @@ KEYS = (
     "user track tracks artist title interests experiment arms name recommender weight salt margin files counts bytes sha256 "
     "guardrails primary track_catalog_config track_meta_path user_catalog_config default_session_budget "
     "remote_recommender_config host port layers dropout batch precision answers base version exploration seed run pid "
-    "started"
+    "started recommendations"
 )
 WORDS = st.sampled_from(KEYS.split())
 SCALARS = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=6) | WORDS
@@ -79,6 +82,8 @@ user_catalog_config: {user_catalog_path: users.json, default_session_budget: 5, 
 remote_recommender_config: {host: 127.0.0.1, port: 5000}
 """
 DAE = b'{"layers": [300, 50], "dropout": 0.4, "learning_rate": 0.002, "batch": 64, "epochs": 3, "precision": "float32"}'
+GROWTH = b"""{"parameters": {"tracks": 9, "seed": 1}, "checksum": "0f", "growth": [{"users": 1, "tracks": 2,
+"retired": [3], "seed": 5, "log_date": "2026-01-05", "users_before": 7, "tracks_before": 9, "checksum": ""}]}"""
 
 
 def listeners(users: Path) -> object:
@@ -86,6 +91,12 @@ def listeners(users: Path) -> object:
     (users.parent / "tracks.json").write_bytes(PARSERS["tracks"][1])
     np.save(users.parent / "tracks.npy", np.eye(2, dtype=np.float32))
     return load_listeners(users.parent, first_tracks=False)
+
+
+def neighbours(path: Path) -> object:
+    """What the service reads of a world that has these neighbours."""
+    (path.parent / "tracks.json").write_bytes(PARSERS["tracks"][1])
+    return Follower(path.parent)
 
 
 PARSERS: dict[str, tuple[Callable[[Path], object], bytes]] = {
@@ -97,9 +108,11 @@ PARSERS: dict[str, tuple[Callable[[Path], object], bytes]] = {
     ),
     "rule": (load_rule, Path("config/promotion.yml").read_bytes()),
     "top": (lambda path: catalog.load_top_tracks(path.parent), b"[3, 1, 2]"),
+    "neighbours": (neighbours, b'{"track": 0, "recommendations": [3, 1]}\n{"track": 7, "recommendations": []}\n'),
     "environment": (read_env, ENVIRONMENT),
     "listeners": (listeners, b'{"user": 0, "interests": [0, 1], "consume_bias": 4.5}\n{"user": 7, "interests": [1]}\n'),
     "dae": (lambda path: create("dae", **tune.adopted(path)), DAE),
+    "growth": (lambda path: WorldRecord.read(path.parent), GROWTH),
     "state": (lambda path: read_state(path.parent), b'[{"name": "service", "pid": 2147483000, "started": 1.5}]'),
 }
 FILES = {
@@ -108,9 +121,11 @@ FILES = {
     "experiment": "x.yml",
     "rule": "x.yml",
     "top": "top_tracks.json",
+    "neighbours": "tracks_recs.json",
     "environment": "env.yml",
     "listeners": "users.json",
     "dae": "best.json",
+    "growth": "world.json",
     "state": "platform.json",
 }
 
@@ -150,7 +165,7 @@ def test_published_lists(tmp_path: Path, value: object, top: object, seed: int) 
         recommendations.write_text(json.dumps(record) + "\n")
         for best in (top, list(range(100))):
             popular.write_text(json.dumps(best))
-            taken_or_refused(lambda _: read_content(recommendations, popular, neighbours, 200), tmp_path)
+            taken_or_refused(lambda _: read_content(recommendations, popular, neighbours, catalogue_of(200)), tmp_path)
 
 
 @pytest.mark.parametrize("name", PARSERS)

@@ -222,7 +222,8 @@ def guardrails(db: "DuckDBPyConnection", arms: tuple[str, ...], catalogue: int) 
     mine = 'events JOIN people USING ("user")'
     found = db.execute(
         f"""SELECT people.arm, count(*), count(*) FILTER (NOT is_last), count(source) FILTER (NOT is_last),
-              count(*) FILTER (NOT is_last AND source = 'top100'), count(*) FILTER (NOT is_last AND source = 'exploration'),
+              count(*) FILTER (NOT is_last AND source IN ('top100', 'newcomer_top100')),
+              count(*) FILTER (NOT is_last AND source = 'exploration'),
               count(degraded) FILTER (NOT is_last), count(*) FILTER (NOT is_last AND degraded), count(DISTINCT recommendation),
               quantile_cont(latency, [0.5, 0.99]) FILTER (NOT is_last)
             FROM {mine} GROUP BY people.arm"""

@@ -24,6 +24,7 @@ from recsys.abtest.metrics import Column, Columns, Floats, Ints
 from recsys.abtest.wording import counted
 from recsys.exceptions import InvalidInputError, MissingDataError
 from recsys.experiments import Experiment
+from recsys.logs.engines import errors_of_the_system
 from recsys.logs.reading import SMALL
 from recsys.logs.record import is_terminated
 
@@ -128,7 +129,7 @@ def read_log(
     import duckdb
 
     files = log_files(logs)
-    with tempfile.TemporaryDirectory(prefix="abtest-") as scratch, duckdb.connect() as db:
+    with tempfile.TemporaryDirectory(prefix="abtest-") as scratch, errors_of_the_system(), duckdb.connect() as db:
         db.execute(f"SET memory_limit='{MEMORY_LIMIT}'; SET temp_directory='{scratch}/spill'")
         readable, torn = _without_torn_lines(files, Path(scratch))
         counts = queries.load(db, readable, experiment)
@@ -157,7 +158,7 @@ def read_before(logs: Path | Sequence[Path], first_ms: int) -> Before:
     import duckdb
 
     files = log_files(logs)
-    with tempfile.TemporaryDirectory(prefix="abtest-") as scratch, duckdb.connect() as db:
+    with tempfile.TemporaryDirectory(prefix="abtest-") as scratch, errors_of_the_system(), duckdb.connect() as db:
         db.execute(f"SET memory_limit='{MEMORY_LIMIT}'; SET temp_directory='{scratch}/spill'")
         readable, _ = _without_torn_lines(files, Path(scratch))
         queries.load(db, readable, "")

@@ -71,20 +71,27 @@ class Catalogue:
         """Tracks that may not be recommended any more."""
         return frozenset(np.flatnonzero(~self.available).tolist())
 
-    def check_grown_from(self, earlier: "Catalogue", where: Path) -> None:
+    def first(self, tracks: int) -> "Catalogue":
+        """Its first so many tracks: the catalogue before the others were appended, with what has been retired since."""
+        artist_of = self.artist_of[:tracks]
+        # Artists are in the order in which they first appear.
+        artists = self.artists[: int(artist_of.max(initial=-1)) + 1]
+        return Catalogue(artist_of, artists, self.titles[:tracks], self.ids[:tracks], self.available[:tracks])
+
+    def check_grown_from(self, earlier: "Catalogue", where: Path | str, when: str = "before") -> None:
         """See that this catalogue is the earlier one with tracks appended, renamed by their owner's ids, or retired.
 
         A track is known by its owner's id, or by artist and title where it has none.
 
         Args:
-            where: its file, for people.
+            where, when: its file, and when or where the tracks were as in the earlier one, for people.
 
         Raises:
             WorldError: a track has gone, or its number belongs to another track now.
         """
         if self.size < earlier.size:
             raise WorldError(
-                f"{where} has {self.size} tracks, fewer than the {earlier.size} before; a track stays, and is retired with "
+                f"{where} has {self.size} tracks, fewer than the {earlier.size} {when}; a track stays, and is retired with "
                 '"available": false'
             )
         for track in range(earlier.size):
@@ -93,8 +100,8 @@ class Catalogue:
                 before, now = earlier._told(track), self._told(track)
             if before != now and before is not None:
                 raise WorldError(
-                    f"{where}: track {track} is {now!r}, but it was {before!r} before; a track keeps its number, and new "
-                    "ones are appended"
+                    f"{where}: track {track} is {now!r}, but it was {before!r} {when}; a track keeps its number, and "
+                    "new ones are appended"
                 )
 
     def _told(self, track: int) -> str:
@@ -115,7 +122,7 @@ def read_tracks(path: Path) -> Catalogue:
 
     Raises:
         WorldError: the file is missing or empty, a line is not such an object, or the numbers are not 0 to n - 1, each
-            once, or an ``"id"`` stands for two tracks.
+            once, or an ``"id"`` stands for two tracks, or no track is available.
     """
     found: dict[int, tuple[str, str, str | None, bool]] = {}
     owned: dict[str, int] = {}
@@ -146,6 +153,8 @@ def read_tracks(path: Path) -> Catalogue:
     index: dict[str, int] = {}
     artist_of = np.fromiter((index.setdefault(artist, len(index)) for artist, *_ in ordered), np.int32, n)
     _, titles, ids, available = zip(*ordered, strict=True)
+    if not any(available):
+        raise WorldError(f"{path} has {n} tracks, all of them retired; at least one must be available")
     return Catalogue(artist_of, list(index), list(titles), list(ids), np.array(available, bool))
 
 

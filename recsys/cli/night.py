@@ -105,7 +105,7 @@ def verify(day: DateOption, as_json: JsonOption = False) -> None:
 
 @app.command()
 def explain(
-    user: Annotated[str, typer.Argument(help="User id, a number or a text.")],
+    user: Annotated[str, typer.Argument(help="Who was answered: an integer, or a text.")],
     session: Annotated[int, typer.Argument(min=0, help="Session, as in the log.")],
     step: Annotated[int, typer.Argument(min=0, help="Step in the session, from 0.")],
     day: Annotated[str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="Look in the experiment of this date.")] = None,

@@ -48,8 +48,7 @@ def publish_files(
 
     log_date = past(day) if day else datetime.now(UTC).date()
     with redis_of(beside(load_settings(world=world)), embedded) as settings:
-        tracks = catalog.load_tracks(settings.world).size
-        content = read_content(recommendations, top, neighbours, tracks)
+        content = read_content(recommendations, top, neighbours, catalog.load_tracks(settings.world))
         client = keyspace.connect(settings)
         store, version = Storage(settings.storage_url), content.version(log_date)
         keep_files(store, version, recommendations, top, neighbours)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from recsys.exceptions import MissingDataError
 from recsys.logs.record import answer, log_files, records
 from recsys.night.collect import read_sessions
+from recsys.schemas import DatedCatalogue
 from recsys.storage.layout import Dated
 from recsys.storage.store import Storage
 
@@ -58,7 +59,10 @@ class Difference:
 
 
 def by_day(store: Storage, catalogue: int) -> list[Day]:
-    """Every log date, ascending; the catalogue has so many tracks.
+    """Every log date, ascending.
+
+    Args:
+        catalogue: how many tracks there are, on dates without a copy of the catalogue.
 
     Raises:
         MissingDataError: there are no logs.
@@ -66,7 +70,8 @@ def by_day(store: Storage, catalogue: int) -> list[Day]:
     dates = store.dates(Dated.LOGS)
     if not dates:
         raise MissingDataError(f"{store.url} holds no logs; 'recsys traffic' collects some")
-    return [_day(day, _files(store, day), catalogue) for day in dates]
+    copies = {day: DatedCatalogue.find(store, day) for day in dates}
+    return [_day(day, _files(store, day), copy.tracks if copy else catalogue) for day, copy in copies.items()]
 
 
 def difference(store: Storage, first: date, last: date) -> Difference:

@@ -3,12 +3,14 @@
 In go a directory of logs and the place of a request (user, session, step); out comes an :class:`Explanation`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import orjson
 
+from recsys.catalog import number_of
 from recsys.exceptions import MissingDataError
 from recsys.logs.record import Record, answer, log_files, records
 from recsys.service.session import SessionChooser
@@ -44,19 +46,22 @@ class Explanation:
 
     def lines(self) -> list[str]:
         """The same in sentences."""
+        offer = self.source.removeprefix("newcomer_")
         places = {
             "dae": "the user's list",
             "contextual": f"the neighbours of track {self.previous}",
             "top100": "the TOP 100",
             "session": "the candidates of the session's first track, discounted by their artists' plays",
         }
-        place = places.get(self.source, self.source)
+        place = places.get(offer, offer)
         told = [
             f"Track {self.track} was served to user {self.user} in session {self.session}, step {self.step}, after track "
             f"{self.previous}.",
             f"Arm {self.arm or 'none'}, version {self.version or 'none'}, source {self.source}"
             + (", degraded: Redis was away." if self.degraded else "."),
         ]
+        if offer != self.source:
+            told.append("The version has no list of the user.")
         if self.propensity is not None:
             told.append(f"The policy chooses it with probability {self.propensity:.6g}.")
         if not self.kept:
@@ -72,12 +77,16 @@ class Explanation:
         return told
 
 
-def explain(store: Storage, logs: Path, user: int, session: int, step: int) -> Explanation:
+def explain(store: Storage, logs: Path, user: int | str, session: int, step: int) -> Explanation:
     """Find the request in a directory of logs (searched with its sub-directories) and explain its answer.
 
+    Args:
+        user: as the service knows them, or what they are called if that is a text.
+
     Raises:
-        MissingDataError: the log has no such answered request.
+        MissingDataError: the log has no such answered request. InvalidInputError: nobody can be called so.
     """
+    called, user = user, number_of(user) if isinstance(user, str) else user
     plays: dict[int, Record] = {}
     for path in log_files(logs, "**/*.jsonl"):
         for record in records(path):
@@ -86,7 +95,7 @@ def explain(store: Storage, logs: Path, user: int, session: int, step: int) -> E
     found = plays.get(step)
     if found is None or found["message"] != "next":
         raise MissingDataError(
-            f"{logs} has no answered request of user {user}, session {session}, step {step}"
+            f"{logs} has no answered request of user {called}, session {session}, step {step}"
             + (f"; the session has steps 0 to {max(plays)}" if plays else "")
         )
     track, propensity = answer(found)
@@ -94,7 +103,7 @@ def explain(store: Storage, logs: Path, user: int, session: int, step: int) -> E
         raise MissingDataError(f"the log does not say what user {user} was answered in session {session}, step {step}")
     played = tuple(plays[s]["track"] for s in sorted(plays) if s <= step)
     version, source, previous = found.get("version", ""), found.get("source") or "", found["track"]
-    entries, kept = _entries(store, version, source, user, previous, played[0])
+    entries, kept = _entries(store, version, source.removeprefix("newcomer_"), user, played)
     position = entries.index(track) + 1 if track in entries else None
     before = entries[: position - 1] if position and source == "dae" else entries
     skipped = tuple(t for t in before if t in played)
@@ -116,8 +125,8 @@ def explain(store: Storage, logs: Path, user: int, session: int, step: int) -> E
     )
 
 
-def _entries(store: Storage, version: str, source: str, user: int, previous: int, first: int) -> tuple[list[int], bool]:
-    """What the version offered to this request, in order, and whether its files are there."""
+def _entries(store: Storage, version: str, source: str, user: int, played: Sequence[int]) -> tuple[list[int], bool]:
+    """What the version offered to a session of these plays, in order, and whether its files are there."""
     if not version or source == "exploration":
         return [], True
     try:
@@ -127,12 +136,15 @@ def _entries(store: Storage, version: str, source: str, user: int, previous: int
     if source == "top100":
         return list(orjson.loads((directory / "top_tracks.json").read_bytes())), True
     if source == "contextual":
-        table = np.load(directory / "neighbours.npy", mmap_mode="r", allow_pickle=False)
-        return [int(t) for t in table[previous]], True
+        path, previous = directory / "neighbours.npy", played[-1]
+        table = np.load(path, mmap_mode="r", allow_pickle=False) if path.exists() else np.zeros((0, 0), np.uint32)
+        # Tracks that the version does not know may have neighbours in the world's files.
+        return [int(t) for t in table[previous]] if previous < len(table) else [], True
     if source == "session":
         lists = SessionLists.from_bytes((directory / "sessions.npz").read_bytes())
         tastes = np.load(directory / "tastes.npy", allow_pickle=False)
         own = tastes[tastes[:, 0] == user, 2:].ravel()
-        row = SessionChooser(lists).row(first, own[own >= 0].tolist())
+        chooser = SessionChooser(lists)
+        row = chooser.row(next(t for t in played if t < chooser.size), own[own >= 0].tolist())
         return [int(t) for t in lists.tracks[row]], True
     return next((tracks for listed, tracks in lists_in(directory / LISTS) if listed == user), []), True

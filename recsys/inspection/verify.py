@@ -17,7 +17,7 @@ from recsys.abtest.schema import Report
 from recsys.exceptions import MissingDataError, RecsysError
 from recsys.logs.record import log_files, records
 from recsys.night.night import Night
-from recsys.schemas import Verdict
+from recsys.schemas import Inputs, Verdict
 from recsys.storage.layout import Dated
 from recsys.versions import keyspace, publish
 from recsys.versions.content import read_directory
@@ -76,6 +76,7 @@ def verify(night: Night) -> Verification:
             continue
         result.check(True, f"{kind}: every file matches its checksum")
         _add_parts(result, kind, directory)
+    _check_catalogue(result, night)
     if report and not result.failures:
         if Dated.EXPERIMENTS in kinds:
             _check_events(result, night, report)
@@ -134,6 +135,20 @@ def _without_times(value: JsonValue) -> JsonValue:
         kept = [v for v in value if not (isinstance(v, dict) and v.get("name") in VOLATILE_KEYS)]
         return [_without_times(v) for v in kept]
     return value
+
+
+def _check_catalogue(result: Verification, night: Night) -> None:
+    """That the date's catalogue is still the one that the night has read; nights from before there were copies have none."""
+    inputs = Inputs.find(night.store, night.log_date)
+    if inputs is None or not inputs.catalogue:
+        return
+    try:
+        night.store.local(night.catalogue)
+    except RecsysError as error:
+        result.failures.append(str(error))
+    else:
+        same = night.store.manifest(night.catalogue).checksum == inputs.catalogue
+        result.check(same, f"{Dated.CATALOGUES}: every file matches its checksum, and is what the night has read")
 
 
 def _check_events(result: Verification, night: Night, report: Report) -> None:

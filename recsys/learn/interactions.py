@@ -1,17 +1,17 @@
-"""Interactions of a night as arrays and matrices, checked against the world.
+"""Interactions of a night as arrays and matrices.
 
-In goes ``interactions/date=D``; out come :class:`Interactions`, whose rows are the world's users in ascending order of id.
+In go ``interactions/date=D`` and its catalogue; out come :class:`Interactions`, whose rows are the users of the night's logs in
+ascending order of id: everybody who was seen in the window, whether they liked anything or not.
 """
 
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from recsys import catalog
+from recsys.catalog import Catalogue
 from recsys.exceptions import CorruptDataError
 from recsys.storage.layout import Dated
 from recsys.storage.store import Storage
@@ -25,7 +25,7 @@ class Interactions:
     """Positives of a window of log dates.
 
     Attributes:
-        users: int64 [n_users], ids of the world's users, ascending; row r of a matrix is ``users[r]``.
+        users: int64 [n_users], ids of the users of the logs, ascending; row r of a matrix is ``users[r]``.
         artist_of: int32 [n_tracks], artist of each track.
         row: int64 [n], row of each positive's user.
         track: int64 [n]. weight: float32 [n]. day: datetime64[D] [n], log date.
@@ -58,37 +58,72 @@ class Interactions:
         return self.day < np.datetime64(log_date)
 
 
-def load_interactions(store: Storage, log_date: date, world: Path) -> Interactions:
+def load_interactions(store: Storage, log_date: date, catalogue: Catalogue) -> Interactions:
     """Read the interactions of a night.
 
+    Args:
+        catalogue: the log date's own.
+
     Raises:
-        MissingDataError: not collected yet. CorruptDataError: a user or track is not of this world, or a weight is not finite.
+        MissingDataError: not collected yet. CorruptDataError: a track is not of this catalogue, a user has no session, or a
+            weight is not finite.
     """
     import pyarrow.parquet as pq
 
     name = Dated.INTERACTIONS.on(log_date)
     table = pq.read_table(store.local(name) / "interactions.parquet")
     checksums = {f.name: f.sha256 for f in store.manifest(name).files}
-    users, artist_of = catalog.load_users(world), catalog.load_tracks(world).artist_of
-    user = table["user"].to_numpy().astype(np.int64)
-    track = table["track"].to_numpy().astype(np.int64)
+    users, tracks = users_of(store, log_date), table["track"].to_numpy().astype(np.int64)
     weight = table["weight"].to_numpy()
-    row = np.searchsorted(users, user)
-    strange = (row >= len(users)) | (users[np.minimum(row, len(users) - 1)] != user)
-    if strange.any():
-        raise CorruptDataError(f"{name} has user {user[strange][0]}, who is not in {world}; collect with the right RECSYS_WORLD")
-    if len(track) and (track.max() >= len(artist_of) or track.min() < 0):
-        wrong = track[(track >= len(artist_of)) | (track < 0)][0]
-        raise CorruptDataError(f"{name} has track {wrong}, beyond the catalogue of {len(artist_of)}; use the right RECSYS_WORLD")
+    row = rows_of(name, users, table["user"].to_numpy().astype(np.int64))
+    check_tracks(name, tracks, catalogue)
     if not np.isfinite(weight).all():
         raise CorruptDataError(f"{name} has a weight that is not finite; collect the date again")
     return Interactions(
         users,
-        artist_of,
+        catalogue.artist_of,
         row,
-        track,
+        tracks,
         weight,
         table["log_date"].to_numpy().astype("datetime64[D]"),
         checksums["interactions.parquet"],
         checksums.get("plays.parquet", ""),
     )
+
+
+def users_of(store: Storage, log_date: date) -> npt.NDArray[np.int64]:
+    """Ids of the users who were seen in a night's window of logs, ascending.
+
+    Raises:
+        MissingDataError: not collected yet.
+    """
+    import pyarrow.parquet as pq
+
+    sessions = pq.read_table(store.local(Dated.INTERACTIONS.on(log_date)) / "sessions.parquet", columns=["user"])
+    return np.unique(sessions["user"].to_numpy().astype(np.int64))
+
+
+def rows_of(name: str, users: npt.NDArray[np.int64], user: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Rows of users, int64 [n]; ``name`` is the directory that they come from.
+
+    Raises:
+        CorruptDataError: one of them is not among ``users``.
+    """
+    row = np.searchsorted(users, user)
+    strange = np.append(users, -1)[row] != user
+    if strange.any():
+        raise CorruptDataError(f"{name} has user {user[strange][0]}, who has no session in it; collect the date again")
+    return row
+
+
+def check_tracks(name: str, track: npt.NDArray[np.int64], catalogue: Catalogue) -> None:
+    """See that tracks are those of a catalogue.
+
+    Raises:
+        CorruptDataError: one of them is not.
+    """
+    beyond = (track < 0) | (track >= catalogue.size)
+    if beyond.any():
+        raise CorruptDataError(
+            f"{name} has track {track[beyond][0]}, beyond the date's catalogue of {catalogue.size}; collect the date again"
+        )

@@ -48,12 +48,12 @@ def top_k(scores: npt.NDArray[np.float32], k: int) -> Lists:
 
 
 def hits(ranked: Lists, held_out: Sequence[npt.NDArray[np.integer]], tracks: int) -> npt.NDArray[np.bool_]:
-    """Which places of the lists hold held-out tracks: bool [users, k].
+    """Which places of the lists hold held-out tracks: bool [users, k]; a place with -1 holds nothing.
 
     >>> hits(np.array([[4, 2, 0]]), [np.array([2, 3])], tracks=5).tolist()
     [[False, True, False]]
     """
-    wanted = np.zeros(tracks, dtype=bool)
+    wanted = np.zeros(tracks + 1, dtype=bool)  # the last one is that of -1
     found = np.zeros(ranked.shape, dtype=bool)
     for row, relevant in enumerate(held_out):
         wanted[relevant] = True

@@ -5,13 +5,12 @@ In goes ``interactions/date=D/plays.parquet``; out come :class:`Plays`, whose us
 
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from recsys import catalog
-from recsys.exceptions import CorruptDataError
+from recsys.catalog import Catalogue
+from recsys.learn.interactions import check_tracks, rows_of, users_of
 from recsys.storage.layout import Dated
 from recsys.storage.store import Storage
 
@@ -23,7 +22,8 @@ class Plays:
     """Plays of a window of log dates, in the order of log date, user, run, session and step.
 
     Attributes:
-        users: number of users of the world. artist_of: int32 [tracks].
+        users: number of users. artist_of: int32 [tracks]. available: bool [tracks], false for retired ones, which teach, but are
+            never to be recommended.
         row: int64 [n], row of each play's user. track: int64 [n]. time: int64 [n], hundredths of the track that were heard.
         first: int64 [n], the track with which the play's session began.
         step: int64 [n], 0 for the session's first track, which nobody recommended.
@@ -35,6 +35,7 @@ class Plays:
 
     users: int
     artist_of: npt.NDArray[np.int32]
+    available: npt.NDArray[np.bool_]
     row: Ints
     track: Ints
     time: Ints
@@ -55,30 +56,26 @@ class Plays:
             name: getattr(self, name)[mask]
             for name in ("row", "track", "time", "first", "step", "earlier", "repeated", "propensity", "day")
         }
-        return Plays(self.users, self.artist_of, **columns)
+        return Plays(self.users, self.artist_of, self.available, **columns)
 
 
-def load_plays(store: Storage, log_date: date, world: Path) -> Plays:
+def load_plays(store: Storage, log_date: date, catalogue: Catalogue) -> Plays:
     """Read the plays of a night.
 
+    Args:
+        catalogue: the log date's own.
+
     Raises:
-        MissingDataError: not collected yet. CorruptDataError: a user or track is not of this world.
+        MissingDataError: not collected yet. CorruptDataError: a track is not of this catalogue, or a user has no session.
     """
     import pyarrow.parquet as pq
 
     name = Dated.INTERACTIONS.on(log_date)
     table = pq.read_table(store.local(name) / "plays.parquet")
-    users, artist_of = catalog.load_users(world), catalog.load_tracks(world).artist_of
+    users = users_of(store, log_date)
     user, track = (table[column].to_numpy().astype(np.int64) for column in ("user", "track"))
-    row = np.searchsorted(users, user)
-    strange = users[np.minimum(row, len(users) - 1)] != user
-    if strange.any():
-        raise CorruptDataError(f"{name} has user {user[strange][0]}, who is not in {world}; collect with the right RECSYS_WORLD")
-    beyond = (track < 0) | (track >= len(artist_of))
-    if beyond.any():
-        raise CorruptDataError(
-            f"{name} has track {track[beyond][0]}, beyond the catalogue of {len(artist_of)}; use the right RECSYS_WORLD"
-        )
+    row = rows_of(name, users, user)
+    check_tracks(name, track, catalogue)
     day = table["log_date"].to_numpy().astype("datetime64[D]")
     run = table["run"].combine_chunks().dictionary_encode().indices.to_numpy()
     parts = (row, day.astype(np.int64), run, table["session"].to_numpy())
@@ -87,12 +84,14 @@ def load_plays(store: Storage, log_date: date, world: Path) -> Plays:
     told = ~begins[1:] & (step[1:] == step[:-1] + 1) & (answer[:-1] == track[1:])
     propensity = np.full(len(row), np.nan)
     propensity[1:] = np.where(told, table["propensity"].to_numpy()[:-1], np.nan)
-    return from_columns(len(users), artist_of, begins, row, track, table["hundredths"].to_numpy(), step, propensity, day)
+    time, of_tracks = table["hundredths"].to_numpy(), (catalogue.artist_of, catalogue.available)
+    return from_columns(len(users), *of_tracks, begins, row, track, time, step, propensity, day)
 
 
 def from_columns(
     users: int,
     artist_of: npt.NDArray[np.int32],
+    available: npt.NDArray[np.bool_],
     begins: npt.NDArray[np.bool_],
     row: Ints,
     track: Ints,
@@ -115,6 +114,7 @@ def from_columns(
     return Plays(
         users,
         artist_of,
+        available,
         row[whole],
         track,
         time[whole].astype(np.int64),

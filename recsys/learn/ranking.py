@@ -122,11 +122,12 @@ def spread(tracks: Ids, values: npt.NDArray[np.floating], artist_of: npt.NDArray
     """Re-rank candidates so that a track is worth gamma**k of its value after k tracks of its artist: greedy, best first.
 
     Args:
-        tracks: [rows, candidates]. values: [rows, candidates], positive, descending: what a track is worth by itself.
+        tracks: [rows, candidates], negative where a row has no more. values: [rows, candidates], positive, descending: what a
+            track is worth by itself.
         gamma: 1 keeps the order.
 
     Returns:
-        [rows, length]; ties by the earlier place.
+        [rows, length]; ties by the earlier place, -1 behind the last candidate.
 
     Tracks 0 and 1 are of one artist, so the second of them counts half:
 
@@ -134,13 +135,14 @@ def spread(tracks: Ids, values: npt.NDArray[np.floating], artist_of: npt.NDArray
     >>> spread(np.array([[0, 1, 2]]), np.array([[0.9, 0.8, 0.5]]), artist_of, 0.5, 3).tolist()
     [[0, 2, 1]]
     """
-    worth = np.array(values, dtype=np.float64)
+    gamma = max(gamma, 1e-12)  # 0 would make what has been taken worth as much as what nobody wants
+    worth = np.where(tracks < 0, -1.0, values.astype(np.float64))
     artists = artist_of[tracks]
     chosen = np.empty((len(tracks), length), np.int64)
     row = np.arange(len(tracks))
     for place in range(length):
         best = worth.argmax(axis=1)
-        chosen[:, place] = tracks[row, best]
+        chosen[:, place] = np.where(worth[row, best] < 0, -1, tracks[row, best])
         np.multiply(worth, gamma, out=worth, where=artists == artists[row, best][:, None])
         worth[row, best] = -1.0
     return chosen

@@ -5,8 +5,10 @@ and Parquet files of sorted expressions. A reader may leave out a line that is w
 whoever finds fewer records than lines sieves the file and reads its clean copy (:mod:`recsys.logs.reading`).
 """
 
+import errno
 import importlib.util
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -80,7 +82,8 @@ class _DuckDb:
         return self._connection.table(name)
 
     def write(self, expression: "ir.Table", path: Path) -> None:
-        expression.to_parquet(path, compression="zstd", row_group_size=ROW_GROUP)
+        with errors_of_the_system():
+            expression.to_parquet(path, compression="zstd", row_group_size=ROW_GROUP)
 
 
 _TYPES = {"int64": "BIGINT", "int32": "INTEGER", "float64": "DOUBLE"}
@@ -113,9 +116,27 @@ def _duckdb(scratch: Path) -> Iterator[Engine]:
 
     connection = ibis.duckdb.connect(memory_limit=MEMORY_LIMIT, temp_directory=str(scratch / "spill"))
     try:
-        yield _DuckDb(connection)
+        with errors_of_the_system():
+            yield _DuckDb(connection)
     finally:
         connection.disconnect()
+
+
+@contextmanager
+def errors_of_the_system() -> Iterator[None]:
+    """What the system refused to DuckDB in the block, such as room on a disk, as the system's error.
+
+    Raises:
+        OSError: with the system's number.
+    """
+    import duckdb
+
+    try:
+        yield
+    except duckdb.IOException as error:
+        numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EMFILE)
+        number = next((each for each in numbers if os.strerror(each) in str(error)), errno.EIO)
+        raise OSError(number, f"{os.strerror(number)}, DuckDB says: {str(error).splitlines()[0]:.300}") from error
 
 
 class _Spark:
@@ -162,13 +183,19 @@ class _Spark:
                         writer.write_table(_cast(batch, schema))
 
     def _frame(self, expression: "ir.Table") -> "DataFrame":
-        return self._session.sql(self._connection.compile(expression))
+        # A view, and not its text: what an expression holds in memory is made known to Spark with it.
+        name = self._name()
+        self._connection.create_view(name, expression)
+        return self._session.table(name)
 
     def _table(self, frame: "DataFrame") -> "ir.Table":
-        self._views += 1
-        name = f"table_{self._views}"
+        name = self._name()
         frame.createOrReplaceTempView(name)
         return self._connection.table(name)
+
+    def _name(self) -> str:
+        self._views += 1
+        return f"table_{self._views}"
 
 
 def _cast(batch: "pa.RecordBatch", schema: "pa.Schema") -> "pa.Table":

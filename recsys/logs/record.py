@@ -25,10 +25,10 @@ REQUIRED = ("message", "timestamp", "user", "track", "time", "run", "session", "
 MESSAGES = ("next", "last")
 #: Natural numbers, and where each kind ends: users and milliseconds are stored as 64-bit integers, the others as 32-bit ones.
 NATURALS = {"timestamp": 2**63, "user": 2**63, "track": 2**31, "session": 2**31, "step": 2**31}
-#: The number of a track that was named by a text, ``track_id``, which the service did not know.
-NO_TRACK = 2**31 - 1
 #: Session number of what was answered without Redis.
 NO_SESSION = -1
+#: Number of a track that the service did not know under the name that it was given; its line ends with that name.
+NO_TRACK = 2**31 - 1
 #: What a run id looks like, and its end, the shard and the try.
 RUN = "[A-Za-z0-9_.-]{1,200}"
 SHARD_AND_TRY = r"\.[0-9]{1,4}\.[A-Za-z0-9_-]{1,40}$"

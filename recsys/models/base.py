@@ -3,6 +3,8 @@
 In goes a name (``dae``, ``ease``, ``popularity``, ``response``, or ``package.module:Class``); out comes a :class:`Recommender`.
 """
 
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeGuard, cast
@@ -14,10 +16,14 @@ from pydantic import JsonValue
 from recsys.exceptions import InvalidInputError
 from recsys.learn.offline_metrics import top_k
 from recsys.learn.plays import Plays
+from recsys.models.offer import NOTHING, Offer
 from recsys.schemas import Figures
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
+
+#: Ids and scores of some best tracks of each row.
+Ranked = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
 
 #: Models that come with Nightshift.
 MODELS = {
@@ -90,11 +96,40 @@ def create(name: str, /, **arguments: JsonValue) -> Recommender:
         raise InvalidInputError(f"model {name!r} cannot be made: {error}") from None
 
 
-def best(model: Recommender, history: "csr_matrix", k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Ids and scores of each row's k best tracks, ties by id; by the model's own ``best(history, k)`` if it has one."""
+def best(model: Recommender, history: "csr_matrix", k: int, offer: Offer) -> Ranked:
+    """Ids and scores of each row's k best tracks of those on offer, ties by id.
+
+    A model's own ``best(history, k)`` is asked if it has one, for more where some of what it gives is not on offer.
+
+    Args:
+        history: float32 [rows, tracks], indices sorted.
+
+    Returns:
+        int64 and float32 [rows, k]; :data:`~recsys.models.offer.NOTHING` and -inf at the end of a row with fewer tracks on offer.
+    """
     if hasattr(model, "best"):
-        return cast(tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]], model.best(history, k))
-    scores = model.score(history)
+        if offer.is_everything:
+            return cast(Ranked, model.best(history, k))
+        ask = partial(cast(Callable[["csr_matrix", int], Ranked], model.best), history)
+    else:
+        scores = model.score(history)
+        if offer.is_everything:
+            return _best_of(scores, k)
+        ask = partial(_best_of, offer.only(history, scores))
+    size, room = history.shape[1], offer.room(history)
+    wanted = k + min(k, size - int(room.min(initial=size)))
+    while True:
+        tracks, found = ask(wanted)
+        refused = offer.refuses(history, tracks)
+        if wanted >= size or tracks.shape[1] < wanted or ((~refused).sum(axis=1) >= np.minimum(k, room)).all():
+            break
+        wanted = min(2 * wanted, size)
+    order = np.argsort(refused, axis=1, kind="stable")[:, :k]
+    tracks = np.where(np.take_along_axis(refused, order, axis=1), NOTHING, np.take_along_axis(tracks, order, axis=1))
+    return tracks, np.where(tracks == NOTHING, np.float32(-np.inf), np.take_along_axis(found, order, axis=1))
+
+
+def _best_of(scores: npt.NDArray[np.float32], k: int) -> Ranked:
     tracks = top_k(scores, k)
     return tracks, np.take_along_axis(scores, tracks, axis=1)
 

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+from recsys.models import checkpoint
 from recsys.models.dae_net import Net
 
 if TYPE_CHECKING:
@@ -94,10 +95,8 @@ class Progress:
         """Go on from the checkpoint, if there is one of this training."""
         import torch
 
-        if not self._path.exists():
-            return
-        saved = torch.load(self._path, weights_only=True)
-        if saved["identity"] != self._identity:
+        saved = checkpoint.read(self._path, self._identity)
+        if saved is None:
             return
         net.load_state_dict(saved["net"])
         optimizer.load_state_dict(saved["optimizer"])
@@ -115,10 +114,7 @@ class Progress:
         if ndcg is None or ndcg > self.best_ndcg:
             self.best_ndcg, self.best_epoch, self.stale = ndcg or 0.0, self.epoch, 0
             self.best = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_suffix(".partial")
         state = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()}
         counts = {"epoch": self.epoch, "stale": self.stale, "best_epoch": self.best_epoch}
         best = {"best_ndcg": self.best_ndcg, "best": self.best}
-        torch.save({"identity": self._identity, **state, **counts, **best}, partial)
-        partial.rename(self._path)
+        checkpoint.write(self._path, self._identity, {**state, **counts, **best})

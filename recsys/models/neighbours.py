@@ -48,32 +48,39 @@ class Neighbours:
         self.vectors = _singular_vectors(rows.tocsr().astype(np.float32), self.factors, seed)
         return {"tracks": len(self.tracks), "factors": self.vectors.shape[1]}
 
-    def table(self, popular: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
-        """Neighbours of every track, nearest first, ties by id, without the track itself.
+    def table(self, popular: npt.NDArray[np.int64], available: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint32]:
+        """Neighbours of every track, retired ones too: available tracks, nearest first, ties by id, without the track itself.
 
         Args:
-            popular: more than 20 tracks; they fill the rows of tracks that nobody liked.
+            popular: available tracks, more than 20 if there are so many; they fill the rows of tracks that nobody liked.
+            available: bool [tracks], false for retired ones.
 
         Returns:
-            uint32 [tracks, 20].
+            uint32 [tracks, 20]. A row that has fewer ends with the track itself, which is never answered to its own play.
 
         Raises:
             InvalidInputError: the catalogue has too few tracks for lists of 20 others.
         """
         if self.size <= NEIGHBOURS:
             raise InvalidInputError(f"a catalogue of {self.size} tracks has no {NEIGHBOURS} neighbours each; use a larger world")
-        filler = popular[: NEIGHBOURS + 1].astype(np.uint32)
-        rows = np.tile(filler, (self.size, 1))
-        for place, track in enumerate(filler[:NEIGHBOURS]):
-            rows[track, place:-1] = filler[place + 1 :]
-        rows = np.ascontiguousarray(rows[:, :NEIGHBOURS])
-        if len(self.tracks) <= NEIGHBOURS:
+        rows = np.repeat(np.arange(self.size, dtype=np.uint32)[:, None], NEIGHBOURS, axis=1)
+        filler = popular[:NEIGHBOURS].astype(np.uint32)
+        rows[:, : len(filler)] = filler
+        for track in filler:
+            others = popular[: NEIGHBOURS + 1][popular[: NEIGHBOURS + 1] != track]
+            rows[track] = track
+            rows[track, : len(others)] = others
+        liked = np.flatnonzero(available[self.tracks])
+        if len(liked) <= NEIGHBOURS:
             return rows
+        answers, vectors, place = self.tracks[liked], self.vectors[liked], np.full(len(self.tracks), -1)
+        place[liked] = np.arange(len(liked))
         for start in range(0, len(self.tracks), ROWS):
             block = self.tracks[start : start + ROWS]
-            relevance = self.vectors[start : start + ROWS] @ self.vectors.T
-            relevance[np.arange(len(block)), np.arange(start, start + len(block))] = -np.inf
-            rows[block] = self.tracks[top_k(relevance, NEIGHBOURS)]
+            relevance = self.vectors[start : start + ROWS] @ vectors.T
+            itself = place[start : start + ROWS]
+            relevance[np.flatnonzero(itself >= 0), itself[itself >= 0]] = -np.inf
+            rows[block] = answers[top_k(relevance, NEIGHBOURS)]
         return rows
 
 

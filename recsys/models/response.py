@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from recsys.exceptions import CorruptDataError, MissingDataError
 from recsys.learn.plays import Plays
+from recsys.models import checkpoint
 from recsys.models.firsts import FirstTracks, Tastes
 from recsys.models.merge import merge
 from recsys.models.refine import Answers, alternate
@@ -76,7 +77,7 @@ class Response:
         """Learn from plays; resumes from a checkpoint in ``work`` of the same seed and data.
 
         Raises:
-            MissingDataError: there is no answered play.
+            MissingDataError: there is no answered play, or none of a track that is still available.
         """
         import torch
 
@@ -103,6 +104,9 @@ class Response:
         tastes, vectors = self._refined(state, tastes, plays, seed)
         known = np.zeros(history.shape[1], dtype=bool)
         known[answered.track] = known[firsts.tracks[firsts.counts > 0]] = True
+        known &= plays.available
+        if not known.any():
+            raise MissingDataError("every track that was played has been retired; collect traffic of tracks that are available")
         begun = (np.nonzero(firsts.counts > 0)[0], firsts.tracks[firsts.counts > 0])
         heard = np.bincount(answered.row, minlength=plays.users) > 0
         levels = Levels.of(state.slopes.exp().double().numpy(), state.biases.double().numpy(), heard)
@@ -285,12 +289,8 @@ class _State:
         parameter.index_add_(0, index, gradient * squares[index].rsqrt(), alpha=-rate)
 
     def resume(self, path: Path, identity: str) -> None:
-        import torch
-
-        if not path.exists():
-            return
-        saved = torch.load(path, weights_only=True)
-        if saved["identity"] != identity:
+        saved = checkpoint.read(path, identity)
+        if saved is None:
             return
         for name in self.NAMES:
             setattr(self, name, saved[name])
@@ -298,13 +298,6 @@ class _State:
         log.info("resuming after epoch %d", self.epoch)
 
     def finish_epoch(self, path: Path, identity: str) -> None:
-        import torch
-
         self.epoch += 1
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
         parameters = {name: getattr(self, name) for name in self.NAMES}
-        torch.save(
-            {"identity": identity, "squares": self.squares, "gamma": self.gamma, "epoch": self.epoch, **parameters}, partial
-        )
-        partial.rename(path)
+        checkpoint.write(path, identity, {"squares": self.squares, "gamma": self.gamma, "epoch": self.epoch, **parameters})

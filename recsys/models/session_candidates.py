@@ -67,7 +67,7 @@ def build(
     """Rank every known track for every taste.
 
     Args:
-        vectors: [tracks, dims], of answers. known: bool [tracks], tracks that the logs say anything about.
+        vectors: [tracks, dims], of answers. known: bool [tracks], available tracks that the logs say anything about.
         listeners: how easily users are pleased. gamma: the artist discount.
         begun: rows of users and tracks with which they began sessions.
 

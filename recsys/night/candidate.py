@@ -7,8 +7,8 @@ from typing import TypedDict
 
 import redis
 
-from recsys import catalog
 from recsys.experiments import EXPERIMENT, Arm, Experiment, RunSpec
+from recsys.night.catalogue import dated
 from recsys.night.night import Night
 from recsys.schemas import Inputs
 from recsys.versions import publish, restore
@@ -18,11 +18,16 @@ from recsys.versions.runs import open_run
 
 
 class Candidate(TypedDict):
-    """A published candidate: its version, the base and the seed of the run that previews it, the names of the arms."""
+    """A published candidate: its version, the base and the seed of the run that previews it, the names of the arms.
+
+    The world's first ``listeners`` play it, with its first ``tracks``.
+    """
 
     version: str
     base: str
     seed: int
+    listeners: int
+    tracks: int
     arms: list[str]
 
 
@@ -42,7 +47,14 @@ def publish_candidate(night: Night, client: redis.Redis, held: Lease) -> Candida
     if baseline and baseline != version:
         restore.bring_back(client, store, baseline, held=held)
         arms.append(Arm("L", "dae", baseline))
-    experiment = Experiment(EXPERIMENT, tuple(arms), str(night.log_date))
-    spec = RunSpec(version, version, 0.0, night.seed, experiment, catalog.load_tracks(night.world).size).marked()
+    experiment, world = Experiment(EXPERIMENT, tuple(arms), str(night.log_date)), dated(night)
+    spec = RunSpec(version, version, 0.0, night.seed, experiment, world.tracks, world.retired).marked()
     open_run(client, spec)
-    return {"version": version, "base": spec.base, "seed": night.seed, "arms": [arm.name for arm in arms]}
+    return {
+        "version": version,
+        "base": spec.base,
+        "seed": night.seed,
+        "listeners": world.listeners or 0,
+        "tracks": world.tracks,
+        "arms": [arm.name for arm in arms],
+    }

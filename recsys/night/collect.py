@@ -10,8 +10,11 @@ In go the logs of the dates (D - window, D]; out comes ``interactions/date=D``:
 * ``plays.parquet``: user int64, run string, session int64, step int32, track int32, hundredths int16 (how much of the track
   was heard), recommendation int32 (what was answered to the play; null on the last one), propensity float64 (of that answer),
   log_date date32; one row a play, sorted by log date, user, run, session, step.
-* ``inputs.json``: every directory that was read with its manifest's checksum, the live version, the settings, the night's
-  seed.
+* ``inputs.json``: every directory that was read with its manifest's checksum, that of the date's catalogue too, the live
+  version, the settings, the night's seed.
+
+A track that the service did not know by its id has the number that the date's catalogue has for it. Plays of tracks that this
+catalogue does not have either are counted as ``unknown_tracks`` and left out, but for the sessions that they belong to.
 
 Malformed lines go to ``quarantine/date=D`` of their log date, with the reason; what was answered without Redis is counted. The
 queries are Ibis expressions; DuckDB or Spark runs them (:mod:`recsys.logs.engines`).
@@ -29,8 +32,9 @@ from typing import TYPE_CHECKING
 
 from recsys.exceptions import CorruptDataError, MissingDataError
 from recsys.logs.engines import Engine, engine
-from recsys.logs.reading import Reading, displaced_events, distinct_plays, repeated_events
-from recsys.logs.record import UNTERMINATED, log_files
+from recsys.logs.reading import Reading, displaced_events, distinct_plays, repeated_events, with_tracks
+from recsys.logs.record import NO_TRACK, UNTERMINATED, log_files
+from recsys.night.catalogue import checksum_of, tracks_of
 from recsys.night.night import Night
 from recsys.schemas import POSITIVE_TIME, Inputs, Learning
 from recsys.storage.layout import Dated
@@ -75,7 +79,7 @@ def collect(night: Night, *, live: str = "", backfill: bool = False) -> dict[str
     import ibis
 
     store, settings = night.store, night.settings
-    dates = window_dates(night)
+    dates, catalogue = window_dates(night), tracks_of(night)
     lines, degraded, malformed = 0, 0, Counter[str]()
     with (
         tempfile.TemporaryDirectory(prefix="recsys-collect-") as scratch,
@@ -101,11 +105,19 @@ def collect(night: Night, *, live: str = "", backfill: bool = False) -> dict[str
             log.warning(
                 "dropped %d events in the places of earlier ones: Redis seems to have gone back to an older copy", displaced
             )
+        if catalogue.number_of and (plays.track == NO_TRACK).any().execute():
+            plays = with_tracks(plays, catalogue.number_of)
+        known = plays.filter(plays.track < catalogue.size)
         events = int(plays.count().execute())
+        unknown = events - int(known.count().execute())
+        if unknown:
+            text = "left out %d plays of tracks beyond the %d of %s: their catalogue came later, or is another one"
+            log.warning(text, unknown, catalogue.size, night.catalogue)
         others = {"malformed": malformed.total(), "degraded": degraded, "repeated": records - events, "displaced": displaced}
+        others["unknown_tracks"] = unknown
         counts = {"dates": len(dates), "lines": lines, **others, "events": events}
         with store.stage(night.interactions, counts) as staging:
-            tables = {"interactions": interactions(plays), "sessions": sessions_of(plays), "plays": answered_plays(plays)}
+            tables = {"interactions": interactions(known), "sessions": sessions_of(plays), "plays": answered_plays(known)}
             for name, table in tables.items():
                 queries.write(table, staging / f"{name}.parquet")
                 counts[name] = _rows(staging / f"{name}.parquet")
@@ -117,6 +129,7 @@ def collect(night: Night, *, live: str = "", backfill: bool = False) -> dict[str
                 seed=night.seed,
                 settings=Learning(window=settings.window, positive_time=POSITIVE_TIME),
                 logs={name: store.manifest(name).checksum for name in logs},
+                catalogue=checksum_of(night),
                 counts=counts,
             ).write(staging)
     log.info("collected %s", counts)

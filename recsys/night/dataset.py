@@ -3,8 +3,8 @@
 In go a log date D and a number of sessions; out come ``logs/date=D-1`` and ``logs/date=D``, half of the sessions each, and
 ``datasets/date=D`` with
 
-* ``plays.parquet``: user int32, track int32, time float64; every play, sorted by log date, user, session and step,
-* ``pairs.parquet``: user int32, track int32; the distinct pairs with a time of more than 0.8, sorted,
+* ``plays.parquet``: user int64, track int32, time float64; every play, sorted by log date, user, session and step,
+* ``pairs.parquet``: user int64, track int32; the distinct pairs with a time of more than 0.8, sorted,
 * ``card.json``: counts, policy, propensities, seeds and checksums.
 
 Each date is played in parts. Whoever is killed finds the finished parts again, and as every part is determined by its seed, the
@@ -86,6 +86,8 @@ def plan(night: Night, sessions: int = SESSIONS, *, rebuild: bool = False) -> li
                 episodes=count,
                 shards=PARTS,
                 batch=traffic.BATCH,
+                listeners=registered["listeners"],
+                tracks=registered["tracks"],
             )
             parts += [(day, shard) for shard in shards]
     return parts
@@ -193,7 +195,7 @@ def _pairs(plays: "ir.Table") -> "ir.Table":
 
 def _policy(spec: RunSpec) -> Figures:
     told = "an unplayed track drawn uniformly at random" if spec.exploration == 1 else "the live version's answer, or at random"
-    return {"run": asdict(replace(spec, experiment=None)), "exploration": spec.exploration, "answers": told}
+    return {"run": json.loads(replace(spec, experiment=None).to_json()), "exploration": spec.exploration, "answers": told}
 
 
 def _propensities(files: Sequence[Path]) -> dict[str, dict[str, float]]:

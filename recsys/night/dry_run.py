@@ -8,6 +8,7 @@ from recsys.abtest.wording import counted
 from recsys.exceptions import InvalidInputError
 from recsys.experiments import EXPERIMENT
 from recsys.night.night import Night
+from recsys.schemas import DatedCatalogue
 from recsys.settings import Settings
 from recsys.storage.layout import Dated
 from recsys.versions import keyspace, pointer
@@ -28,13 +29,14 @@ def dry_run(night: Night, *, backfill: bool = False) -> dict[str, str]:
     have = set(night.store.dates(Dated.LOGS))
     window = [log_date - timedelta(days=back) for back in range(settings.window - 1, -1, -1)]
     live = pointer.read(keyspace.connect(settings)).version
+    copy = DatedCatalogue.find(night.store, log_date)
+    tracks = copy.tracks if copy else catalog.load_tracks(night.world).size
     return {
         "log date": str(log_date),
         "storage": night.store.url,
         "logs that are read": _listed(day for day in window if day in have),
         "dates without logs": _listed(day for day in window if day not in have),
-        "tracks": str(catalog.load_tracks(night.world).size),
-        "users": str(len(catalog.load_users(night.world))),
+        "tracks": f"{tracks}, {'as copied for this date' if copy else 'to be copied for this date'}",
         "live version": live or "none",
         **_experiment(settings, "" if backfill else live),
         "seed": f"{settings.seed}; the night's own is {night.seed}",

@@ -1,12 +1,13 @@
 """The gate: is the candidate worth showing to anybody?
 
 In go the models of D, and D's positives, which no model has seen; out comes ``gates/date=D/gate.json`` with ``passed``, the
-reasons as sentences, and the figures. The held-out tracks of a user are those liked on D and not before.
+reasons as sentences, and the figures. The held-out tracks of a user are those liked on D and not before. Retired tracks are
+neither ranked nor held out: nobody may be recommended them.
 """
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.abtest.wording import counted
+from recsys.catalog import Catalogue
 from recsys.exceptions import CorruptDataError, RecsysError
 from recsys.learn.interactions import Interactions, load_interactions
 from recsys.learn.off_policy import of_lists
@@ -30,7 +32,9 @@ from recsys.learn.offline_metrics import (
 from recsys.learn.plays import load_plays
 from recsys.models.base import Recommender, best, create, label
 from recsys.models.ease import Ease
+from recsys.models.offer import NOTHING, Offer
 from recsys.models.popularity import Popularity
+from recsys.night.catalogue import tracks_of
 from recsys.night.night import Night
 from recsys.schemas import (
     LIST_LENGTH,
@@ -52,8 +56,8 @@ Ids = npt.NDArray[np.int64]
 #: Gives the lists of users, best track first; those without one are left out.
 ListsOf = Callable[[Sequence[int]], Mapping[int, Sequence[int]]]
 
-#: Users that are judged, at most and at least.
-MOST_USERS, FEWEST_USERS = 2000, 50
+#: Users that are judged, at most.
+MOST_USERS = 2000
 #: Users that are ranked at a time.
 ROWS = 256
 #: Share of the live lists' NDCG@50 that the candidate must reach.
@@ -68,30 +72,31 @@ def decide(night: Night, live: ListsOf | None = None) -> Gate:
     Args:
         live: gives the lists of the version that is live, the second bar.
     """
-    store = night.store
-    data = load_interactions(store, night.log_date, night.world)
-    users, past, held_out = _held_out(data, night)
+    store, catalogue, fewest = night.store, tracks_of(night), night.settings.gate_users
+    data = load_interactions(store, night.log_date, catalogue)
+    offer = Offer(catalogue.available, night.settings.liked == "keep")
+    users, past, held_out = _held_out(data, night, offer)
     judged: Judgement | None = None
     malformed = _malformed_share(night)
     if malformed > MOST_MALFORMED:
         reasons = [f"{malformed:.1%} of the log's lines are no valid records; at most {MOST_MALFORMED:.0%} may be."]
-    elif len(users) < FEWEST_USERS:
+    elif len(users) < fewest:
         few = counted(len(users), "user")
-        reasons = [f"Only {few} liked something new on {night.log_date}; {FEWEST_USERS} are needed to judge."]
+        reasons = [f"Only {few} liked something new on {night.log_date}; {fewest} are needed to judge (RECSYS_GATE_USERS)."]
     else:
         model = create(night.settings.model)
         try:
             model.load(store.local(night.models))
-            candidate = _rank(model, past)
+            candidate = _rank(model, past, offer)
         except RecsysError as error:
             reasons = [f"The model cannot be used: {error}."]
         else:
-            judged = _judge(data, night, past, held_out, candidate)
-            lists, _ = best(model, past, LIST_LENGTH)
-            reasons = _broken(judged, lists, past.shape[1])
+            judged = _judge(data, night, past, held_out, candidate, offer)
+            lists, _ = best(model, past, LIST_LENGTH, offer)
+            reasons = _broken(judged, lists, offer, offer.room(past))
             if not reasons:
-                earned = _off_policy(night, data, users, lists)
-                against_live = None if live is None else _against_live(data, night, users, lists, live)
+                earned = _off_policy(night, data, catalogue, users, lists)
+                against_live = None if live is None else _against_live(data, night, users, lists, live, offer)
                 judged = judged.model_copy(update={"off_policy": earned, "live": against_live})
     outcome = _verdict(judged) if judged and not reasons else (False, reasons)
     gate = Gate(passed=outcome[0], reasons=outcome[1], users=len(users), metrics=judged)
@@ -101,10 +106,10 @@ def decide(night: Night, live: ListsOf | None = None) -> Gate:
     return gate
 
 
-def _held_out(data: Interactions, night: Night) -> "tuple[Ids, csr_matrix, list[Ids]]":
-    """Rows of judged users, their history before D, and what they liked on D for the first time."""
+def _held_out(data: Interactions, night: Night, offer: Offer) -> "tuple[Ids, csr_matrix, list[Ids]]":
+    """Rows of judged users, their history before D, and what of the offer they liked on D for the first time."""
     before = data.before(night.log_date)
-    past, present = data.matrix(before), data.matrix(~before)
+    past, present = data.matrix(before), data.matrix(~before & offer.available[data.track])
     new = present - present.multiply(past)
     new.eliminate_zeros()
     new.sort_indices()
@@ -116,20 +121,21 @@ def _held_out(data: Interactions, night: Night) -> "tuple[Ids, csr_matrix, list[
 
 @dataclass(frozen=True)
 class _Ranked:
-    """A model's best 100 new tracks of each user, [users, 100]; whether its scores are numbers, and the fewest it scores."""
+    """A model's best 100 new tracks of each user, [users, 100]; whether its scores are numbers, and the fewest available tracks
+    that it scores."""
 
     tracks: Ids
     finite: bool
     fewest: int
 
 
-def _rank(model: Recommender, past: "csr_matrix") -> _Ranked:
+def _rank(model: Recommender, past: "csr_matrix", offer: Offer) -> _Ranked:
     """Rank some users at a time: the scores of all would fill the memory where there are many tracks.
 
     Raises:
         CorruptDataError: the model ranks another catalogue.
     """
-    parts, finite, fewest = [], True, past.shape[1]
+    parts, finite, fewest, new = [], True, past.shape[1], replace(offer, keeps_liked=False)
     for start in range(0, past.shape[0], ROWS):
         rows = past[start : start + ROWS]
         scores = model.score(rows)
@@ -138,21 +144,22 @@ def _rank(model: Recommender, past: "csr_matrix") -> _Ranked:
             raise CorruptDataError(f"its scores have shape {scores.shape}, not {rows.shape}: {ranks}")
         ranked = np.isfinite(scores)
         finite = finite and bool(ranked.any(axis=1).all() and not np.isnan(scores).any())
-        fewest = min(fewest, int(ranked.sum(axis=1).min()))
+        fewest = min(fewest, int((ranked & offer.available).sum(axis=1).min()))
         fresh = np.nan_to_num(scores, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
-        fresh[np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr)), rows.indices] = -np.inf
-        parts.append(top_k(fresh, 100))
+        parts.append(top_k(new.only(rows, fresh), 100))
     return _Ranked(np.concatenate(parts), finite, fewest)
 
 
-def _judge(data: Interactions, night: Night, past: "csr_matrix", held_out: list[Ids], candidate: _Ranked) -> Judgement:
+def _judge(
+    data: Interactions, night: Night, past: "csr_matrix", held_out: list[Ids], candidate: _Ranked, offer: Offer
+) -> Judgement:
     """NDCG@100, Recall@20 and Recall@50 of the candidate and its baselines, and the interval of the gain over popularity."""
     history, name, seed = data.matrix(data.before(night.log_date)), label(night.settings.model), night.seed
     baselines: dict[str, Recommender] = {"popularity": Popularity(), "ease": Ease()}
     lists = {}
     for baseline, model in baselines.items():
         model.fit(history, seed=seed, work=Path())
-        lists[baseline] = _rank(model, past).tracks
+        lists[baseline] = _rank(model, past, offer).tracks
     lists[name] = candidate.tracks
     sizes = np.array([len(wanted) for wanted in held_out])
     models: dict[str, RankingFigures] = {}
@@ -166,7 +173,7 @@ def _judge(data: Interactions, night: Night, past: "csr_matrix", held_out: list[
             ndcg_100_by_activity=[ByActivity(**part) for part in by_activity(ndcg[key], np.diff(past.indptr))],
             recall_20=round(float(recall_at_k(found, sizes, 20).mean()), 6),
             recall_50=round(float(recall_at_k(found, sizes, 50).mean()), 6),
-            coverage_100=round(coverage(ranked, past.shape[1]), 6),
+            coverage_100=round(coverage(ranked[offer.available[ranked]], int(offer.available.sum())), 6),
             artist_spread_100=round(artist_spread(ranked, data.artist_of), 6),
         )
     gain = bootstrap_interval(ndcg[name] - ndcg["popularity"], seed)
@@ -178,13 +185,13 @@ def _malformed_share(night: Night) -> float:
     return counts["malformed"] / max(1, counts["lines"]) if counts else 0.0
 
 
-def _off_policy(night: Night, data: Interactions, users: Ids, lists: Ids) -> OffPolicyFigures | None:
+def _off_policy(night: Night, data: Interactions, catalogue: Catalogue, users: Ids, lists: Ids) -> OffPolicyFigures | None:
     """What D's logs say the candidate's lists would have earned; None if the plays were not kept."""
     if not data.plays_checksum:
         return None
-    plays = load_plays(night.store, night.log_date, night.world)
+    plays = load_plays(night.store, night.log_date, catalogue)
     plays = plays.chosen((plays.day == np.datetime64(night.log_date)) & np.isin(plays.row, users))
-    everyone = np.full((len(data.users), LIST_LENGTH), -1, np.int64)
+    everyone = np.full((len(data.users), LIST_LENGTH), NOTHING, np.int64)
     everyone[users, : lists.shape[1]] = lists
     found = of_lists(plays, everyone, night.seed)
     time, low, high = (None if np.isnan(value) else round(value, 4) for value in (found.time, found.low, found.high))
@@ -193,15 +200,22 @@ def _off_policy(night: Night, data: Interactions, users: Ids, lists: Ids) -> Off
     )
 
 
-def _against_live(data: Interactions, night: Night, users: Ids, lists: Ids, live: ListsOf) -> AgainstLive:
-    """NDCG@50 of both lists on everything liked on D, and the interval of candidate minus the tolerated share of live."""
+def _against_live(data: Interactions, night: Night, users: Ids, lists: Ids, live: ListsOf, offer: Offer) -> AgainstLive:
+    """NDCG@50 of both lists on everything liked on D that lists may hold, and the interval of candidate minus a share of live."""
     ids = data.users[users].tolist()
     served = live(ids)
-    theirs = np.full((len(ids), LIST_LENGTH), -1, dtype=np.int64)
+    theirs = np.full((len(ids), LIST_LENGTH), NOTHING, dtype=np.int64)
     for row, user in enumerate(ids):
-        tracks = served.get(user, [])[:LIST_LENGTH]
+        tracks = np.array(served.get(user, []), np.int64)
+        tracks = tracks[tracks < len(offer.available)]
+        tracks = tracks[offer.available[tracks]][:LIST_LENGTH]
         theirs[row, : len(tracks)] = tracks
-    present = data.matrix(~data.before(night.log_date))[users]
+    before = data.before(night.log_date)
+    present = data.matrix(~before & offer.available[data.track])[users]
+    if not offer.keeps_liked:
+        present = (present - present.multiply(data.matrix(before)[users])).tocsr()
+        present.eliminate_zeros()
+        present.sort_indices()
     wanted = np.split(present.indices, present.indptr[1:-1])
     sizes = np.diff(present.indptr)
     ours, live_ndcg = (ndcg_at_k(hits(ranked, wanted, present.shape[1]), sizes, LIST_LENGTH) for ranked in (lists, theirs))
@@ -212,18 +226,25 @@ def _against_live(data: Interactions, night: Night, users: Ids, lists: Ids, live
     )
 
 
-def _broken(judged: Judgement, lists: Ids, tracks: int) -> list[str]:
-    """Why the candidate's lists cannot be served at all."""
-    found = []
+def _broken(judged: Judgement, lists: Ids, offer: Offer, room: Ids) -> list[str]:
+    """Why the candidate's lists cannot be served at all.
+
+    Args:
+        room: int64 [users], how many tracks may be recommended to each; a list is as long, but for the usual 50.
+    """
+    found, tracks = [], len(offer.available)
+    wanted = min(LIST_LENGTH, int(offer.available.sum()))
     if not judged.finite:
         found.append("The model gives scores that are not numbers.")
     fewest = min(judged.fewest_ranked, lists.shape[1])
-    if fewest < LIST_LENGTH:
-        found.append(f"The model ranks only {counted(fewest, 'track')} for some user; lists have {LIST_LENGTH}.")
-    unknown = (lists < 0) | (lists >= tracks)
+    if fewest < wanted:
+        found.append(f"The model ranks only {counted(fewest, 'track')} for some user; lists have {wanted}.")
+    place = np.arange(lists.shape[1])
+    listed = place < room[:, None]
+    unknown = listed & ((lists < 0) | (lists >= tracks))
     if unknown.any():
         found.append(f"The model's lists hold track {lists[unknown][0]}, which is not in the catalogue of {tracks}.")
-    if (np.diff(np.sort(lists, axis=1), axis=1) == 0).any():
+    if (np.diff(np.sort(np.where(listed, lists, -1 - place), axis=1), axis=1) == 0).any():
         found.append("The model's lists hold a track twice.")
     return found
 

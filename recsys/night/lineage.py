@@ -84,9 +84,9 @@ def event_of(night: Night, verdict: Verdict, run: str) -> "RunEvent":
 
 
 def _read(night: Night) -> list[Described]:
-    """The logs of the window, and the lists that the candidate was compared with, unless their files are gone."""
+    """The logs of the window, the catalogue, and the lists that the candidate was compared with, unless their files are gone."""
     inputs = Inputs.read(night.store, night.log_date)
-    names = sorted(inputs.logs)
+    names = [*sorted(inputs.logs), *([night.catalogue] if inputs.catalogue else [])]
     with suppress(MissingDataError):
         names += [name_of(night.store, inputs.live)] if inputs.live else []
     return [_describe(night.store, name) for name in names]

@@ -40,7 +40,7 @@ class Night:
 
     @property
     def world(self) -> Path:
-        """Directory of the catalogue."""
+        """Directory of the world: the catalogue as it is now, and what the simulator needs."""
         return self.settings.world
 
     @property
@@ -52,6 +52,11 @@ class Night:
     def logs(self) -> str:
         """Directory of the log date's logs."""
         return Dated.LOGS.on(self.log_date)
+
+    @property
+    def catalogue(self) -> str:
+        """Directory of the log date's copy of the catalogue."""
+        return Dated.CATALOGUES.on(self.log_date)
 
     @property
     def interactions(self) -> str:

@@ -14,6 +14,7 @@ from recsys.night import candidate, collect, lineage, promote, report
 from recsys.night.night import WRITTEN, Night
 from recsys.schemas import Figures, Gate, Inputs, ShardResult, Verdict
 from recsys.simulate.shards import shards_of, simulate_all
+from recsys.storage.layout import Dated
 from recsys.versions import keyspace, lease, pointer, publish
 from recsys.versions.content import LISTS, directory_of, lists_in
 from recsys.versions.lease import Lease
@@ -138,6 +139,8 @@ def run(night: Night, *, run_id: str, wanted: bool | None = None, backfill: bool
                 episodes=settings.episodes,
                 shards=settings.shards,
                 batch=settings.batch,
+                listeners=found["listeners"],
+                tracks=found["tracks"],
             )
             upload_logs(night, found["base"], simulate_all(settings, parts, run_id))
         build_report(night)
@@ -145,8 +148,8 @@ def run(night: Night, *, run_id: str, wanted: bool | None = None, backfill: bool
 
 
 def _drop_damaged(night: Night) -> None:
-    """Move what is damaged of the night to the trash."""
-    for kind in WRITTEN:
+    """Move what is damaged of the night to the trash; the date's catalogue is then taken anew."""
+    for kind in (Dated.CATALOGUES, *WRITTEN):
         name = kind.on(night.log_date)
         if night.store.is_complete(name) and not night.store.is_intact(name):
             log.warning("%s is damaged, and goes to the trash", name)

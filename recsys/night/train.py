@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recsys.catalog import Catalogue
 from recsys.exceptions import MissingDataError
 from recsys.learn.interactions import load_interactions
 from recsys.learn.plays import load_plays
 from recsys.models.base import Recommender, config_of, create, label, module_of, uses_plays
 from recsys.models.identity import code_of
 from recsys.models.neighbours import Neighbours
+from recsys.night.catalogue import checksum_of, tracks_of
 from recsys.night.night import Night
 from recsys.night.recommend import top_tracks
 from recsys.night.tune import adopted
@@ -42,7 +44,8 @@ def train(night: Night, *, rebuild: bool = False) -> Figures:
         MissingDataError: there are no positives before D.
     """
     store, settings = night.store, night.settings
-    data = load_interactions(store, night.log_date, night.world)
+    catalogue = tracks_of(night)
+    data = load_interactions(store, night.log_date, catalogue)
     arguments = adopted(settings.dae) if settings.model == "dae" else {}
     models = {label(settings.model): create(settings.model, **arguments)}
     if settings.session_arm:
@@ -52,6 +55,7 @@ def train(night: Night, *, rebuild: bool = False) -> Figures:
     identity: dict[str, object] = {
         "data": data.checksum,
         "plays": data.plays_checksum,
+        "catalogue": checksum_of(night),
         "seed": night.seed,
         "code": code_of(modules),
         "model": settings.model,
@@ -73,7 +77,7 @@ def train(night: Night, *, rebuild: bool = False) -> Figures:
     seconds: dict[str, float] = {}
     for key, model in models.items():
         started = time.monotonic()
-        figures[key] = _fit(model, history, night, work / key)
+        figures[key] = _fit(model, history, night, catalogue, work / key)
         seconds[f"{key}_seconds"] = time.monotonic() - started
     started = time.monotonic()
     near = neighbours.fit(history, seed=night.seed)
@@ -95,15 +99,15 @@ def train(night: Night, *, rebuild: bool = False) -> Figures:
     with store.stage(night.models, {"positives": int(history.nnz)}) as staging:
         for model in models.values():
             model.save(staging)
-        np.save(staging / "neighbours.npy", neighbours.table(top_tracks(history)))
+        np.save(staging / "neighbours.npy", neighbours.table(top_tracks(history, catalogue.available), catalogue.available))
         card.write(staging)
     shutil.rmtree(work, ignore_errors=True)
     return _summary(card)
 
 
-def _fit(model: Recommender, history: "csr_matrix", night: Night, work: Path) -> Figures:
+def _fit(model: Recommender, history: "csr_matrix", night: Night, catalogue: Catalogue, work: Path) -> Figures:
     if uses_plays(model):
-        plays = load_plays(night.store, night.log_date, night.world).before(night.log_date)
+        plays = load_plays(night.store, night.log_date, catalogue).before(night.log_date)
         return model.fit(history, seed=night.seed, work=work, plays=plays)
     return model.fit(history, seed=night.seed, work=work)
 

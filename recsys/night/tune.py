@@ -21,6 +21,7 @@ from recsys.exceptions import InvalidInputError, MissingDataError
 from recsys.learn.interactions import load_interactions
 from recsys.models.base import create, module_of
 from recsys.models.identity import code_of
+from recsys.night.catalogue import tracks_of
 from recsys.night.night import Night
 from recsys.schemas import Figures
 from recsys.storage.document import Document
@@ -74,7 +75,7 @@ def trial(night: Night, configuration: Figures) -> Trial:
         MissingDataError: no interactions of the date, or none before it.
     """
     store = night.store
-    data = load_interactions(store, night.log_date, night.world)
+    data = load_interactions(store, night.log_date, tracks_of(night))
     identity = json.dumps(
         {"configuration": configuration, "data": data.checksum, "seed": night.seed, "code": code_of([module_of("dae")])},
         sort_keys=True,

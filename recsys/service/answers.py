@@ -11,10 +11,12 @@ from typing import NamedTuple
 
 import orjson
 
-from recsys.service.choose import Candidates, Choice, explore, request_hash, unplayed
+from recsys.service.candidates import candidates
+from recsys.service.choose import Choice, explore, request_hash
 from recsys.service.link import Word
 from recsys.service.requests import Event
-from recsys.service.state import Scope, Slot, Version, candidates
+from recsys.service.state import Scope, Slot, Version
+from recsys.service.world import World
 from recsys.versions import keyspace
 from recsys.versions.functions import LIBRARY
 
@@ -39,16 +41,17 @@ class Answers(NamedTuple):
     sources: list[str]
 
 
-def calls(scope: Scope, events: Sequence[Event], ttl: int, first_session: int) -> list[Call]:
+def calls(scope: Scope, events: Sequence[Event], ttl: int, first_session: int, deadline: int) -> list[Call]:
     """The commands that record events of different users.
 
     Args:
-        ttl: seconds that an idle history is kept. first_session: number of a user's first session.
+        ttl: seconds that an idle history is kept. first_session: number of a user's first session. deadline: until when they may
+            be executed, as :attr:`recsys.service.link.RedisLink.deadline`.
     """
     groups: dict[str, tuple[str, list[str], list[bytes], list[tuple[int, Event, Slot]]]] = {}
     for place, event in enumerate(events):
         user = event.user
-        slot = scope.slot_of(user)
+        slot = scope.slot_of(user if event.user_id is None else event.user_id)
         b = user % keyspace.BUCKETS
         lists = slot.version.lists[b]
         group = groups.get(lists)
@@ -59,20 +62,19 @@ def calls(scope: Scope, events: Sequence[Event], ttl: int, first_session: int) -
         group[2].append(_EVENT(flags, event.track, round(event.time * 10_000), event.digest) + b"%d" % user)
         group[3].append((place, event, slot))
     return [
-        Call(("FCALL", _RECORD, len(keys) + 1, lists, *keys, version, ttl, first_session, *packed), recorded)
+        Call(("FCALL", _RECORD, len(keys) + 1, lists, *keys, version, ttl, first_session, deadline, *packed), recorded)
         for lists, (version, keys, packed, recorded) in groups.items()
     ]
 
 
 class Answerer:
-    """Answers of a catalogue of ``tracks`` tracks; ``loaded`` finds a version in memory by its name."""
+    """Answers to recorded events; ``loaded`` finds a version in memory by its name."""
 
-    def __init__(self, tracks: int, loaded: Callable[[str], Version | None]) -> None:
-        self._tracks = tracks
+    def __init__(self, loaded: Callable[[str], Version | None]) -> None:
         self._loaded = loaded
 
     def answers(self, scope: Scope, recorded: Sequence[tuple[Call, list[bytes]]], now: float, latency: float) -> Answers:
-        """Answers to recorded events.
+        """Answers to a request.
 
         Args:
             recorded: the calls with their replies.
@@ -94,7 +96,7 @@ class Answerer:
                 if not event.last:
                     choice = self._choose(scope, slot, event, session, step, packed, keyspace.unpack(state[plays:]))
                     sources.append(choice.source)
-                bodies[place] = body_of(event, choice)
+                bodies[place] = body_of(event, choice, scope.world)
                 lines[place] = line_of(moment, slot, event, session, step, choice)
         return Answers(bodies, lines, sources)
 
@@ -103,10 +105,9 @@ class Answerer:
     ) -> Choice:
         played = set(heard[::2])
         draw = request_hash(scope.seed, event.user, session, step, event.track)
-        greedy = candidates(slot.arm, slot.version, keyspace.unpack(packed), heard, played)
-        if not greedy.tracks:
-            greedy = Candidates((unplayed(self._tracks, played, draw),), "top100")
-        return explore(greedy, scope.exploration, self._tracks, played, draw)
+        listed = keyspace.unpack(packed)
+        greedy = candidates(slot.arm, slot.version, listed, heard, played, scope.stock, scope.newcomers)
+        return explore(greedy, scope.exploration, scope.stock, played, draw)
 
 
 class Moment:
@@ -121,21 +122,30 @@ class Moment:
 
 
 def line_of(moment: Moment, slot: Slot, event: Event, session: int, step: int, choice: Choice | None) -> bytes:
-    """The log line of an event: the fields of :data:`recsys.logs.record.FIELDS` in their order."""
+    """The log line of an event: the fields of :data:`recsys.logs.record.FIELDS` in their order, then names that are texts."""
     key = b"null" if event.key is None else orjson.dumps(event.key)
     if choice is None:
         answered, chosen = b"null", (b"null" + moment.degraded[1:]).replace(b"%a", b"null")
     else:
         answered = b"%d" % choice.track
         chosen = b'"' + choice.source.encode() + moment.degraded % choice.propensity
-    return b'{"message":"%b%b%d,"track":%d,"time":%a%b%b,%b,"session":%d,"step":%d,"event":%b,"source":%b' % (
+    line = b'{"message":"%b%b%d,"track":%d,"time":%a%b%b,%b,"session":%d,"step":%d,"event":%b,"source":%b' % (
         b"last" if event.last else b"next", moment.head, event.user, event.track, event.time, moment.latency,
         answered, slot.logged, session, step, key, chosen,
     )  # fmt: skip
+    if event.user_id is not None:
+        line = b'%b,"user_id":%b}\n' % (line[:-2], orjson.dumps(event.user_id))
+    if event.track_id is not None:
+        line = b'%b,"track_id":%b}\n' % (line[:-2], orjson.dumps(event.track_id))
+    return line
 
 
-def body_of(event: Event, choice: Choice | None) -> bytes:
-    """The JSON answer to an event."""
+def body_of(event: Event, choice: Choice | None, world: World) -> bytes:
+    """The JSON answer to an event: the user as given, and the track with its owner's id."""
+    user = b"%d" % event.user if event.user_id is None else orjson.dumps(event.user_id)
     if choice is None:
-        return b'{"user":%d}' % event.user
-    return b'{"user":%d,"track":%d}' % (event.user, choice.track)
+        return b'{"user":%b}' % user
+    own = world.id_of(choice.track)
+    if own is None:
+        return b'{"user":%b,"track":%d}' % (user, choice.track)
+    return b'{"user":%b,"track":%d,"id":%b}' % (user, choice.track, orjson.dumps(own))

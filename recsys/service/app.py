@@ -15,26 +15,27 @@ from typing import NamedTuple
 
 import orjson
 
-from recsys import catalog
 from recsys.exceptions import InvalidInputError, UnavailableError
 from recsys.experiments import load_live_experiment
-from recsys.schemas import TOP_LENGTH
 from recsys.service.answers import Answerer, Answers, Call, calls
 from recsys.service.degraded import Degraded
 from recsys.service.departures import Departure, Departures, commands
 from recsys.service.edge import Request
 from recsys.service.link import RedisDownError, RedisLink, Word
 from recsys.service.log import RequestLog
-from recsys.service.meters import DEGRADED, count_answers, count_requests
+from recsys.service.meters import DEGRADED, REFUSED, TRACKS, UNKNOWN_TRACKS, count_answers, count_requests
 from recsys.service.meters import text as metrics_text
-from recsys.service.requests import BadRequestError, Event, parse_batch, parse_event, parse_json, parse_user
-from recsys.service.state import Catalogue, Scope
+from recsys.service.requests import BadRequestError, Event, parse_batch, parse_event, parse_json, parse_path_user
+from recsys.service.state import NEWCOMERS, Catalogue, Scope
+from recsys.service.world import Follower
 from recsys.settings import Settings
 
 log = logging.getLogger(__name__)
 
 #: Departures that are recorded at a time, so that Redis answers others in between; seconds until it is looked for more.
 DEPARTURES, DEPARTURES_EVERY = 128, 0.1
+#: Seconds between looks at the files of the world.
+WORLD_EVERY = 2.0
 
 
 class App:
@@ -42,13 +43,11 @@ class App:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._tracks = catalog.load_tracks(settings.world)
-        self._users = {user: place for place, user in enumerate(catalog.load_users(settings.world).tolist())}
-        self._top = tuple(catalog.load_top_tracks(settings.world) or range(min(TOP_LENGTH, self._tracks.size)))
+        self._files = Follower(settings.world)
         self._experiment = load_live_experiment(settings.experiments)
         self._token = settings.service_token.get_secret_value().encode() if settings.service_token else None
-        self._departures = Departures(self._users)
-        self._degraded = Degraded(self._tracks.size, self._departures)
+        self._departures = Departures()
+        self._degraded = Degraded(self._departures)
         self._outbox: list[_Answered] = []
         self._asked: list[Request] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -60,18 +59,24 @@ class App:
         self._link = RedisLink(settings.redis_url.get_secret_value())
         await self._link.start()
         self._catalogue = Catalogue(
-            self._link, self._tracks.size, self._top, self._experiment, settings.live_exploration, settings.seed
+            self._link,
+            self._files.world,
+            self._experiment,
+            settings.live_exploration,
+            settings.seed,
+            NEWCOMERS[NEWCOMERS.index(settings.newcomers) :],
         )
-        self._answerer = Answerer(self._tracks.size, self._catalogue.loaded)
+        self._answerer = Answerer(self._catalogue.loaded)
         await self._catalogue.start()
         self._log = RequestLog(settings.log_dir)
-        self._recording = loop.create_task(self._record_departures())
+        self._background = [loop.create_task(each) for each in (self._record_departures(), self._follow_world())]
         # The catalogue stays for good: the garbage collector need not walk it again and again.
         gc.freeze()
 
     async def stop(self) -> None:
         """Close what :meth:`start` opened."""
-        self._recording.cancel()
+        for task in self._background:
+            task.cancel()
         await self._catalogue.stop()
         await self._link.stop()
         self._log.close()
@@ -116,27 +121,34 @@ class App:
         request.run = run
         if self._token is not None and (run is not None or route == "batch"):
             _authorize(headers.get("authorization") or "", self._token)
-        if route == "batch":
-            events = parse_batch(request.body, self._users, self._tracks.size)
-        else:
-            user = parse_user(request.path[6:], self._users)
-            events = [parse_event(parse_json(request.body), route == "last", user, self._tracks.size)]
         scope = self._catalogue.known_scope(run)
-        if not events:
-            self._finish(request, 200, b'{"answers":[]}')
-        elif scope is not None:
-            self._play(request, scope, events)
+        if scope is not None:
+            self._read(request, scope)
         else:
-            task = self._loop.create_task(self._prepare(request, run or "", events))
+            task = self._loop.create_task(self._prepare(request, run or ""))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _prepare(self, request: Request, run: str, events: list[Event]) -> None:
-        """The specification of a run first, which this worker has not seen yet."""
+    async def _prepare(self, request: Request, run: str) -> None:
+        """The specification of a run first, which this worker has not seen yet: it says which tracks there are."""
         try:
-            self._play(request, await self._catalogue.scope(run), events)
+            self._read(request, await self._catalogue.scope(run))
         except Exception as error:
             self._fail(request, error)
+
+    def _read(self, request: Request, scope: Scope) -> None:
+        known = scope.world.known
+        if request.route == "batch":
+            events = parse_batch(request.body, known)
+        else:
+            user = parse_path_user(request.path[6:])
+            events = [parse_event(parse_json(request.body), known, request.route == "last", *user)]
+        if not known.strict and (unknown := sum(event.track >= known.size for event in events)):
+            UNKNOWN_TRACKS.inc(unknown)
+        if events:
+            self._play(request, scope, events)
+        else:
+            self._finish(request, 200, b'{"answers":[]}')
 
     def _get(self, route: str, path: str) -> tuple[int, bytes]:
         if route == "":
@@ -146,12 +158,21 @@ class App:
         if route == "readyz":
             ready = self._link.ready
             live = self._catalogue.live.version.name
-            told = {"ready": ready, "redis": ready, "live": live or None, "trouble": self._link.trouble or None}
+            trouble = "; ".join(filter(None, (self._link.trouble, self._files.trouble)))
+            told = {"ready": ready, "redis": ready, "live": live or None, "trouble": trouble or None}
             return (200 if ready else 503), orjson.dumps(told)
-        text = path[7:]
-        if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) < self._tracks.size):
-            raise BadRequestError("track", text, f"an integer from 0 to {self._tracks.size - 1}", 404)
-        return 200, orjson.dumps(self._tracks.track_json(int(text)))
+        return 200, orjson.dumps(self._track(path[7:]))
+
+    def _track(self, text: str) -> dict[str, object]:
+        """A track by its number or its owner's id, with what is offered after it."""
+        scope = self._catalogue.live
+        tracks = scope.world.tracks
+        is_number = text.isascii() and text.isdigit() and len(text) <= 10 and int(text) < tracks.size
+        track = int(text) if is_number else tracks.number_of.get(text)
+        if track is None:
+            raise BadRequestError("track", text, f"an integer from 0 to {tracks.size - 1}, or the id of a track", 404)
+        near = [other for other in scope.version.near(track) if other not in scope.stock.barred]
+        return {**tracks.track_json(track), "recommendations": near}
 
     def _play(self, request: Request, scope: Scope, events: list[Event]) -> None:
         """Record the events in Redis, all calls in one write; the last reply starts the answer."""
@@ -167,7 +188,8 @@ class App:
                 self._link.send(words, partial(self._know, users))
         recorded: list[tuple[Call, list[bytes]]] = []
         failed: list[RedisDownError] = []
-        asked = calls(scope, events, self._settings.history_ttl, int(time.time()) if live else 0)
+        first_session = int(time.time()) if live else 0
+        asked = calls(scope, events, self._settings.history_ttl, first_session, self._link.deadline)
 
         def settle(one: Call, reply: list[bytes] | RedisDownError) -> None:
             if isinstance(reply, RedisDownError):
@@ -270,6 +292,18 @@ class App:
     def _know(self, users: list[Departure], reply: object) -> None:
         if not isinstance(reply, BaseException):
             self._departures.forget(users)
+
+    async def _follow_world(self) -> None:
+        """Answer from the files of the world as they are now."""
+        while True:
+            try:
+                if await asyncio.to_thread(self._files.look):
+                    self._catalogue.take(self._files.world)
+            except Exception:
+                log.exception("the files of the world cannot be followed; they are looked at again")
+            TRACKS.set(self._files.world.tracks.size)
+            REFUSED.set(bool(self._files.trouble))
+            await asyncio.sleep(WORLD_EVERY)
 
     async def _record_departures(self) -> None:
         """Tell Redis who has left, also users who do not come back, and those whom a worker noted that has died."""

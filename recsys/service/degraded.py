@@ -1,4 +1,4 @@
-"""What live listeners get while Redis is away: the TOP 100 from process memory.
+"""What live listeners get while Redis is away, whoever they are: the TOP 100 from process memory.
 
 What they play is remembered, so that nothing comes twice. However long that takes, the memory is bounded: who has been silent
 longest is forgotten first. Departures are noted in :mod:`recsys.service.departures`.
@@ -12,7 +12,7 @@ import prometheus_client as prom
 
 from recsys.logs.record import NO_SESSION
 from recsys.service.answers import Answers, Moment, body_of, line_of
-from recsys.service.choose import Candidates, Choice, from_any, pick, request_hash, unplayed
+from recsys.service.choose import Candidates, Choice, explore, from_any, request_hash
 from recsys.service.departures import Departures
 from recsys.service.requests import Event
 from recsys.service.state import Scope
@@ -26,10 +26,10 @@ log = logging.getLogger(__name__)
 
 
 class Degraded:
-    """The memory of one outage; ``tracks`` is the size of the catalogue, who leaves is noted in ``departures``."""
+    """The memory of one outage; who leaves is noted in ``departures``."""
 
-    def __init__(self, tracks: int, departures: Departures) -> None:
-        self._tracks, self._departures = tracks, departures
+    def __init__(self, departures: Departures) -> None:
+        self._departures = departures
         self._plays: OrderedDict[int, set[int]] = OrderedDict()
         self._size = 0  # tracks in _plays
         self._told = False
@@ -56,8 +56,9 @@ class Degraded:
                 self._plays[event.user] = played
                 self._size += len(played)
                 answers.sources.append(choice.source)
-            answers.bodies.append(body_of(event, choice))
-            answers.lines.append(line_of(moment, scope.slot_of(event.user), event, NO_SESSION, step, choice))
+            answers.bodies.append(body_of(event, choice, scope.world))
+            slot = scope.slot_of(event.user if event.user_id is None else event.user_id)
+            answers.lines.append(line_of(moment, slot, event, NO_SESSION, step, choice))
         self._forget()
         return answers
 
@@ -76,7 +77,7 @@ class Degraded:
         """An unplayed track of the TOP 100, else any unplayed one; ``played`` grows by what was played and what is answered."""
         played.add(event.track)
         draw = request_hash(scope.seed, event.user, 0, len(played), event.track)
-        found = from_any(scope.version.top, played, "top100")
-        choice = pick(found or Candidates((unplayed(self._tracks, played, draw),), "top100"), draw)
+        found = from_any(scope.version.top, played, scope.stock.barred, "top100")
+        choice = explore(found or Candidates((), "top100"), 0.0, scope.stock, played, draw)
         played.add(choice.track)
         return choice

@@ -26,6 +26,8 @@ TIMEOUT = 1.0
 TOLD_FOR = 60.0
 #: What Redis says when somebody has flushed or deleted its functions.
 NO_FUNCTION = "Function not found"
+#: What our functions say of a command that was executed after its deadline.
+LATE = "LATE "
 
 #: A word of a command, and what Redis replies unless it fails.
 Word = str | bytes | int
@@ -73,11 +75,17 @@ class RedisLink(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
         self._trouble, self._seen, self._told = "", -TOLD_FOR, -TOLD_FOR
+        self._ahead = 0.0  # seconds that Redis's clock is ahead of the event loop's
 
     @property
     def ready(self) -> bool:
         """Whether commands are accepted now."""
         return self._ready
+
+    @property
+    def deadline(self) -> int:
+        """Until when what is sent now may be executed, in milliseconds of Redis's clock: nobody waits for its reply then."""
+        return int((self._loop.time() + self._ahead + TIMEOUT) * 1000)
 
     @property
     def trouble(self) -> str:
@@ -161,8 +169,8 @@ class RedisLink(asyncio.Protocol):
 
     def _refused(self, message: str) -> None:
         self.note(message)
-        if NO_FUNCTION in message and self._transport is not None:
-            # A new connection begins with loading them; until then this one is not ready.
+        if (NO_FUNCTION in message or message.startswith(LATE)) and self._transport is not None:
+            # A new connection begins with loading them, and with a look at Redis's clock; until then this one is not ready.
             self._ready = False
             self._transport.close()
 
@@ -191,6 +199,7 @@ class RedisLink(asyncio.Protocol):
                 await self._early(("AUTH", where.get("username") or "default", where["password"]))
             await self._early(("SELECT", str(where.get("db", 0))))
             await self._load()
+            await self._compare_clocks()
         except RedisDownError:
             if self._transport:
                 self._transport.close()
@@ -204,9 +213,15 @@ class RedisLink(asyncio.Protocol):
             if not self._library.is_there(str(error)):
                 raise
 
-    async def _early(self, words: tuple[Word, ...]) -> None:
+    async def _compare_clocks(self) -> None:
+        asked = self._loop.time()
+        reply = await self._early(("TIME",))
+        if isinstance(reply, list):
+            self._ahead = int(reply[0]) + int(reply[1]) / 1e6 - asked
+
+    async def _early(self, words: tuple[Word, ...]) -> Reply:
         try:
-            await asyncio.wait_for(self._ask(words), TIMEOUT)
+            return await asyncio.wait_for(self._ask(words), TIMEOUT)
         except TimeoutError:
             raise RedisDownError("no answer") from None
 

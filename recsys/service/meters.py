@@ -10,6 +10,11 @@ from prometheus_client import multiprocess
 
 REQUESTS = prom.Counter("recsys_requests", "Requests answered, by route and status", ["route", "status"])
 ANSWERS = prom.Counter("recsys_answers", "Tracks answered, by source", ["source"])
+UNKNOWN_TRACKS = prom.Counter("recsys_unknown_tracks", "Plays of tracks that tracks.json does not have")
+TRACKS = prom.Gauge("recsys_tracks", "Tracks of tracks.json as it was last taken", multiprocess_mode="mostrecent")
+REFUSED = prom.Gauge(
+    "recsys_world_refused", "1 while a file of the world has changed into one that is not taken", multiprocess_mode="mostrecent"
+)
 DEGRADED = prom.Counter("recsys_degraded", "Answers given without Redis")
 LATENCY = prom.Histogram(
     "recsys_latency_seconds",

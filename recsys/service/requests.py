@@ -1,18 +1,26 @@
 """Reading of request bodies: bytes in, typed events out, or an error that names field, value and constraint."""
 
+import re
 import reprlib
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import mmh3
 import orjson
 
+from recsys.catalog import MAX_ID_BYTES, MAX_USER, MAX_USER_BYTES, number_of
 from recsys.exceptions import InvalidInputError
+from recsys.logs.record import NO_TRACK
 
 MAX_BODY = 2**20
 MAX_BATCH = 4096
 MAX_EVENT_KEY = 100
 NO_EVENT = bytes(16)
+_USER = f"an integer from 0 to {MAX_USER - 1}, or a text of 1 to {MAX_USER_BYTES} bytes of UTF-8"
+#: How integers are written; one that is no user's number is nobody's name either.
+_INTEGER = re.compile(r"0|-?[1-9][0-9]*")
+#: What stands in a path for bytes that are no UTF-8.
+_NO_TEXT = "\ufffd"
 #: Values in messages: the outer levels of what is nested, which may be deeper than Python's own repr can go.
 _SHOWN = reprlib.Repr()
 _SHOWN.maxstring = _SHOWN.maxother = 200
@@ -34,8 +42,19 @@ class BadRequestError(InvalidInputError):
         return {"error": {"field": self.field, "value": self.value, "constraint": self.constraint, "message": str(self)}}
 
 
+class Known(NamedTuple):
+    """The tracks that an event may name: numbers below ``size`` and their owner's ids; others too unless it is ``strict``."""
+
+    size: int
+    number_of: Mapping[str, int]
+    strict: bool
+
+
 class Event(NamedTuple):
-    """One thing a listener did: played ``track`` for ``time`` (a fraction), and wants the next or leaves."""
+    """One thing a listener did: played ``track`` for ``time`` (a fraction), and wants the next or leaves.
+
+    ``user_id`` is the user's id if that is a text, ``track_id`` what an unknown track was called.
+    """
 
     last: bool
     user: int
@@ -43,6 +62,8 @@ class Event(NamedTuple):
     time: float
     key: str | None
     digest: bytes
+    user_id: str | None = None
+    track_id: str | None = None
 
 
 def parse_json(body: bytes) -> dict[str, object]:
@@ -58,39 +79,72 @@ def parse_json(body: bytes) -> dict[str, object]:
     return data
 
 
-def parse_user(text: object, users: Container[int]) -> int:
-    """A known user id from a path or a field."""
-    if type(text) is str:
-        if not (text.isascii() and text.isdigit() and len(text) <= 10):
-            raise BadRequestError("user", text, "a user id, a non-negative integer", 404)
-        text = int(text)
-    if type(text) is not int:
-        raise BadRequestError("user", text, "a user id, a non-negative integer")
-    if text not in users:
-        raise BadRequestError("user", text, "a known user id", 404)
-    return text
+def parse_path_user(text: str) -> tuple[int, str | None]:
+    """Number of the user in a path, and the user's id if that is a text."""
+    if text.isascii() and text.isdigit() and len(text) < 19 and (text[0] != "0" or text == "0"):
+        return int(text), None
+    if _NO_TEXT in text:
+        raise BadRequestError("user", text, _USER, 404)
+    return _named_user(text, 404)
 
 
-def parse_event(data: Mapping[str, object], last: bool, user: int, tracks: int) -> Event:
-    """Check the fields of a next or last event; the catalogue has ``tracks`` tracks.
+def parse_user(user: object) -> tuple[int, str | None]:
+    """Number of the user in a field, and the user's id if that is a text; an integer in quotes is that integer."""
+    if type(user) is int and 0 <= user < MAX_USER:
+        return user, None
+    if type(user) is not str:
+        raise BadRequestError("user", user, _USER)
+    return _named_user(user, 400)
 
-    >>> parse_event({"track": 3, "time": 1.5}, last=False, user=7, tracks=100)
+
+def _named_user(text: str, status: int) -> tuple[int, str | None]:
+    try:
+        number = number_of(text)
+    except InvalidInputError:
+        raise BadRequestError("user", text, _USER, status) from None
+    if not _INTEGER.fullmatch(text):
+        return number, text
+    if text != str(number):
+        raise BadRequestError("user", text, _USER, status)
+    return number, None
+
+
+def parse_event(data: Mapping[str, object], known: Known, last: bool, user: int, user_id: str | None = None) -> Event:
+    """Check the fields of a next or last event.
+
+    >>> parse_event({"track": 3, "time": 1.5}, Known(100, {}, strict=True), last=False, user=7)
     Traceback (most recent call last):
     recsys.service.requests.BadRequestError: time is 1.5: a number from 0 to 1
     """
     track, played, key = data.get("track"), data.get("time"), data.get("event")
-    if type(track) is not int or not 0 <= track < tracks:
-        raise BadRequestError("track", track, f"an integer from 0 to {tracks - 1}")
+    track_id = None
+    if type(track) is not int or not 0 <= track < known.size:
+        track, track_id = _named_track(track, known)
     if (type(played) is not float and type(played) is not int) or not 0 <= played <= 1:
         raise BadRequestError("time", played, "a number from 0 to 1")
     if key is None:
-        return Event(last, user, track, played, None, NO_EVENT)
+        return Event(last, user, track, played, None, NO_EVENT, user_id, track_id)
     if type(key) is not str or not 0 < len(key) <= MAX_EVENT_KEY:
         raise BadRequestError("event", key, f"a string of 1 to {MAX_EVENT_KEY} characters")
-    return Event(last, user, track, played, key, mmh3.hash_bytes(("l" if last else "n") + key))
+    return Event(last, user, track, played, key, mmh3.hash_bytes(("l" if last else "n") + key), user_id, track_id)
 
 
-def parse_batch(body: bytes, users: Container[int], tracks: int) -> list[Event]:
+def _named_track(track: object, known: Known) -> tuple[int, str | None]:
+    """Number of a track that is no number below ``size``, and what it is called if nobody knows it."""
+    if type(track) is str and 0 < len(track.encode()) <= MAX_ID_BYTES:
+        number = known.number_of.get(track, NO_TRACK)
+        if number < known.size:
+            return number, None
+        if not known.strict:
+            return NO_TRACK, track
+    if type(track) is int and 0 <= track < NO_TRACK and not known.strict:
+        return track, None
+    if known.strict:
+        raise BadRequestError("track", track, f"an integer from 0 to {known.size - 1}, or the id of such a track")
+    raise BadRequestError("track", track, f"an integer from 0 to {NO_TRACK - 1}, or an id of 1 to {MAX_ID_BYTES} bytes")
+
+
+def parse_batch(body: bytes, known: Known) -> list[Event]:
     """The events of a batch, each of another user."""
     data = parse_json(body)
     events = data.get("events")
@@ -106,13 +160,11 @@ def parse_batch(body: bytes, users: Container[int], tracks: int) -> list[Event]:
             message = item.get("message")
             if message != "next" and message != "last":
                 raise BadRequestError("message", message, "next or last")
-            user = item.get("user")
-            if type(user) is not int or user not in users:
-                raise BadRequestError("user", user, "a known user id")
+            user, user_id = parse_user(item.get("user"))
             if user in seen:
-                raise BadRequestError("user", user, "only once in a batch, so that a user's events stay in order")
+                raise BadRequestError("user", user_id or user, "only once in a batch, so that a user's events stay in order")
             seen.add(user)
-            parsed.append(parse_event(item, message == "last", user, tracks))
+            parsed.append(parse_event(item, known, message == "last", user, user_id))
         except BadRequestError as error:
             error.field = f"events[{i}].{error.field}"
             raise

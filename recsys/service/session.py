@@ -30,6 +30,11 @@ class SessionChooser:
         self._firsts, self._places = (_points(part) for part in (lists.firsts, lists.places))
         self._near = int(lists.near[0])
 
+    @property
+    def size(self) -> int:
+        """Number of tracks that a session may begin with."""
+        return len(self._row_of)
+
     def row(self, first: int, groups: Sequence[int]) -> int:
         """The list of a session: of the user's groups the one nearest to its first track, unless that is far from all."""
         nearest, row = self._near + 1, self._row_of[first]
@@ -41,17 +46,31 @@ class SessionChooser:
                 nearest, row = distance, number
         return row
 
-    def best(self, plays: Sequence[int], played: AbstractSet[int], taste: Sequence[int] = ()) -> Candidates | None:
+    def best(
+        self,
+        plays: Sequence[int],
+        played: AbstractSet[int],
+        taste: Sequence[int] = (),
+        barred: AbstractSet[int] = frozenset(),
+    ) -> Candidates | None:
         """The unplayed candidate with the largest score after its artist's discount, or None.
+
+        Tracks that are not among the lists' count as not played; a session of nothing else has no candidate.
 
         Args:
             plays: track and time of each play of the session, one after another. played: its tracks.
             taste: the user's level and the numbers of the lists of the user's groups; empty for an unknown user.
+            barred: tracks that are no candidates.
         """
-        start = self.row(plays[0], taste[1:]) * self._width
+        heard: Sequence[int] = plays[::2]
+        if max(heard) >= self.size:
+            heard = [track for track in heard if track < self.size]
+            if not heard:
+                return None
+        start = self.row(heard[0], taste[1:]) * self._width
         artist_of, discounts, last = self._artist_of, self._discounts, len(self._discounts) - 1
         count: dict[int, int] = {}
-        for track in plays[::2]:
+        for track in heard:
             artist = artist_of[track]
             count[artist] = count.get(artist, 0) + 1
         times = self._times[taste[0] if taste else 0]
@@ -61,7 +80,7 @@ class SessionChooser:
             time = times[score]
             if time * discounts[0] <= best:
                 break  # times descend: no later track can be better
-            if track not in played:
+            if track not in played and track not in barred:
                 value = time * discounts[min(count.get(artist_of[track], 0), last)]
                 if value > best:
                     best, chosen = value, track

@@ -9,38 +9,47 @@ import logging
 from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import orjson
 
 from recsys.exceptions import CorruptDataError, InvalidInputError, UnavailableError
-from recsys.experiments import Arm, Experiment, RunSpec
+from recsys.experiments import Arm, Experiment, Recommender, RunSpec
 from recsys.logs.record import preview_base
 from recsys.schemas import NEIGHBOURS
-from recsys.service.choose import Candidates, from_any, from_list
 from recsys.service.link import RedisDownError, RedisLink
 from recsys.service.session import SessionChooser
 from recsys.service.single_flight import SingleFlight
+from recsys.service.world import Neighbours, World
 from recsys.versions import keyspace
 from recsys.versions.session_lists import SessionLists
 
 log = logging.getLogger(__name__)
 
 LIVE_EVERY = 0.2
+#: Recommenders that answer from the user's list.
+LISTED: tuple[Recommender, ...] = ("dae", "session")
+#: What listeners are answered from who have no list: the lists of the session's own first track, the neighbours of the previous
+#: track, the TOP 100. Who begins further back leaves the first ones out.
+NEWCOMERS = ("session", "contextual", "top100")
 CACHED_RUNS = 256
 
 
 @dataclass(frozen=True)
 class Version:
-    """The catalogue-sized parts of a published version; ``lists`` holds the key of each user bucket's lists."""
+    """The catalogue-sized parts of a published version.
+
+    ``lists`` holds the key of each user bucket's lists, ``others`` the neighbours of tracks that have none in the version.
+    """
 
     name: str
     top: Sequence[int]
     neighbours: "array[int]" = field(default_factory=lambda: array("I"), repr=False)
     lists: tuple[str, ...] = ()
     sessions: SessionChooser | None = field(default=None, repr=False)
+    others: Neighbours | None = field(default=None, repr=False)
 
     @classmethod
     def named(cls, name: str, top: Sequence[int], neighbours: "array[int]", sessions: bytes = b"") -> "Version":
@@ -49,8 +58,18 @@ class Version:
         return cls(name, top, neighbours, _lists(name), chooser)
 
     def near(self, track: int) -> Sequence[int]:
-        """The 20 neighbours of a track; empty if the version has none."""
-        return self.neighbours[track * NEIGHBOURS : track * NEIGHBOURS + NEIGHBOURS]
+        """The 20 neighbours of a track, else those that the world's files give it; empty if there are none."""
+        found = self.neighbours[track * NEIGHBOURS : track * NEIGHBOURS + NEIGHBOURS]
+        return found or (self.others.near(track) if self.others else ())
+
+    def beside(self, world: World) -> "Version":
+        """The same, with a world's neighbours for tracks that have none here."""
+        return replace(self, others=world.neighbours) if world.neighbours else self
+
+    @cached_property
+    def size(self) -> int:
+        """How many tracks the catalogue had when the version was made, as far as its parts tell."""
+        return max(len(self.neighbours) // NEIGHBOURS, self.sessions.size if self.sessions else 0)
 
 
 class Slot(NamedTuple):
@@ -63,15 +82,18 @@ class Slot(NamedTuple):
     @property
     def wants_list(self) -> bool:
         """Whether the arm answers from the user's list."""
-        return self.arm is None or self.arm.recommender in ("dae", "session")
+        return self.arm is None or self.arm.recommender in LISTED
 
 
 class Scope:
     """Where requests of one run (or live traffic) are answered from, and under which name their histories stand.
 
     Args:
+        world: the tracks that may be played and answered.
         arm_versions: the version of each arm of the experiment.
         history: prefix of the history key by bucket.
+        newcomers: what listeners are answered from whom the version does not know, as
+            :func:`recsys.service.candidates.candidates` takes it.
     """
 
     def __init__(
@@ -80,54 +102,34 @@ class Scope:
         version: Version,
         exploration: float,
         seed: int,
+        world: World,
         experiment: Experiment | None = None,
         arm_versions: Sequence[Version] = (),
         history: Sequence[str] = (),
+        newcomers: Sequence[str] = NEWCOMERS,
     ) -> None:
-        self.name, self.version, self.exploration, self.seed = name, version, exploration, seed
-        self.history = history
+        self.name, self.exploration, self.seed, self.world = name, exploration, seed, world
+        self.history, self.newcomers = history, newcomers
         self._experiment = experiment
         arms: Sequence[Arm | None] = experiment.arms if experiment else (None,)
         versions = arm_versions if experiment else (version,)
-        self.slots = tuple(
-            Slot(arm, served_by, self._logged(arm, served_by)) for arm, served_by in zip(arms, versions, strict=True)
-        )
+        #: A version may be older than the catalogue, or newer.
+        self.stock = world.stock.without(range(world.stock.size, max(each.size for each in (version, *versions))))
+        self.version = version.beside(world)
+        self.slots = tuple(self._slot(arm, served_by) for arm, served_by in zip(arms, versions, strict=True))
 
-    def slot_of(self, user: int) -> Slot:
-        """What serves the user."""
+    def slot_of(self, user: int | str) -> Slot:
+        """What serves the user, whose id counts as it was given."""
         return self.slots[self._experiment.slot_of(user)] if self._experiment else self.slots[0]
 
     def from_version(self, slot: Slot, version: Version) -> Slot:
         """The same arm, served by another version."""
-        return Slot(slot.arm, version, self._logged(slot.arm, version))
+        return self._slot(slot.arm, version)
 
-    def _logged(self, arm: Arm | None, version: Version) -> bytes:
+    def _slot(self, arm: Arm | None, version: Version) -> Slot:
         experiments = {self._experiment.name: arm.name} if self._experiment and arm else {}
-        return orjson.dumps({"experiments": experiments, "run": self.name, "version": version.name})[1:-1]
-
-
-def candidates(
-    arm: Arm | None, version: Version, listed: "array[int]", plays: Sequence[int], played: AbstractSet[int]
-) -> Candidates:
-    """What the arm would answer now: its recommender's candidates, else an unplayed track of the TOP 100, else none.
-
-    Without an arm, a version that has lists by first track answers by them.
-
-    Args:
-        listed: the user's tracks and taste, as published.
-        plays: track and time of each play of the session, one after another. played: its tracks.
-    """
-    recommender = arm.recommender if arm else "session"
-    track = plays[-2]
-    listed, taste = keyspace.split(listed)
-    found: Candidates | None = None
-    if recommender == "session" and version.sessions:
-        found = version.sessions.best(plays, played, taste)
-    if recommender in ("dae", "session"):
-        found = found or from_list(listed, played, "dae")
-    elif recommender == "contextual":
-        found = from_any(version.near(track), played, "contextual")
-    return found or from_any(version.top, played, "top100") or Candidates((), "top100")
+        logged = orjson.dumps({"experiments": experiments, "run": self.name, "version": version.name})[1:-1]
+        return Slot(arm, version.beside(self.world), logged)
 
 
 def _specification(run: str, data: bytes) -> RunSpec:
@@ -146,22 +148,29 @@ class Catalogue:
 
     Args:
         link: the connection to Redis.
-        size: number of tracks of the world.
-        top: the TOP 100 that answers before any version is live.
+        world: the files of the world.
         experiment: the experiment that live requests take part in, if any.
         exploration: share of random answers to live requests once a version is live.
         seed: seed of the choices made for live requests.
+        newcomers: as :class:`Scope` takes it.
     """
 
     def __init__(
-        self, link: RedisLink, size: int, top: Sequence[int], experiment: Experiment | None, exploration: float, seed: int
+        self,
+        link: RedisLink,
+        world: World,
+        experiment: Experiment | None,
+        exploration: float,
+        seed: int,
+        newcomers: Sequence[str] = NEWCOMERS,
     ) -> None:
         self.link = link
-        self.size = size
+        self._world = world
         self._experiment = experiment
         self._exploration = exploration
         self._seed = seed
-        self._versions: dict[str, Version] = {"": Version("", top, lists=_lists(""))}
+        self._newcomers = newcomers
+        self._versions: dict[str, Version] = {"": Version("", world.top, lists=_lists(""))}
         self._runs: OrderedDict[str, Scope] = OrderedDict()
         self._loading_versions = SingleFlight(self._load_version)
         self._loading_runs = SingleFlight(self._load_run)
@@ -179,6 +188,14 @@ class Catalogue:
         """Stop following."""
         if self._task:
             self._task.cancel()
+
+    def take(self, world: World) -> None:
+        """Answer from another state of the world's files from the next request on."""
+        self._world = world
+        self._versions[""] = Version("", world.top, lists=_lists(""))
+        self.live = self._live_scope(self._versions[self.live.version.name])
+        # Their tracks are their own, but not what these are called: who is asked for comes back.
+        self._runs.clear()
 
     def known_scope(self, run: str | None) -> Scope | None:
         """The live scope (None), or that of a run if this worker has it in memory."""
@@ -208,7 +225,11 @@ class Catalogue:
             arm_versions = [await self._version(arm.version or spec.version) for arm in arms]
         except RedisDownError as error:
             raise UnavailableError(str(error)) from None
-        scope = Scope(run, version, spec.exploration, spec.seed, spec.experiment, arm_versions, keyspace.history_prefix(run))
+        world = self._world.of_run(spec.catalogue, frozenset(spec.retired))
+        if not world.stock.available:
+            raise InvalidInputError(f"run id {run!r} cannot be served: all its tracks are retired")
+        history = keyspace.history_prefix(run)
+        scope = Scope(run, version, spec.exploration, spec.seed, world, spec.experiment, arm_versions, history, self._newcomers)
         self._runs[run] = scope
         while len(self._runs) > CACHED_RUNS:
             self._runs.popitem(last=False)
@@ -244,7 +265,8 @@ class Catalogue:
     def _live_scope(self, version: Version) -> Scope:
         share = self._exploration if version.name else 0.0
         arms = len(self._experiment.arms) if self._experiment else 0
-        return Scope("live", version, share, self._seed, self._experiment, (version,) * arms, self._live_history)
+        versions, history = (version,) * arms, self._live_history
+        return Scope("live", version, share, self._seed, self._world, self._experiment, versions, history, self._newcomers)
 
     def loaded(self, name: str) -> Version | None:
         """A version if this worker has it in memory."""

@@ -84,10 +84,12 @@ def _simulate(arguments: argparse.Namespace) -> ShardResult:
             run=arguments.run,
             token=_token(arguments.token_env, settings),
             batch=arguments.batch,
+            listeners=arguments.listeners,
+            tracks=arguments.tracks,
             in_flight=arguments.in_flight,
             env_config=config,
         )
-    listeners = load_listeners(world, config)
+    listeners = load_listeners(world, config, listeners=arguments.listeners, tracks=arguments.tracks)
     if arguments.recommender == "console":
         recommender = ConsoleRecommender(listeners.catalogue)
         return run_in_process(listeners, recommender, **played, slots=1, progress=False)
@@ -121,6 +123,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--world", type=Path, help="world directory; default RECSYS_WORLD, unless --config names the files")
     add("--seed", type=int, help="seed; default RECSYS_SEED or 31337")
     add("--first-episode", type=int, default=0, help="number of the first episode (default %(default)s)")
+    add("--listeners", type=_count, default=0, help="play the first N listeners of the world; 0: all (default %(default)s)")
+    add("--tracks", type=_count, default=0, help="with its first N tracks alone; 0: all (default %(default)s)")
     add("--shards", type=int, default=1, help="number of shards (default %(default)s)")
     add("--shard", type=int, default=0, help="which shard to play, from 0 (default %(default)s)")
     add("--service-url", help="where the service is; default RECSYS_SERVICE_URL or env.yml")
@@ -129,6 +133,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--in-flight", type=int, help="requests in flight; default 32, or 4 batches")
     add("--token-env", metavar="NAME", help="environment variable with the service's token; default RECSYS_SERVICE_TOKEN")
     return parser
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**31 - 1}")
+    return int(text)
 
 
 if __name__ == "__main__":

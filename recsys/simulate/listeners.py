@@ -1,6 +1,7 @@
 """What listeners like: embeddings, interests and parameters, which nobody but the simulator may know.
 
-In goes a world directory or an ``env.yml``; out comes a :class:`Listeners` of aligned arrays. The table of first tracks takes
+In goes a world directory or an ``env.yml``; out comes a :class:`Listeners` of aligned arrays, of all listeners and tracks or of
+the first so many: a world only grows, so these are the world as it was when it had as many. The table of first tracks takes
 seconds to compute at full size, so it is cached beside the world (or in the person's cache directory if that is read-only).
 """
 
@@ -9,6 +10,7 @@ import logging
 import os
 import uuid
 from dataclasses import dataclass, fields
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +55,16 @@ class Listeners:
     first_row: npt.NDArray[np.int64]
 
 
-def load_listeners(world: Path | None, env_config: Path | None = None, *, first_tracks: bool = True) -> Listeners:
+def load_listeners(
+    world: Path | None, env_config: Path | None = None, *, listeners: int = 0, tracks: int = 0, first_tracks: bool = True
+) -> Listeners:
     """Load listeners from a world directory, or from the files that an ``env.yml`` names if ``world`` is None.
 
     Defaults come from ``env_config`` if given, else from the world's own ``env.yml`` if there is one.
+
+    Args:
+        listeners: how many, from the first line of the users file on; 0: all. tracks: how many, from track 0 on; 0: all.
+        first_tracks: whether the table of first tracks is wanted.
 
     Raises:
         InvalidInputError: neither is given. WorldError: a file is missing, malformed or does not fit the others.
@@ -73,17 +81,18 @@ def load_listeners(world: Path | None, env_config: Path | None = None, *, first_
     if world is not None:
         files = (world / catalog.TRACKS, world / EMBEDDINGS, world / catalog.USERS)
     else:
-        tracks, embeddings, users = config.tracks, config.embeddings, config.users
-        if tracks is None or embeddings is None or users is None:
-            paths = {"track_meta_path": tracks, "track_embeddings_path": embeddings, "user_catalog_path": users}
+        names, embeddings, users = config.tracks, config.embeddings, config.users
+        if names is None or embeddings is None or users is None:
+            paths = {"track_meta_path": names, "track_embeddings_path": embeddings, "user_catalog_path": users}
             missing = next(key for key, path in paths.items() if path is None)
             raise WorldError(f"{env_config} does not name {missing}; add it, or give a world directory")
-        files = (tracks, embeddings, users)
-    return _load(*files, config.defaults, first_tracks)
+        files = (names, embeddings, users)
+    return _load(files, config.defaults, listeners, tracks, first_tracks)
 
 
 def load_embeddings(path: Path, tracks: int) -> npt.NDArray[np.float32]:
-    """Read the embeddings of ``tracks`` tracks, float32 [tracks, dims].
+    """Read the embeddings of the first ``tracks`` tracks, float32 [tracks, dims]; a world that grows has those of its next tracks
+    before it has the tracks.
 
     Raises:
         WorldError: not such an array, or a value is not finite.
@@ -97,10 +106,10 @@ def load_embeddings(path: Path, tracks: int) -> npt.NDArray[np.float32]:
     if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f" or array.shape[1] == 0:
         what = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else "several arrays"
         raise WorldError(f"{path} holds {what}; it must be one floating-point array [tracks, dims]")
-    if len(array) != tracks:
+    if len(array) < tracks:
         raise WorldError(f"{path} has {len(array)} rows, but there are {tracks} tracks; row i must be track i")
     with np.errstate(over="ignore"):
-        array = np.ascontiguousarray(array, np.float32)
+        array = np.ascontiguousarray(array[:tracks], np.float32)
     finite = np.isfinite(array).all(axis=1)
     if not finite.all():
         raise WorldError(f"{path}: row {int(np.argmin(finite))} has a value that is not a finite number of 32 bits")
@@ -112,12 +121,23 @@ def first_track_cache(directory: Path) -> Path:
     return directory / ".cache" / "first-tracks"
 
 
-def _load(tracks: Path, embeddings: Path, users: Path, defaults: Defaults, first_tracks: bool) -> Listeners:
-    catalogue = catalog.read_tracks(tracks)
+def _load(files: tuple[Path, Path, Path], defaults: Defaults, first_users: int, tracks: int, first_tracks: bool) -> Listeners:
+    names, embeddings, users = files
+    # A world that grows gets embeddings first, then tracks, then those who like them: what is read the other way round fits.
+    ids, interests, columns = _read_users(users, defaults, first_users)
+    catalogue = catalog.read_tracks(names)
+    if tracks > catalogue.size:
+        raise InvalidInputError(f"tracks is {tracks}, but {names} has {catalogue.size}; 0 takes all")
+    if tracks:
+        catalogue = catalogue.first(tracks)
     space = load_embeddings(embeddings, catalogue.size)
-    ids, interests, columns = _read_users(users, catalogue.size, defaults)
     flat = np.array([track for row in interests for track in row], np.int64)
     counts = np.array([len(row) for row in interests], np.int64)
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+    unknown = np.flatnonzero(flat >= catalogue.size)
+    if len(unknown):
+        line = int(np.searchsorted(starts, unknown[0], side="right"))
+        raise _strange_interest(users, line, int(flat[unknown[0]]), catalogue.size)
     neighbours = np.minimum(np.array(columns["interest_neighbours"], np.int64), catalogue.size)
     distinct, row = np.unique(flat, return_inverse=True)
     table = np.zeros((0, 0), np.int32)
@@ -128,7 +148,7 @@ def _load(tracks: Path, embeddings: Path, users: Path, defaults: Defaults, first
         embeddings=space,
         users=np.array(ids, np.int64),
         interests=flat,
-        starts=np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]),
+        starts=starts,
         neighbours=neighbours,
         bias=np.array(columns["consume_bias"], np.float64),
         sharpness=np.array(columns["consume_sharpness"], np.float64),
@@ -139,26 +159,32 @@ def _load(tracks: Path, embeddings: Path, users: Path, defaults: Defaults, first
     )
 
 
-def _read_users(path: Path, tracks: int, defaults: Defaults) -> tuple[list[int], list[list[int]], dict[str, list[float]]]:
-    """Ids, interests and parameters, in the order of the lines."""
+def _read_users(path: Path, defaults: Defaults, first: int) -> tuple[list[int], list[list[int]], dict[str, list[float]]]:
+    """Ids, interests and parameters of the first so many listeners (0: of all), in the order of the lines."""
     seen: dict[int, list[int]] = {}
     preset: list[tuple[str, float]] = [(f.name, getattr(defaults, f.name)) for f in fields(Defaults)]
     columns: dict[str, list[float]] = {name: [] for name, _ in preset}
-    for number, line in catalog.json_lines(path):
+    for number, line in islice(catalog.json_lines(path), first or None):
         user = catalog.user_id(path, number, line, seen)
         interests = line.get("interests")
         if type(interests) is not list or not interests:
             raise WorldError(f"{path} line {number}: interests is {interests!r}, not a list of at least one track id")
         for track in interests:
-            if type(track) is not int or not 0 <= track < tracks:
-                raise WorldError(f"{path} line {number}: interest {track!r} is not a track id from 0 to {tracks - 1}")
+            if type(track) is not int or not 0 <= track < 2**31:
+                raise _strange_interest(path, number, track)
         seen[user] = interests
         for name, default in preset:
             given = line.get(name, default)
             columns[name].append(default if given is default else parameter(name, given, f"{path} line {number}: {name}"))
     if not seen:
         raise WorldError(f"{path} has no users; at least one is needed")
+    if len(seen) < first:
+        raise InvalidInputError(f"listeners is {first}, but {path} has {len(seen)}; 0 takes all")
     return list(seen), list(seen.values()), columns
+
+
+def _strange_interest(path: Path, number: int, track: object, tracks: int = 2**31) -> WorldError:
+    return WorldError(f"{path} line {number}: interest {track!r} is not a track id from 0 to {tracks - 1}")
 
 
 def _cached_table(beside: Path, space: npt.NDArray[np.float32], queries: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.int32]:

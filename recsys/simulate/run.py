@@ -34,6 +34,8 @@ def run_shard(
     batch: int = 0,
     in_flight: int | None = None,
     first_episode: int = 0,
+    listeners: int = 0,
+    tracks: int = 0,
     progress: bool = True,
     env_config: Path | None = None,
     patience: Patience = Patience(),  # noqa: B008 -- frozen
@@ -43,6 +45,7 @@ def run_shard(
     Args:
         world: world directory; None: the files that ``env_config`` names.
         episodes: number of episodes of all shards together, numbered from ``first_episode``.
+        listeners, tracks: the world's first so many; 0: all, see :func:`recsys.simulate.listeners.load_listeners`.
         run: run id, ``<base>.<shard>.<try>``; the service answers from that run's version. None: as real listeners.
         token: sent as a bearer token.
         batch: events a request to ``/batch``; 0: single requests.
@@ -68,13 +71,13 @@ def run_shard(
         raise InvalidInputError("the token has characters that a header cannot carry; use printable ASCII")
     endpoint = Endpoint.parse(service_url)
     started = time.perf_counter()
-    listeners = load_listeners(world, env_config)
-    schedule = Schedule(listeners.users, seed, episodes, shard, shards, first_episode)
+    them = load_listeners(world, env_config, listeners=listeners, tracks=tracks)
+    schedule = Schedule(them.users, seed, episodes, shard, shards, first_episode)
     width = max(1, batch)
     report = Progress(schedule.size, enabled=progress)
-    play = Play(listeners, schedule, in_flight * width, report)
+    play = Play(them, schedule, in_flight * width, report)
     headers = Headers(endpoint, run, token)
-    codec: Codec = (BatchCodec if batch else SingleCodec)(headers, listeners.catalogue.size)
+    codec: Codec = (BatchCodec if batch else SingleCodec)(headers, them.catalogue.size)
     try:
         if schedule.size:
             Remote(play, codec, endpoint, in_flight, width, patience).run()

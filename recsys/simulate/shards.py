@@ -22,6 +22,7 @@ class Shard:
     Attributes:
         base: the run's. version: what the run previews. seed, episodes, shards: of the whole run. shard: which one this is.
         batch: events a request to ``/batch``; 0: single requests.
+        listeners, tracks: the world's first so many; 0: all.
     """
 
     base: str
@@ -31,17 +32,27 @@ class Shard:
     shards: int
     shard: int
     batch: int
+    listeners: int = 0
+    tracks: int = 0
 
     def words(self, world: str, service_url: str, try_id: str) -> list[str]:
         """Arguments of ``python -m recsys.simulate``; ``try_id`` names the try."""
         where = ["--recommender", "remote", "--world", world, "--service-url", service_url]
         which = ["--run", f"{self.base}.{self.shard}.{try_id}", "--shard", str(self.shard), "--shards", str(self.shards)]
-        return [*where, *which, "--episodes", str(self.episodes), "--seed", str(self.seed), "--batch", str(self.batch)]
+        what = ["--episodes", str(self.episodes), "--seed", str(self.seed), "--batch", str(self.batch)]
+        return [*where, *which, *what, "--listeners", str(self.listeners), "--tracks", str(self.tracks)]
 
 
-def shards_of(base: str, version: str, *, seed: int, episodes: int, shards: int, batch: int) -> list[Shard]:
-    """All shards of a registered run."""
-    return [Shard(base, version, seed, episodes, shards, shard, batch) for shard in range(shards)]
+def shards_of(
+    base: str, version: str, *, seed: int, episodes: int, shards: int, batch: int, listeners: int = 0, tracks: int = 0
+) -> list[Shard]:
+    """All shards of a registered run.
+
+    Args:
+        listeners, tracks: the world's first so many play and are played, so that one that grows meanwhile, or has grown since,
+            plays the same; 0: all.
+    """
+    return [Shard(base, version, seed, episodes, shards, shard, batch, listeners, tracks) for shard in range(shards)]
 
 
 def simulate(

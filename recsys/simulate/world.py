@@ -6,7 +6,6 @@ data: most artists have one track and a few have eighty, a few tracks are much m
 are related, and the embeddings have the same spectrum, norms and neighbourhoods.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -21,22 +20,17 @@ import numpy.typing as npt
 from recsys import catalog
 from recsys.exceptions import InvalidInputError, WorldError
 from recsys.schemas import TOP_LENGTH
+from recsys.simulate.growth_record import ENV, FILES, RECORD, GrowthStep, WorldRecord, checksum_of, partial_of
+from recsys.simulate.interests import INTERESTS, draw_interests
 from recsys.simulate.listeners import EMBEDDINGS, first_track_cache, load_listeners
 from recsys.simulate.names import artist_names, titles
 
 log = logging.getLogger(__name__)
 
-PARAMETERS = "world.json"
-ENV = "env.yml"
-FILES = (catalog.TRACKS, EMBEDDINGS, catalog.USERS, catalog.TOP_TRACKS, ENV)
 FORMAT = 1
 
-INTERESTS = 3
 #: Standard deviation of the logarithm of a track's popularity: of the artist's fame and of the track's own part.
 FAME, OWN_FAME = 0.9, 1.0
-#: How strongly a listener's interests resemble each other, per unit of inner product, and among how many tracks they are found.
-RELATEDNESS = 2.2
-CANDIDATES = 128
 #: Shares of an embedding's variance: common to a genre, a scene in it, an artist; the rest is the track's own.
 GENRE, SCENE, ARTIST = 0.08, 0.32, 0.10
 MEAN_NORM = 0.577
@@ -80,7 +74,7 @@ class WorldSize:
         ranges = {
             "tracks": (INTERESTS, 2**31 - 1),
             "artists": (1, self.tracks),
-            "users": (1, catalog.MAX_USER),
+            "users": (1, 2**31 - 1),
             "dims": (2, 4096),
             "seed": (0, 2**64 - 1),
         }
@@ -99,11 +93,14 @@ def generate(
     dims: int = 64,
     seed: int = 31337,
     force: bool = False,
-) -> None:
-    """Write a world; nothing is done if the same one (sizes, seed, checksum) already stands there.
+) -> list[GrowthStep]:
+    """Write a world; nothing is done if the same one (sizes, seed, checksum) already stands there, or what it has grown into.
 
     The directory appears by one rename. An existing one is replaced only by ``force``, and only if it holds nothing else than
     the files of a world.
+
+    Returns:
+        How the world that was found there has grown; nothing if the world is as it was asked for.
 
     Raises:
         InvalidInputError: a size is out of range. WorldError: another world or other files stand there.
@@ -113,7 +110,7 @@ def generate(
     directory = directory.absolute()
     if _is_there(directory, size, force):
         log.info("%s already holds this world", directory)
-        return
+        return WorldRecord.read(directory).growth
     directory.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:
@@ -122,10 +119,14 @@ def generate(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     log.info("wrote %s: %d tracks of %d artists, %d users", directory, tracks, artists, users)
+    return []
 
 
-def validate(world: Path) -> None:
+def validate(world: Path) -> WorldRecord:
     """Check every file of a world directory, also against each other.
+
+    Returns:
+        What is written down of the world's making and growth.
 
     Raises:
         WorldError: the first thing that is wrong, with file and value.
@@ -136,6 +137,7 @@ def validate(world: Path) -> None:
     top = catalog.load_top_tracks(world)
     if top and max(top) >= tracks.size:
         raise WorldError(f"{world / catalog.TOP_TRACKS} names track {max(top)}, but there are {tracks.size} tracks")
+    return WorldRecord.read(world)
 
 
 def _is_there(directory: Path, size: WorldSize, force: bool) -> bool:
@@ -148,15 +150,20 @@ def _is_there(directory: Path, size: WorldSize, force: bool) -> bool:
     if not names:
         return False
     try:
-        there = json.loads((directory / PARAMETERS).read_bytes())
-    except (OSError, ValueError):
-        there = {}
-    if there.get("parameters") == asdict(size) and there.get("checksum") == _checksum(directory):
-        return True
+        there = WorldRecord.read(directory)
+    except WorldError:
+        there = WorldRecord()
+    if there.parameters == asdict(size):
+        checksum = checksum_of(directory)
+        if there.growth and not force and (there.pending or there.growth[-1].checksum == checksum):
+            return True
+        if there.checksum == checksum:
+            return True
     if not force:
-        found = there.get("parameters") or "no parameters of a generated world"
+        found = there.parameters or "no parameters of a generated world"
         raise WorldError(f"{directory} already holds other files ({found}); give another directory, or force overwriting")
-    foreign = sorted(names - {*FILES, PARAMETERS, first_track_cache(directory).parent.name})
+    known = (*FILES, RECORD)
+    foreign = sorted(names - {*known, *(partial_of(Path(name)).name for name in known), first_track_cache(directory).parent.name})
     if foreign:
         raise WorldError(f"{directory} holds {foreign[0]!r}, which is no part of a generated world; move it away first")
     return False
@@ -185,18 +192,6 @@ def _take_place(temporary: Path, directory: Path, size: WorldSize) -> None:
             raise
 
 
-def _checksum(directory: Path) -> str | None:
-    """SHA-256 over names and contents of the files, or None if one is missing."""
-    total = hashlib.sha256()
-    for name in FILES:
-        path = directory / name
-        if not path.is_file():
-            return None
-        with path.open("rb") as file:
-            total.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return total.hexdigest()
-
-
 def _write(directory: Path, size: WorldSize) -> None:
     # One stream a part, so that a change to one does not shift the others.
     layout, space, fame_rng, taste, words = (np.random.default_rng([size.seed, part]) for part in range(5))
@@ -214,8 +209,7 @@ def _write(directory: Path, size: WorldSize) -> None:
     top = np.argsort(-heard, kind="stable")[:TOP_LENGTH]
     (directory / catalog.TOP_TRACKS).write_text(json.dumps(top.tolist()))
     (directory / ENV).write_text(_ENV_TEXT)
-    parameters = {"parameters": asdict(size), "checksum": _checksum(directory)}
-    (directory / PARAMETERS).write_text(json.dumps(parameters, indent=1) + "\n")
+    WorldRecord(parameters=asdict(size), checksum=checksum_of(directory)).write(directory)
     for path in directory.iterdir():
         descriptor = os.open(path, os.O_RDONLY)
         os.fsync(descriptor)
@@ -281,9 +275,7 @@ def _write_users(
     with path.open("w", encoding="utf-8") as file:
         for start in range(0, size.users, 2048):
             n = min(2048, size.users - start)
-            drawn = np.searchsorted(cumulative, rng.random((n, CANDIDATES)), side="right")
-            drawn[:, -2:] = (drawn[:, :1] + np.array([1, 2])) % size.tracks  # two that differ always exist
-            interests = _related(embeddings, drawn, rng)
+            interests = draw_interests(embeddings, cumulative, n, rng)
             bias = rng.uniform(0, 10, n)
             # Between a half and two, quartiles .66, .99 and 1.5.
             u = rng.uniform(-1, 1, n)
@@ -292,22 +284,3 @@ def _write_users(
                 user = {"user": start + i, "interests": row}
                 line = {**user, "consume_bias": float(bias[i]), "consume_sharpness": float(sharpness[i])}
                 file.write(json.dumps(line) + "\n")
-
-
-def _related(
-    embeddings: npt.NDArray[np.float32], drawn: npt.NDArray[np.int64], rng: np.random.Generator
-) -> npt.NDArray[np.int64]:
-    """Choose a user's interests among drawn tracks, int64 [users, 3]: the first one, then each like those before it."""
-    points = embeddings[drawn]
-    rows = np.arange(len(drawn))
-    # Without the second term, long vectors would win whatever their direction.
-    score = -0.35 * RELATEDNESS * np.einsum("ucd,ucd->uc", points, points)
-    score[:, -2:] -= 1e6
-    chosen = [np.zeros(len(drawn), np.int64)]
-    for _ in range(INTERESTS - 1):
-        latest = chosen[-1]
-        score += RELATEDNESS * np.einsum("ud,ucd->uc", points[rows, latest], points)
-        score[drawn == drawn[rows, latest][:, None]] = -np.inf
-        # The largest of score plus Gumbel noise is a draw from the softmax of the scores.
-        chosen.append(np.argmax(score + rng.gumbel(size=score.shape), axis=1))
-    return np.take_along_axis(drawn, np.stack(chosen, axis=1), axis=1)

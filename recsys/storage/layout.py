@@ -17,6 +17,8 @@ class Dated(StrEnum):
 
     LOGS = "logs"
     """Requests of listeners, from which nights learn."""
+    CATALOGUES = "catalogue"
+    """The tracks that there were, of which everything of the date is."""
     QUARANTINE = "quarantine"
     """Lines of those logs that are no whole record."""
     INTERACTIONS = "interactions"

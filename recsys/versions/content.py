@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
+from recsys.catalog import MAX_USER, Catalogue, number_of
 from recsys.exceptions import InvalidInputError, MissingDataError
 from recsys.schemas import LIST_LENGTH, NEIGHBOURS, TOP_LENGTH
 from recsys.storage.layout import Dated, parse_date
@@ -36,8 +37,8 @@ class Digest:
         self._digest = hashlib.sha256()
 
     def add(self, user: int, packed: bytes) -> None:
-        """The next user's entry."""
-        self._digest.update(user.to_bytes(4, "little") + packed)
+        """The next user's entry; users below 2**32 are four bytes, as they always were, so that versions keep their names."""
+        self._digest.update(user.to_bytes(4 if user < 2**32 else 8, "little") + packed)
 
     def hexadecimal(self, top: bytes, neighbours: bytes, sessions: bytes) -> str:
         """The whole, once every user has been added."""
@@ -69,9 +70,12 @@ class Content:
 
 
 def read_content(
-    recommendations: Path, top: Path, neighbours: Path | None, tracks: int | None = None, sessions: Path | None = None
+    recommendations: Path, top: Path, neighbours: Path | None, catalogue: Catalogue | None = None, sessions: Path | None = None
 ) -> Content:
     """Read the original's file formats (and ``neighbours.npy``, uint32 [tracks, 20], and ``sessions.npz``).
+
+    Args:
+        catalogue: what tracks are checked against, if they are: all must be its own, and none retired.
 
     Raises:
         MissingDataError: a file is absent. InvalidInputError: a line is malformed; the message names file and line.
@@ -79,20 +83,21 @@ def read_content(
     for path in (recommendations, top, *([neighbours] if neighbours else [])):
         if not path.is_file():
             raise MissingDataError(f"{path} is missing; run the recommend step or name another file")
-    lists = {user: keyspace.pack(listed) for user, listed in lists_in(recommendations, tracks)}
+    lists = {user: keyspace.pack(listed) for user, listed in lists_in(recommendations, catalogue)}
     if not lists:
         raise InvalidInputError(f"{recommendations} has no users; at least one must have a list")
     try:
         popular = json.loads(top.read_bytes())
-        _check_list(popular, tracks, None)
+        _check_list(popular, catalogue, None)
     except (ValueError, RecursionError) as error:
         raise InvalidInputError(f"{top} is not a list of tracks: {error}") from None
-    rows = _read_neighbours(neighbours, tracks) if neighbours else b""
+    rows = _read_neighbours(neighbours, catalogue) if neighbours else b""
     return Content(lists, keyspace.pack(popular[:TOP_LENGTH]), rows, sessions.read_bytes() if sessions else b"")
 
 
-def _read_neighbours(path: Path, tracks: int | None) -> bytes:
+def _read_neighbours(path: Path, catalogue: Catalogue | None) -> bytes:
     """The packed neighbours of every track."""
+    tracks = catalogue.size if catalogue else None
     try:
         table = np.load(path, allow_pickle=False)
         shape = table.shape
@@ -105,14 +110,20 @@ def _read_neighbours(path: Path, tracks: int | None) -> bytes:
     strange = table[(table < 0) | (table >= (tracks or keyspace.TASTE))]
     if strange.size:
         raise InvalidInputError(f"{path} names track {strange[0]}, which is not in the catalogue of {tracks or keyspace.TASTE}")
+    if catalogue:
+        # A row with fewer than 20 neighbours is filled with its own track.
+        others = table[table != np.arange(len(table))[:, None]]
+        retired = others[~catalogue.available[others]]
+        if retired.size:
+            raise InvalidInputError(f"{path} names track {retired[0]}, which is retired; leave it out")
     return np.ascontiguousarray(table, dtype="<u4").tobytes()
 
 
-def lists_in(recommendations: Path, tracks: int | None = None) -> Iterator[tuple[int, list[int]]]:
-    """Users and their tracks, a line a user.
+def lists_in(recommendations: Path, catalogue: Catalogue | None = None) -> Iterator[tuple[int, list[int]]]:
+    """Users and their tracks, a line a user; who is called by a text is given by that text's number.
 
     Args:
-        tracks: size of the catalogue, if ids are to be checked against it.
+        catalogue: what tracks are checked against, if they are: all must be its own, and none retired.
 
     Raises:
         InvalidInputError: a line is malformed; the message names file and line.
@@ -123,13 +134,15 @@ def lists_in(recommendations: Path, tracks: int | None = None) -> Iterator[tuple
             try:
                 record = orjson.loads(line)
                 user, listed = record["user"], record["tracks"]
-                if type(user) is not int or not 0 <= user < 2**32:
-                    raise ValueError(f"user {user!r} must be an integer from 0 to {2**32 - 1}")
+                if type(user) is str:
+                    user = number_of(user)
+                if type(user) is not int or not 0 <= user < MAX_USER:
+                    raise ValueError(f"user {user!r} must be an integer from 0 to {MAX_USER - 1}, or a text")
                 if user in seen:
                     raise ValueError(f"user {user} appears a second time; a user has one list")
                 seen.add(user)
-                _check_list(listed, tracks, LIST_LENGTH)
-            except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+                _check_list(listed, catalogue, LIST_LENGTH)
+            except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, InvalidInputError) as error:
                 raise InvalidInputError(f"{recommendations} line {number} is not a user's list: {error}") from None
             yield user, listed
 
@@ -201,10 +214,14 @@ def version_date(version: str) -> date:
     return parse_date(version[:10], "date of version")
 
 
-def _check_list(listed: object, tracks: int | None, length: int | None) -> None:
+def _check_list(listed: object, catalogue: Catalogue | None, length: int | None) -> None:
     if not isinstance(listed, list) or not listed or not all(type(t) is int and t >= 0 for t in listed):
         raise ValueError("tracks must be a non-empty list of track ids")
     if length is not None and len(listed) > 4 * length:
         raise ValueError(f"{len(listed)} tracks are more than a list may have")
-    if max(listed) >= (tracks or keyspace.TASTE):
-        raise ValueError(f"track {max(listed)} is not in the catalogue of {tracks or keyspace.TASTE}")
+    tracks = catalogue.size if catalogue else keyspace.TASTE
+    if max(listed) >= tracks:
+        raise ValueError(f"track {max(listed)} is not in the catalogue of {tracks}")
+    retired = catalogue.retired.intersection(listed) if catalogue else None
+    if retired:
+        raise ValueError(f"track {min(retired)} is retired; leave it out")

@@ -28,18 +28,26 @@ local function advance(state, last, play, key, version, first)
   return struct.pack(HEADER, session, step, 1, key, #version) .. version .. plays .. play
 end
 
--- Record events of different users of one bucket.
+-- Milliseconds since 1970.
+local function now()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- Record events of different users of one bucket, unless nobody waits for that any more: what was given up has been answered
+-- otherwise, and its listener may be further by now.
 -- keys: the version's hash of lists, then the history of each user.
--- args: version, ttl, number of a user's first session, then for each user: flags u8 (1: last, 2: the list is wanted) | play 8 bytes |
---   event 16 bytes | user in decimal.
+-- args: version, ttl, number of a user's first session, until when (milliseconds), then for each user: flags u8 (1: last, 2: the
+--   list is wanted) | play 8 bytes | event 16 bytes | user in decimal.
 -- returns for each user the new state (of a repeated event: the old one, with the version that answered then), and the packed
 --   list of that version ('' if not wanted).
 local function events(keys, args)
+  if now() > tonumber(args[4]) then return redis.error_reply('LATE nobody waits for this any more') end
   local version, ttl, first = args[1], args[2], tonumber(args[3])
   local states = redis.call('MGET', unpack(keys, 2))
   local reply = {}
   for i = 1, #keys - 1 do
-    local event = args[i + 3]
+    local event = args[i + 4]
     local flags = string.byte(event, 1)
     local state, held = states[i], version
     local changed = advance(state, flags % 2 == 1, string.sub(event, 2, 9), string.sub(event, 10, 25), version, first)
@@ -87,11 +95,6 @@ local function audit(key, action, from, to, who, why)
 end
 
 -- Leases: a hash of log date to {"run", "token", "till"}, till in milliseconds since 1970.
-
-local function now()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
 
 -- The lease of a log date; nil if nobody holds it.
 local function lease_of(key, date)

@@ -34,7 +34,7 @@ def test_an_unlogged_policy_is_estimated_from_random_answers() -> None:
     chance = np.where(step > 0, 0.1, np.nan)
     days = np.full(len(row), np.datetime64("2026-01-05"))
     time = np.rint(100 * worth[track]).astype(int)
-    plays = from_columns(users, np.zeros(10, np.int32), step == 0, row, track, time, step, chance, days)
+    plays = from_columns(users, np.zeros(10, np.int32), np.ones(10, bool), step == 0, row, track, time, step, chance, days)
     best = np.argsort(-worth)[:4]
     found = of_lists(plays, np.tile(best, (users, 1)), seed=1)
     # At each step: the first of the list that the session has not played.

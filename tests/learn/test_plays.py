@@ -7,13 +7,14 @@ import pytest
 
 from recsys.exceptions import CorruptDataError
 from recsys.learn.plays import load_plays
+from recsys.night.catalogue import tracks_of
 from recsys.night.collect import collect
 from recsys.night.night import Night
 from recsys.settings import load_settings
 from recsys.storage.store import Storage
 from tests.night.test_collect import publish, record
 from tests.support.listens import two_days, write_plays
-from tests.support.night import DAY, write_world
+from tests.support.night import DAY, catalogue_of, write_world
 
 
 @pytest.fixture
@@ -32,8 +33,9 @@ def test_logs_become_plays(store: Storage, tmp_path: Path) -> None:
         + record(1, 0, 8, 1.0, "last", session=1)
     )
     publish(store, str(DAY), text)
-    collect(Night(DAY, load_settings(window=2, storage=store.url)))
-    plays = load_plays(store, DAY, world)
+    night = Night(DAY, load_settings(window=2, storage=store.url, world=world))
+    collect(night)
+    plays = load_plays(store, DAY, tracks_of(night))
     assert plays.row.tolist() == [1] * 5, "the session without its first track is left out"
     assert plays.track.tolist() == [5, 45, 7, 5, 8]
     assert plays.time.tolist() == [100, 57, 90, 0, 100]
@@ -44,18 +46,16 @@ def test_logs_become_plays(store: Storage, tmp_path: Path) -> None:
     np.testing.assert_array_equal(plays.propensity, [np.nan, 0.25, np.nan, 0.125, np.nan])
 
 
-def test_dates_are_kept_apart(store: Storage, tmp_path: Path) -> None:
-    world = write_world(tmp_path / "world", tracks=300, users=120)
+def test_dates_are_kept_apart(store: Storage) -> None:
     parts = two_days()
     write_plays(store, parts)
-    plays = load_plays(store, DAY, world)
+    plays = load_plays(store, DAY, catalogue_of(300))
     assert len(plays.row) == sum(len(part.row) for part in parts)
     for name in ("row", "track", "time", "first", "step", "repeated"):
         np.testing.assert_array_equal(getattr(plays.before(DAY), name), getattr(parts[0], name))
 
 
-@pytest.mark.parametrize(("users", "tracks", "message"), [(100, 300, "user 100"), (120, 200, "track 2")])
-def test_what_is_not_of_this_world_is_named(store: Storage, tmp_path: Path, users: int, tracks: int, message: str) -> None:
+def test_what_is_not_of_the_catalogue_is_named(store: Storage) -> None:
     write_plays(store, two_days())
-    with pytest.raises(CorruptDataError, match=message):
-        load_plays(store, DAY, write_world(tmp_path / "world", tracks=tracks, users=users))
+    with pytest.raises(CorruptDataError, match=r"track 2\d\d, beyond the date's catalogue of 200; collect the date again"):
+        load_plays(store, DAY, catalogue_of(200))

@@ -1,5 +1,6 @@
 """DuckDB and Spark read the same records, and collect the same interactions and sessions from the same logs."""
 
+import errno
 import io
 import json
 import random
@@ -23,6 +24,7 @@ from recsys.night.night import Night
 from recsys.settings import load_settings
 from recsys.storage.store import Storage
 from tests.night.test_collect import DAY, publish, record
+from tests.support.open_world import write_catalogue
 
 GOOD = record(1, 0, 5, 0.5)
 BAD = [
@@ -162,7 +164,11 @@ def random_logs(rows: int) -> str:
         user, session = rng.randrange(300), number
         for step in range(rng.randrange(2, 16)):
             time = rng.randrange(101) / 100
-            line = record(user, step, rng.randrange(500), time, session=session, run=f"traffic.{user % 2}.a", timestamp=number)
+            track, named = rng.randrange(500), {}
+            if number % 50 == 0:
+                track, named = NO_TRACK, {"track_id": "new" if user % 2 else "unheard of"}
+            run = f"traffic.{user % 2}.a"
+            line = record(user, step, track, time, session=session, run=run, timestamp=number, **named)
             lines.append(line)
             if rng.random() < 0.02:
                 lines.append(line.replace(".a", ".b"))
@@ -177,19 +183,29 @@ def random_logs(rows: int) -> str:
 @pytest.mark.real
 def test_both_engines_collect_the_same(tmp_path: Path) -> None:
     tables: dict[str, list[Any]] = {}
-    counts = {}
+    counts, world = {}, write_catalogue(tmp_path / "world", 400, ids={3: "new"})
     for name in ("duckdb", "spark"):
         store = Storage(f"file://{tmp_path}/{name}")
         publish(store, "2026-01-04", random_logs(2000))
         publish(store, str(DAY), random_logs(5000) + GOOD.strip())
-        counts[name] = collect(Night(DAY, load_settings(window=3, malformed=0.1, engine=name, storage=store.url)))
+        settings = load_settings(window=3, malformed=0.1, engine=name, storage=store.url, world=world)
+        counts[name] = collect(Night(DAY, settings))
         directory = store.local(f"interactions/date={DAY}")
         tables[name] = [rows(directory / f"{output}.parquet") for output in ("interactions", "sessions")]
         assert store.dates("quarantine") == [date(2026, 1, 4), DAY]
         tables[name] += [store.manifest(f"quarantine/date={day}").checksum for day in store.dates("quarantine")]
     assert counts["duckdb"] == counts["spark"]
+    assert counts["duckdb"]["unknown_tracks"] > 0
     assert counts["duckdb"]["malformed"] == 6 * len(BAD) + 1
     assert counts["duckdb"]["degraded"] == 2
     assert counts["duckdb"]["repeated"] > 100
     assert tables["duckdb"] == tables["spark"]
     assert len(tables["duckdb"][0]) > 500
+
+
+@pytest.mark.drill("disk of the storage", "full while a night collects", "the error names it")
+def test_a_full_disk_is_the_systems_error(queries: Engine, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(GOOD * 50)
+    with pytest.raises(OSError) as caught:
+        queries.write(queries.read([tmp_path / "a.jsonl"], DAY), Path("/dev/full"))
+    assert caught.value.errno == errno.ENOSPC

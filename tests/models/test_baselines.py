@@ -49,7 +49,7 @@ POPULAR = np.arange(40)
 def test_neighbours_share_the_group_and_are_never_the_track_itself() -> None:
     model = Neighbours(factors=GROUPS)
     model.fit(taste_matrix(users=600, tracks=190), seed=1)
-    table = model.table(POPULAR)
+    table = model.table(POPULAR, np.ones(190, bool))
     assert (table.dtype, table.shape) == (np.uint32, (190, 20))
     for track, row in enumerate(table):
         assert len(set(row.tolist()) - {track}) == 20
@@ -60,7 +60,7 @@ def test_neighbours_share_the_group_and_are_never_the_track_itself() -> None:
 def test_tracks_without_evidence_get_popular_ones() -> None:
     model = Neighbours(factors=GROUPS)
     model.fit(taste_matrix(users=300, tracks=190), seed=1)
-    assert model.table(POPULAR)[-1].tolist() == list(range(20))
+    assert model.table(POPULAR, np.ones(190, bool))[-1].tolist() == list(range(20))
 
 
 @pytest.mark.parametrize("users", [1, 3])
@@ -69,7 +69,7 @@ def test_neighbours_of_a_tiny_log(users: int) -> None:
     matrix[:, 5] = 1
     model = Neighbours()
     model.fit(matrix.tocsr(), seed=1)
-    table = model.table(POPULAR)
+    table = model.table(POPULAR, np.ones(60, bool))
     assert 5 not in table[5]
     assert table[5].tolist() == [0, 1, 2, 3, 4, *range(6, 21)]
 
@@ -80,5 +80,28 @@ def test_neighbours_repeat_themselves() -> None:
     for _ in range(2):
         model = Neighbours(factors=4)
         model.fit(matrix, seed=3)
-        tables.append(model.table(POPULAR))
+        tables.append(model.table(POPULAR, np.ones(matrix.shape[1], bool)))
     np.testing.assert_array_equal(*tables)
+
+
+def test_retired_tracks_have_neighbours_and_are_none() -> None:
+    model = Neighbours(factors=GROUPS)
+    model.fit(taste_matrix(users=600, tracks=190), seed=1)
+    available = np.ones(190, bool)
+    available[:60] = False
+    table = model.table(np.arange(60, 100), available)
+    assert table.min() >= 60
+    for track, row in enumerate(table):
+        assert len(set(row.tolist()) - {track}) == 20
+    assert (table[:60] % GROUPS == np.arange(60)[:, None] % GROUPS).mean() > 0.6
+
+
+def test_where_few_are_available_rows_end_with_the_track_itself() -> None:
+    model = Neighbours(factors=GROUPS)
+    model.fit(taste_matrix(users=300, tracks=190), seed=1)
+    available = np.zeros(190, bool)
+    available[[3, 8]] = True
+    table = model.table(np.array([8, 3]), available)
+    assert table[0].tolist() == [8, 3] + [0] * 18
+    assert table[3].tolist() == [8] + [3] * 19
+    assert table[8].tolist() == [3] + [8] * 19

@@ -87,11 +87,11 @@ def test_the_gate_refuses_what_is_no_better_than_popularity(night: Night) -> Non
 
 
 def test_the_gate_refuses_too_little_data(night: Night) -> None:
-    write_interactions(night.store, [p for p in tastes() if p[2] < DAY or p[0] < 20])
+    write_interactions(night.store, [p for p in tastes() if p[2] < DAY or p[0] < 15])
     train(night)
     gate = decide(night)
     assert not gate.passed
-    assert "50 are needed" in gate.reasons[0]
+    assert "20 are needed to judge (RECSYS_GATE_USERS)" in gate.reasons[0]
 
 
 def test_the_gate_compares_with_what_is_live(night: Night) -> None:
@@ -106,9 +106,13 @@ def test_the_gate_compares_with_what_is_live(night: Night) -> None:
 
 @pytest.mark.parametrize(
     ("positive", "weight", "message"),
-    [((3, TRACKS, DAY), 1.0, f"track {TRACKS}"), ((USERS, 3, DAY), 1.0, f"user {USERS}"), ((3, 3, DAY), np.nan, "not finite")],
+    [
+        ((3, TRACKS, DAY), 1.0, f"track {TRACKS}"),
+        ((USERS, 3, DAY), 1.0, f"user {USERS}, who has no session"),
+        ((3, 3, DAY), np.nan, "not finite"),
+    ],
 )
-def test_what_is_not_of_this_world_is_named(night: Night, positive: tuple[int, int, date], weight: float, message: str) -> None:
+def test_what_does_not_fit_together_is_named(night: Night, positive: tuple[int, int, date], weight: float, message: str) -> None:
     write_interactions(night.store, [positive], weight)
     with pytest.raises(CorruptDataError, match=message):
         train(night)
@@ -118,3 +122,16 @@ def test_nothing_before_the_date_is_an_error(night: Night) -> None:
     write_interactions(night.store, [(1, 1, DAY)])
     with pytest.raises(MissingDataError, match="before 2026-01-05"):
         train(night)
+
+
+def test_who_has_liked_all_that_is_left_gets_the_top_tracks(night: Night) -> None:
+    night = Night(DAY, night.settings.model_copy(update={"liked": "leave_out", "model": "popularity"}))
+    write_interactions(night.store, sorted({*tastes(), *((7, track, DAY) for track in range(TRACKS))}))
+    train(night)
+    recommend(night)
+    lists = lists_of(night)
+    assert lists[7] == top_of(night)[:50]
+    assert not {(8, track) for track in lists[8]} & {(user, track) for user, track, _ in tastes()}
+    write_interactions(night.store, sorted({*tastes(), *((7, track, DAY) for track in range(3, TRACKS))}))
+    recommend(night)
+    assert sorted(lists_of(night)[7]) == [0, 1, 2]

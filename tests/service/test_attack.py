@@ -13,10 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from recsys.logs.record import FIELDS
 from recsys.service.edge import BODY_SECONDS
 from recsys.service.worker import GRACE, HEAD_SECONDS, MAX_HEAD
-from tests.service.test_service import Stage, serving, wait_until
+from tests.service.test_service import LINE_FIELDS, Stage, serving, wait_until
 from tests.support.components import Valkey, running
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -117,7 +116,7 @@ class Field:
     def lines(self) -> int:
         """How many lines the log has, each of them whole."""
         records = self.stage.records("live")
-        assert all(tuple(record) == FIELDS for record in records)
+        assert all(tuple(record) == LINE_FIELDS for record in records)
         return len(records)
 
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.service.test_service import TRACKS, USERS, Stage, serving
+from recsys.logs.record import NO_TRACK
+from tests.service.test_service import USERS, Stage, serving
 from tests.support.components import Service, Valkey, running
 
 pytestmark = pytest.mark.real
@@ -62,9 +63,9 @@ not_a_track = st.one_of(
     st.none(),
     st.booleans(),
     st.floats(allow_nan=False, allow_infinity=False),
-    st.text(max_size=20),
+    st.sampled_from(["", "x" * 513]),
     st.lists(st.integers(), max_size=2),
-    st.integers(min_value=TRACKS, max_value=2**80),
+    st.integers(min_value=NO_TRACK, max_value=2**80),
     st.integers(max_value=-1),
     st.dictionaries(st.text(max_size=3), st.none(), max_size=1),
 )
@@ -102,10 +103,11 @@ bad_bodies = st.one_of(
         ]
     ),
 )
-unknown_users = st.one_of(
-    st.integers(min_value=USERS, max_value=2**70).map(str),
+nobodies = st.one_of(
+    st.integers(min_value=2**63, max_value=2**70).map(str),
     st.integers(max_value=-1).map(str),
-    st.sampled_from(["", "%20", "1.0", "0x1", "1e1", "NaN", "..", "1/2", "%00", "one", "%D9%A1"]),
+    st.integers(min_value=129, max_value=400).map(lambda length: "x" * length),
+    st.sampled_from(["", "%FF", "a%C3", "%ED%A0%80", "%C0%80", "%F0%9F%8E%B5" * 33]),
 )
 bad_runs = st.one_of(
     st.sampled_from(
@@ -122,7 +124,7 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 bad_requests = st.one_of(
     st.tuples(st.sampled_from(["/next/3", "/last/3"]), bad_bodies, st.just({})),
     st.tuples(
-        st.builds(str.__add__, st.sampled_from(["/next/", "/last/"]), unknown_users),
+        st.builds(str.__add__, st.sampled_from(["/next/", "/last/"]), nobodies),
         st.just(b'{"track":1,"time":1}'),
         st.just({}),
     ),
@@ -141,10 +143,10 @@ bad_events = st.one_of(
         lambda u: {"message": "next", "user": u, "track": 1, "time": 0.5},
         st.one_of(
             st.none(),
-            st.text(max_size=5),
+            st.sampled_from(["", "-7", str(2**63), "x" * 129]),
             st.booleans(),
             st.integers(max_value=-1),
-            st.integers(min_value=USERS),
+            st.integers(min_value=2**63),
             st.floats(allow_nan=False, allow_infinity=False),
         ),
     ),

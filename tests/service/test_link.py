@@ -7,6 +7,7 @@ import ipaddress
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 import redis
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from recsys.service.link import RedisLink
+from recsys.service.link import RedisDownError, RedisLink
 from recsys.versions import keyspace
 from recsys.versions.functions import LIBRARY, Library
 from tests.support.components import Valkey, running
@@ -137,3 +138,28 @@ def test_without_its_functions_it_is_not_ready(valkey: Valkey) -> None:
         return link.ready
 
     assert asyncio.run(connect()) is False
+
+
+@pytest.mark.real
+def test_a_deadline_is_told_by_redis_clock_and_compared_anew_once_one_has_passed(valkey: Valkey) -> None:
+    with valkey.client as client:
+        now, _ = cast(tuple[int, int], client.time())
+
+    async def ask() -> list[int]:
+        link = RedisLink(valkey.url)
+        await link.start()
+        try:
+            first = link.deadline
+            words = ("FCALL", LIBRARY.function("events"), 1, "recsys:{0}:lists:", "", 100, 0, (now - 5) * 1000)
+            with pytest.raises(RedisDownError, match="LATE"):
+                await link.call(*words)
+            assert not link.ready
+            assert link.trouble.startswith("LATE")
+            while not link.ready:
+                await asyncio.sleep(0.01)
+            return [first, link.deadline]
+        finally:
+            await link.stop()
+
+    for deadline in asyncio.run(ask()):
+        assert now * 1000 + 900 < deadline < now * 1000 + 20_000

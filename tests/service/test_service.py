@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -17,20 +17,20 @@ from recsys.versions import keyspace, pointer, publish
 from recsys.versions.content import Content
 from recsys.versions.runs import open_run
 from tests.support.components import Service, Valkey, running
+from tests.support.tracks import tracks_of, write_tracks
 
 TRACKS, USERS = 300, 40
 DAY = date(2026, 1, 2)
 EXPERIMENT = "DAE_VS_CONTEXTUAL"
+#: Of the line of a user whose id is an integer, who played a known track.
+LINE_FIELDS = tuple(name for name in FIELDS if name not in ("user_id", "track_id"))
 
 
-def write_world(directory: Path, users: Sequence[int] = range(USERS)) -> Path:
+def write_world(directory: Path) -> Path:
+    """All that the service reads: who listens, it is not told."""
     directory.mkdir()
-    rows = [{"artist": f"a{i % 30}", "title": f"t{i}", "track": i} for i in range(TRACKS)]
-    (directory / "tracks.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    rows = [{"user": u, "interests": [1, 2, 3], "consume_bias": 1.0, "consume_sharpness": 1.0} for u in users]
-    (directory / "users.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_tracks(directory, tracks_of(TRACKS))
     (directory / "top_tracks.json").write_text(json.dumps(list(range(100))))
-    np.save(directory / "tracks.npy", np.ones((TRACKS, 4), dtype=np.float32))
     return directory
 
 
@@ -86,7 +86,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
 def test_the_original_api(stage: Stage) -> None:
     service = stage.service
     assert service.get("/")[1]["status"] == "alive"
-    assert service.get("/track/7") == (200, {"artist": "a7", "title": "t7", "track": 7})
+    assert service.get("/track/7") == (200, {"artist": "a7", "title": "t7", "track": 7, "recommendations": []})
     assert service.get("/track/300")[0] == 404
     status, answer = service.post("/next/3", {"track": 5, "time": 1.0})
     assert status == 200
@@ -94,7 +94,7 @@ def test_the_original_api(stage: Stage) -> None:
     assert 0 <= answer["track"] < 100
     assert service.post("/last/3", {"track": answer["track"], "time": 0.4}) == (200, {"user": 3})
     first, last = stage.records("live")[-2:]
-    assert tuple(first) == tuple(last) == FIELDS
+    assert tuple(first) == tuple(last) == LINE_FIELDS
     assert (first["message"], first["track"], first["recommendation"]) == ("next", 5, answer["track"])
     assert (last["message"], last["recommendation"], last["step"]) == ("last", None, 1)
 
@@ -117,17 +117,6 @@ def test_each_arm_answers_with_its_recommender_and_never_repeats(stage: Stage) -
         else:
             assert records[0]["recommendation"] in range(151, 171)
             assert records[0]["propensity"] == pytest.approx(1 / 20)
-
-
-def test_a_user_without_a_list_gets_the_top_100(stage: Stage) -> None:
-    user = 0
-    run = "night.0.b"
-    stage.service.post(f"/next/{user}", {"track": 299, "time": 0.5}, **{"X-Recsys-Run": run})
-    record = stage.records(run)[0]
-    if record["experiments"][EXPERIMENT] == "T1":
-        assert record["source"] == "top100"
-    else:
-        assert record["source"] == "contextual"
 
 
 def test_exploration_is_uniform_and_its_propensity_logged(stage: Stage) -> None:
@@ -182,7 +171,9 @@ def test_promotion_reaches_the_service_without_restart(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("path", "body", "status", "field"),
     [
-        ("/next/3", {"track": 300, "time": 1.0}, 400, "track"),
+        ("/next/3", {"track": 2**31 - 1, "time": 1.0}, 400, "track"),
+        ("/next/3", {"track": "", "time": 1.0}, 400, "track"),
+        ("/next/3", {"track": "é" * 257, "time": 1.0}, 400, "track"),
         ("/next/3", {"track": -1, "time": 1.0}, 400, "track"),
         ("/next/3", {"track": True, "time": 1.0}, 400, "track"),
         ("/next/3", {"track": 1.5, "time": 1.0}, 400, "track"),
@@ -193,13 +184,24 @@ def test_promotion_reaches_the_service_without_restart(stage: Stage) -> None:
         ("/next/3", b'{"track": 1, "time": NaN}', 400, "body"),
         ("/next/3", b"\xff\xfe", 400, "body"),
         ("/next/3", b"[]", 400, "body"),
-        ("/next/40", {"track": 1, "time": 1.0}, 404, "user"),
         ("/next/-1", {"track": 1, "time": 1.0}, 404, "user"),
         ("/next/", {"track": 1, "time": 1.0}, 404, "user"),
+        (f"/next/{2**63}", {"track": 1, "time": 1.0}, 404, "user"),
+        (f"/next/{2**70}", {"track": 1, "time": 1.0}, 404, "user"),
+        ("/next/" + "x" * 129, {"track": 1, "time": 1.0}, 404, "user"),
+        ("/next/" + "%C3%A9" * 65, {"track": 1, "time": 1.0}, 404, "user"),
+        ("/next/a%FFb", {"track": 1, "time": 1.0}, 404, "user"),
         ("/nowhere", {}, 404, "path"),
         ("/batch", {"events": 3}, 400, "events"),
         ("/batch", {"events": [{"message": "next", "user": 1, "track": 1, "time": 2}]}, 400, "events[0].time"),
         ("/batch", {"events": [{"message": "last", "user": 1, "track": 1, "time": 1}] * 2}, 400, "events[1].user"),
+        ("/batch", {"events": [{"message": "last", "user": u, "track": 1, "time": 1} for u in (7, "7")]}, 400, "events[1].user"),
+        ("/batch", {"events": [{"message": "last", "user": u, "track": 1, "time": 1} for u in (7, "")]}, 400, "events[1].user"),
+        ("/batch", {"events": [{"message": "last", "user": "x" * 129, "track": 1, "time": 1}]}, 400, "events[0].user"),
+        ("/batch", {"events": [{"message": "last", "user": "-1", "track": 1, "time": 1}]}, 400, "events[0].user"),
+        ("/batch", {"events": [{"message": "last", "user": -1, "track": 1, "time": 1}]}, 400, "events[0].user"),
+        ("/batch", {"events": [{"message": "last", "user": 2**63, "track": 1, "time": 1}]}, 400, "events[0].user"),
+        ("/batch", {"events": [{"message": "last", "user": True, "track": 1, "time": 1}]}, 400, "events[0].user"),
         ("/batch", b" " * (2**20 + 1), 413, "body"),
     ],
 )

@@ -11,21 +11,21 @@ from recsys.versions.session_lists import WHOLE_DISCOUNT, SessionLists
 TRACKS = 30
 
 
-def lists(seed: int = 0, rows: int = 3, width: int = 12, gamma: float = 0.6) -> SessionLists:
+def lists(seed: int = 0, rows: int = 3, width: int = 12, gamma: float = 0.6, size: int = TRACKS) -> SessionLists:
     rng = np.random.default_rng(seed)
     scores = -np.sort(-rng.integers(0, 20, (rows, width)), axis=1)
-    tracks = np.stack([rng.permutation(TRACKS)[:width] for _ in range(rows)])
+    tracks = np.stack([rng.permutation(size)[:width] for _ in range(rows)])
     order = np.lexsort((tracks, -scores), axis=1)
     discounts = np.rint(WHOLE_DISCOUNT * gamma ** np.arange(4)).astype(np.uint32)
     return SessionLists(
-        rng.integers(0, rows, TRACKS).astype(np.uint32),
+        rng.integers(0, rows, size).astype(np.uint32),
         np.take_along_axis(tracks, order, 1).astype(np.uint32),
         scores.astype(np.uint16),
         np.sort(rng.integers(0, 40, (2, 1024)), axis=1).astype(np.uint16),
-        rng.integers(-20, 20, (TRACKS, 3)).astype(np.int8),
+        rng.integers(-20, 20, (size, 3)).astype(np.int8),
         rng.integers(-20, 20, (rows, 3)).astype(np.int8),
         np.array([300], np.uint32),
-        rng.integers(0, 5, TRACKS).astype(np.uint32),
+        rng.integers(0, 5, size).astype(np.uint32),
         discounts,
     )
 
@@ -63,6 +63,21 @@ def test_the_best_unplayed_candidate_after_discounts(
         assert answer is not None
         assert answer.tracks == (data.tracks[row][min(worth)[1]],)
         assert answer.source == "session"
+
+
+def test_tracks_that_the_lists_do_not_know_count_as_not_played() -> None:
+    chooser = SessionChooser(lists())
+    known = chooser.best([3, 10_000, 8, 9000], {3, 8})
+    assert chooser.best([TRACKS, 5000, 3, 10_000, 2**31 - 1, 0, 8, 9000], {3, 8, TRACKS, 2**31 - 1}) == known
+    assert chooser.best([TRACKS, 5000], {TRACKS}) is None
+
+
+def test_a_barred_track_is_no_candidate() -> None:
+    chooser, barred = SessionChooser(lists()), set[int]()
+    while found := chooser.best([3, 10_000], {3}, (), barred):
+        assert not barred & set(found.tracks)
+        barred.update(found.tracks)
+    assert len(barred) in (11, 12)
 
 
 def test_serialised_lists_answer_alike() -> None:

@@ -17,6 +17,7 @@ from recsys.versions import keyspace, pointer, publish
 from recsys.versions.content import Content
 from recsys.versions.runs import open_run
 from tests.support.components import Valkey
+from tests.support.tracks import world_of
 
 pytestmark = pytest.mark.real
 
@@ -35,7 +36,7 @@ def client(valkey: Valkey) -> redis.Redis:
 async def catalogue_of(valkey: Valkey) -> AsyncIterator[Catalogue]:
     link = RedisLink(valkey.url)
     await link.start()
-    catalogue = Catalogue(link, 100, range(100), None, 0.0, 7)
+    catalogue = Catalogue(link, world_of(100), None, 0.0, 7)
     try:
         yield catalogue
     finally:

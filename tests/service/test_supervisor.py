@@ -4,6 +4,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from recsys.service.app import WORLD_EVERY
 from tests.service.test_service import Stage, serving, wait_until
 from tests.support.components import Valkey
 
@@ -47,17 +49,23 @@ def test_a_worker_that_dies_is_replaced(stage: Stage, tmp_path: Path) -> None:
 
 
 def test_a_world_that_is_replaced_is_served_after_a_restart_and_not_by_halves(stage: Stage, tmp_path: Path) -> None:
-    assert stage.service.get("/track/7") == (200, {"artist": "a7", "title": "t7", "track": 7})
-    for name in ("tracks.json", "users.json"):
-        path = tmp_path / "world" / name
-        lines = path.read_text().replace('"a7"', '"another"').splitlines(keepends=True)
-        path.write_text("".join(lines[:20]))
+    assert stage.service.get("/track/7") == (200, {"artist": "a7", "title": "t7", "track": 7, "recommendations": []})
+    path = tmp_path / "world" / "tracks.json"
+    lines = path.read_text().replace('"a7"', '"another"').splitlines(keepends=True)
+    path.write_text("".join(lines[:20]))
+    path.with_name("top_tracks.json").write_text("[19]")
     for process in workers(stage)[:2]:
         process.kill()
     wait_until(lambda: len(workers(stage)) == WORKERS, 20)
     for user in range(40):
-        assert stage.service.get("/track/7") == (200, {"artist": "a7", "title": "t7", "track": 7})
+        assert stage.service.get("/track/7") == (200, {"artist": "a7", "title": "t7", "track": 7, "recommendations": []})
         assert stage.service.post(f"/next/{user}", {"track": 200, "time": 0.5})[0] == 200
+    time.sleep(2 * WORLD_EVERY + 1)
+    assert "fewer than the 300 before" in stage.service.get("/readyz")[1]["trouble"]
+    for user in range(40):
+        assert stage.service.get("/track/7") == (200, {"artist": "a7", "title": "t7", "track": 7, "recommendations": []})
+        assert stage.service.post(f"/next/{user}", {"track": 200, "time": 0.5})[0] == 200
+    assert len({record["recommendation"] for record in stage.records("live")}) > 20
 
 
 def test_each_worker_serves_logs_and_tells_of_all(stage: Stage, tmp_path: Path) -> None:

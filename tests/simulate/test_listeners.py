@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,30 @@ def test_nearest_tracks_for_any_chunk_with_ties_by_id(chunk: int) -> None:
     exact = space.astype(float) @ space[queries].T.astype(float)
     expected = [np.lexsort((np.arange(3000), -exact[:, i]))[:7].tolist() for i in range(len(queries))]
     assert nearest_tracks(space, queries, 7, chunk).tolist() == expected
+
+
+def test_the_first_so_many_are_the_world_as_it_was(copy: Path) -> None:
+    before = load_listeners(copy)
+    with (copy / "tracks.json").open("a") as tracks, (copy / "users.json").open("a") as users:
+        tracks.write(json.dumps({"artist": "Somebody New", "title": "x", "track": TRACKS}) + "\n")
+        users.write(json.dumps({"user": 1000, "interests": [TRACKS]}) + "\n")
+    space = np.load(copy / "tracks.npy")
+    np.save(copy / "tracks.npy", np.concatenate([space, 9 * space[:1], space[:3]]))
+    them = load_listeners(copy, listeners=USERS, tracks=TRACKS)
+    for field in fields(them):
+        if field.name != "catalogue":
+            assert (getattr(them, field.name) == getattr(before, field.name)).all(), field.name
+    assert (them.catalogue.titles, them.catalogue.artists) == (before.catalogue.titles, before.catalogue.artists)
+    assert (them.catalogue.artist_of == before.catalogue.artist_of).all()
+    assert (load_listeners(copy, listeners=USERS).first_tracks[:, :10] != before.first_tracks[:, :10]).any()
+    assert len(load_listeners(copy).embeddings) == TRACKS + 1, "embeddings of tracks that are not there yet do not count"
+    assert len(load_listeners(copy, listeners=2).users) == 2
+    with pytest.raises(WorldError, match=f"line {USERS + 1}: interest {TRACKS} is not a track id from 0 to {TRACKS - 1}"):
+        load_listeners(copy, tracks=TRACKS)
+    with pytest.raises(InvalidInputError, match=r"tracks is 122, but .*tracks\.json has 121; 0 takes all"):
+        load_listeners(copy, tracks=122)
+    with pytest.raises(InvalidInputError, match=rf"listeners is {USERS + 2}, but .*users\.json has {USERS + 1}; 0 takes all"):
+        load_listeners(copy, listeners=USERS + 2)
 
 
 def test_the_table_is_kept_and_keyed_by_content(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

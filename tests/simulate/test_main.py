@@ -1,18 +1,21 @@
 """``python -m recsys.simulate`` as people and the night call it."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from recsys.schemas import ShardResult
 from recsys.simulate.__main__ import main
+from recsys.simulate.growth import Growth, grow
 from recsys.simulate.progress import Progress
-from tests.simulate.conftest import random_policy, serving
+from tests.simulate.conftest import TRACKS, USERS, random_policy, serving
 
 pytestmark = pytest.mark.slow
 
@@ -32,6 +35,20 @@ def test_dummy(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert result_of(capsys.readouterr().out) == result
     assert main([*words[:-1], "5"]) == 0
     assert result_of(capsys.readouterr().out) != result
+
+
+def test_the_first_so_many_of_a_world_that_has_grown(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    grown = shutil.copytree(world, tmp_path / "grown")
+    grow(grown, Growth(users=40, tracks=60, retire=5), seed=1)
+    words = ["--recommender", "dummy", "--episodes", "200", "--seed", "4", "--world"]
+    found = []
+    for more in ([str(world)], [str(grown), "--listeners", str(USERS), "--tracks", str(TRACKS)], [str(grown)]):
+        assert main([*words, *more]) == 0
+        found.append(replace(result_of(capsys.readouterr().out), seconds=0))
+    assert found[0] == found[1] != found[2]
+    with pytest.raises(SystemExit):
+        main([*words, str(grown), "--tracks", "-1"])
+    assert "'-1' is not a whole number from 0 to 2147483647" in capsys.readouterr().err
 
 
 def test_remote_with_run_and_token(world: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,6 +96,8 @@ def test_console_reads_lines(world: Path) -> None:
         (["--config", "/nowhere.yml"], 2, "simulate: environment /nowhere.yml cannot be read"),
         (["--episodes", "0"], 2, "simulate: episodes is 0"),
         (["--recommender", "dummy", "--shards", "2", "--shard", "2"], 2, "simulate: shard is 2"),
+        (["--tracks", "121"], 2, "simulate: tracks is 121, but"),
+        (["--listeners", "24"], 2, "simulate: listeners is 24, but"),
         (["--token-env", "NOT_THERE"], 2, "environment variable NOT_THERE"),
         (["--service-url", "ftp://x"], 2, "setting service_url (RECSYS_SERVICE_URL) is 'ftp://x'"),
     ],

@@ -19,7 +19,7 @@ def group_plays(
 ) -> Plays:
     """Sessions that begin with a track of the user's group and go on at random; track t is of group t modulo GROUPS."""
     rng = np.random.default_rng(seed)
-    artist_of = rng.integers(0, ARTISTS, tracks).astype(np.int32)
+    artist_of, available = rng.integers(0, ARTISTS, tracks).astype(np.int32), np.ones(tracks, bool)
     row = np.repeat(np.arange(users), sessions * steps)
     step = np.tile(np.arange(steps), users * sessions)
     own = rng.integers(0, tracks // GROUPS, len(row)) * GROUPS + row % GROUPS
@@ -27,11 +27,11 @@ def group_plays(
     begins = step == 0
     propensity = np.where(begins, np.nan, 1 / tracks)
     days = np.full(len(row), np.datetime64(day))
-    plays = from_columns(users, artist_of, begins, row, track, np.zeros(len(row), int), step, propensity, days)
+    plays = from_columns(users, artist_of, available, begins, row, track, np.zeros(len(row), int), step, propensity, days)
     taste = np.where(track % GROUPS == row % GROUPS, 0.9, 0.1)
     time = np.rint(100 * taste * gamma**plays.earlier).astype(int)
     time = np.where(begins, 100, np.where(plays.repeated, 0, time))
-    return from_columns(users, artist_of, begins, row, track, time, step, propensity, days)
+    return from_columns(users, artist_of, available, begins, row, track, time, step, propensity, days)
 
 
 def write_plays(store: Storage, parts: list[Plays]) -> None:
@@ -41,7 +41,7 @@ def write_plays(store: Storage, parts: list[Plays]) -> None:
         count = len(plays.row)
         begins = plays.step == 0
         columns = {
-            "user": plays.row.astype(np.int32),
+            "user": plays.row,
             "run": pa.array(["traffic"] * count),
             "session": np.cumsum(begins),
             "step": plays.step.astype(np.int32),
@@ -55,7 +55,7 @@ def write_plays(store: Storage, parts: list[Plays]) -> None:
         user, track = np.unique(np.stack([plays.row, plays.track])[:, plays.time > 80], axis=1)
         day = np.full(len(user), plays.day[0])
         columns = {
-            "user": user.astype(np.int32),
+            "user": user,
             "track": track.astype(np.int32),
             "weight": np.ones(len(user), np.float32),
             "log_date": day,
@@ -64,6 +64,8 @@ def write_plays(store: Storage, parts: list[Plays]) -> None:
     with store.stage(f"interactions/date={DAY}") as staging:
         pq.write_table(pa.concat_tables(tables), staging / "plays.parquet")
         pq.write_table(pa.concat_tables(likes), staging / "interactions.parquet")
+        users = np.unique(np.concatenate([plays.row for plays in parts]))
+        pq.write_table(pa.table({"user": users}), staging / "sessions.parquet")
         Inputs(log_date=str(DAY)).write(staging)
 
 

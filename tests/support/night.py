@@ -1,6 +1,7 @@
 """A small night's inputs, made without a service: a world without embeddings, and interactions with a taste to learn."""
 
 import json
+from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys.catalog import Catalogue
 from recsys.schemas import Inputs
 from recsys.storage.store import Storage
 
@@ -35,11 +37,25 @@ def tastes(seed: int = 0, per_day: int = 6, days: int = 3) -> list[tuple[int, in
     return sorted(found)
 
 
-def write_interactions(store: Storage, positives: list[tuple[int, int, date]], weight: float = 1.0, live: str = "") -> None:
-    """``interactions/date=DAY`` as collect writes it."""
+def catalogue_of(tracks: int, retired: Sequence[int] = ()) -> Catalogue:
+    """A catalogue of so many tracks, the artist of track t is t modulo 40."""
+    available = np.ones(tracks, bool)
+    available[list(retired)] = False
+    names = [f"a{t}" for t in range(min(40, tracks))]
+    return Catalogue(np.arange(tracks, dtype=np.int32) % 40, names, [f"t{t}" for t in range(tracks)], [None] * tracks, available)
+
+
+def write_interactions(
+    store: Storage,
+    positives: list[tuple[int, int, date]],
+    weight: float = 1.0,
+    live: str = "",
+    users: Sequence[int] = range(USERS),
+) -> None:
+    """``interactions/date=DAY`` as collect writes it; ``users`` have been seen, whether they liked anything or not."""
     table = pa.table(
         {
-            "user": pa.array([p[0] for p in positives], pa.int32()),
+            "user": pa.array([p[0] for p in positives], pa.int64()),
             "track": pa.array([p[1] for p in positives], pa.int32()),
             "weight": pa.array([weight] * len(positives), pa.float32()),
             "log_date": pa.array([p[2] for p in positives], pa.date32()),
@@ -47,4 +63,5 @@ def write_interactions(store: Storage, positives: list[tuple[int, int, date]], w
     )
     with store.stage(f"interactions/date={DAY}") as staging:
         pq.write_table(table, staging / "interactions.parquet")
+        pq.write_table(pa.table({"user": pa.array(users, pa.int64())}), staging / "sessions.parquet")
         Inputs(log_date=str(DAY), live=live).write(staging)
