@@ -12,7 +12,7 @@ import numpy as np
 from recsys.abtest.metrics import Column, Columns, Floats, Ints
 from recsys.catalog import number_of
 from recsys.exceptions import InvalidInputError
-from recsys.logs.record import SHARD_AND_TRY, SQL_TYPES, degraded_sql, lines_sql, whole_sql
+from recsys.logs.record import NO_TRACK, SHARD_AND_TRY, SQL_TYPES, degraded_sql, lines_sql, whole_sql
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -34,7 +34,10 @@ def load(db: "DuckDBPyConnection", files: list[str], experiment: str) -> dict[st
     db.execute(
         f"""CREATE TEMP TABLE raw AS SELECT {whole_sql(original=True)} AS valid, {degraded_sql()} AS alone,
             message = 'last' AS is_last, timestamp,
-            CASE WHEN valid THEN "user"::BIGINT END AS "user", CASE WHEN valid THEN track::BIGINT END AS track,
+            CASE WHEN valid THEN "user"::BIGINT END AS "user",
+            -- Unknown tracks share a number; below zero each has one of its own.
+            CASE WHEN valid THEN coalesce(CASE WHEN track = {NO_TRACK} THEN -1 - (hash(track_id) >> 2)::BIGINT END, track::BIGINT)
+            END AS track,
             CASE WHEN valid THEN round(time * 1e6)::BIGINT END AS time,
             CASE WHEN valid AND latency BETWEEN 0 AND 1e6 THEN round(latency * 1e9)::BIGINT END AS latency,
             recommendation, json_extract_string(experiments, ?) AS arm,

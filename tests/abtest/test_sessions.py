@@ -14,6 +14,7 @@ from recsys.catalog import number_of
 from recsys.exceptions import InvalidInputError, MissingDataError
 from recsys.experiments import Arm, Experiment
 from recsys.logs.reading import SMALL
+from recsys.logs.record import NO_TRACK
 from tests.support.traffic import lean, records, write
 
 DESIGN = Experiment("X", (Arm("C", "contextual"), Arm("T1", "dae")))
@@ -109,6 +110,15 @@ def test_arms_are_compared_with_the_hash(tmp_path: Path) -> None:
     wrong = read_log(path, "X", salted)
     assert wrong.counts["misassigned"] > 50
     assert any("assignment hash" in warning for warning in wrong.warnings)
+
+
+def test_tracks_that_the_service_did_not_know_are_told_apart(tmp_path: Path) -> None:
+    rows = records(DESIGN)
+    unknown = [row | {"track": NO_TRACK, "track_id": f"song {row['track']}"} for row in rows]
+    both = [read_log(write(tmp_path / f"{name}.jsonl", part), "X") for name, part in (("a", rows), ("b", unknown))]
+    assert both[1].guardrails["C"]["repeat_share"] == both[0].guardrails["C"]["repeat_share"] == 0.0
+    again = [row | {"track_id": "one"} for row in unknown]
+    assert read_log(write(tmp_path / "c.jsonl", again), "X").guardrails["C"]["repeat_share"] > 0.5
 
 
 def named(user: int) -> str:
