@@ -113,6 +113,7 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Say from the log why a track was served."""
+    from recsys.catalog import number_of
     from recsys.inspection.explain import explain as look
     from recsys.storage.layout import Dated
     from recsys.storage.store import Storage
@@ -121,7 +122,7 @@ def explain(
     store = Storage(settings.storage_url)
     if day:
         directory = store.local(Dated.EXPERIMENTS.on(past(day)))
-    found = look(store, directory or settings.log_dir / "live", user, session, step)
+    found = look(store, directory or settings.log_dir / "live", number_of(user), session, step)
     print(json.dumps(asdict(found)) if as_json else "\n".join(found.lines()))
 
 
