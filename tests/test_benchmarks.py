@@ -20,7 +20,7 @@ from benchmarks.histories import explored_history, random_history, split
 from benchmarks.load import drive
 from benchmarks.measure import Bench, less_is_better, milliseconds, more_is_better, surroundings, write_json
 from benchmarks.reference import autoencoder, pipeline, simulator
-from benchmarks.rows import DESIGN, log_rows
+from benchmarks.rows import DESIGN, TRACKS, log_rows
 from recsys.abtest.sessions import read_log
 from recsys.exceptions import InvalidInputError
 from recsys.models.dae import WEIGHTS, Dae
@@ -33,6 +33,7 @@ from recsys.simulate.run import run_in_process, run_shard
 from recsys.simulate.world import generate
 from recsys.storage.store import Storage
 from tests.support.imports import LASTFM, imported, needs_lastfm, plays
+from tests.support.tracks import tracks_of, write_tracks
 
 pytestmark = pytest.mark.slow
 
@@ -176,7 +177,9 @@ def test_plain_sql_collects_what_collection_does(bench: Bench, tmp_path: Path) -
     store = Storage(f"file://{tmp_path / 'storage'}")
     with store.stage(f"logs/date={DAY}") as staging:
         shutil.copy(files / "ours" / "0-bench.jsonl", staging)
-    collect(Night(DAY, load_settings(storage=store.url, world=bench.world)))
+    (tmp_path / "world").mkdir()
+    write_tracks(tmp_path / "world", tracks_of(TRACKS))
+    collect(Night(DAY, load_settings(storage=store.url, world=tmp_path / "world")))
     ours = store.local(f"interactions/date={DAY}")
     for name, columns in {
         "interactions": ["user", "track"],
