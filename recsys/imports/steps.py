@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 from tqdm import tqdm
 
 from recsys import catalog
-from recsys.exceptions import WorldError
+from recsys.exceptions import UnavailableError, WorldError
 from recsys.imports import botify, plays, publish, rows
 from recsys.imports.catalogue import Growth, alone, read_names
 from recsys.imports.request import Asked
@@ -181,6 +181,11 @@ class _Work:
 
 @contextmanager
 def _work(files: Sequence[Path]) -> Iterator[_Work]:
+    """An import's surroundings, which end with the block.
+
+    Raises:
+        UnavailableError: memory, or the disk below ``TMPDIR``, does not hold the rows.
+    """
     import duckdb
 
     with tempfile.TemporaryDirectory(prefix="recsys-import-") as directory, tqdm(unit=" rows", disable=None) as bar:
@@ -190,4 +195,8 @@ def _work(files: Sequence[Path]) -> Iterator[_Work]:
             db.execute(f"SET temp_directory = {quoted(str(scratch / 'spill'))}")
             db.execute("SET TimeZone = 'UTC'")
             db.execute("SET enable_progress_bar = false")
-            yield _Work(files, db, scratch, bar)
+            try:
+                yield _Work(files, db, scratch, bar)
+            except duckdb.Error as error:
+                what = str(error).splitlines()[0][:300]
+                raise UnavailableError(f"the rows cannot be sorted in {directory}: {what}; free some space or memory") from error

@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
@@ -144,7 +145,6 @@ class _Spark:
         self._session = session
         self._connection = connection
         self._scratch = scratch
-        self._views = 0
 
     def read(self, files: Sequence[Path], log_date: date | None) -> "ir.Table":
         from pyspark.sql import functions
@@ -194,8 +194,8 @@ class _Spark:
         return self._connection.table(name)
 
     def _name(self) -> str:
-        self._views += 1
-        return f"table_{self._views}"
+        # All engines of a process share one session, and its views.
+        return f"table_{uuid.uuid4().hex}"
 
 
 def _cast(batch: "pa.RecordBatch", schema: "pa.Schema") -> "pa.Table":

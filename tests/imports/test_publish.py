@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from recsys.exceptions import ConflictError, CorruptDataError
+from recsys.exceptions import ConflictError, CorruptDataError, UnavailableError
 from recsys.experiments import RunSpec
+from recsys.imports import steps as module
 from recsys.logs.record import log_files
 from recsys.logs.upload import count_events
 from recsys.night.collect import collect
@@ -124,6 +125,19 @@ def test_a_dry_run_checks_everything_and_writes_nothing(path: Path, tmp_path: Pa
     assert card.__dict__ | {"dry_run": False, "seconds": 0} == done.__dict__ | {"seconds": 0}
 
 
+def started(path: Path, var: Path, **environment: str) -> "subprocess.Popen[bytes]":
+    words = [sys.executable, "-m", "recsys.cli", "import", str(path), "--user", "user", "--track", "track", "--time", "at"]
+    variables = {**os.environ, "RECSYS_VAR": str(var), **environment}
+    return subprocess.Popen([*words, "--played", "heard"], env=variables, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+def wait(process: "subprocess.Popen[bytes]", path: Path, dates: int) -> None:
+    """Until a path is there, and so many dates below it."""
+    while process.poll() is None and (not path.exists() or sum(1 for _ in path.glob("date=*")) < dates):
+        time.sleep(0.001)
+
+
+@pytest.mark.drill("an import", "killed between its dates", "a rerun finishes it; the same logs and catalogue")
 @pytest.mark.slow
 @pytest.mark.parametrize("killed_after", [0, 1, 20])
 def test_whoever_is_killed_is_finished_by_a_rerun(killed_after: int, tmp_path: Path) -> None:
@@ -132,16 +146,38 @@ def test_whoever_is_killed_is_finished_by_a_rerun(killed_after: int, tmp_path: P
     undisturbed = settings_in(tmp_path / "undisturbed")
     imported(undisturbed, path, time="at", played="heard")
     settings = settings_in(tmp_path / "killed")
-    words = [sys.executable, "-m", "recsys.cli", "import", str(path), "--user", "user", "--track", "track", "--time", "at"]
-    words += ["--played", "heard"]
-    environment = {**os.environ, "RECSYS_VAR": str(settings.var)}
-    with subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
-        wanted = settings.world / "tracks.json" if not killed_after else settings.var / "storage" / "logs"
-        while process.poll() is None and (not wanted.exists() or sum(1 for _ in wanted.glob("date=*")) < killed_after):
-            time.sleep(0.001)
+    with started(path, settings.var) as process:
+        wait(process, settings.world / "tracks.json" if not killed_after else settings.var / "storage" / "logs", killed_after)
         process.send_signal(signal.SIGKILL)
     imported(settings, path, time="at", played="heard")
     assert contents(settings.var) == contents(undisturbed.var)
+
+
+@pytest.mark.drill("an import", "memory is used up", "the error says so, nothing is written")
+def test_too_little_memory_is_told(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_in(tmp_path)
+    monkeypatch.setattr(module, "MEMORY_LIMIT", "1MB")
+    with pytest.raises(UnavailableError, match="cannot be sorted in"):
+        imported(settings, path, time="at", played="heard")
+    assert contents(settings.var) == {}
+
+
+@pytest.mark.drill("an import", "a signal", "its scratch is gone; a rerun finishes it")
+@pytest.mark.slow
+def test_a_signal_ends_it_and_its_scratch(tmp_path: Path) -> None:
+    rows = [[f"u{i % 11}", f"t{i % 13}", AT + (i % 300) * DAY + i * 1000, 1] for i in range(3000)]
+    rows = [row for row in rows if row[2] < 1_790_000_000_000]
+    path = write_csv(tmp_path / "a.csv", HEADER, rows)
+    settings = settings_in(tmp_path)
+    (tmp_path / "scratch").mkdir()
+    with started(path, settings.var, TMPDIR=str(tmp_path / "scratch")) as process:
+        wait(process, settings.var / "storage" / "logs", 3)
+        process.send_signal(signal.SIGTERM)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert list((tmp_path / "scratch").iterdir()) == []
+    assert not list(settings.var.rglob(".staging-*"))
+    card = imported(settings, path, time="at", played="heard")
+    assert 0 < card.written < len(card.dates)
 
 
 @pytest.mark.real

@@ -21,15 +21,16 @@ import psutil
 from recsys.platform.hdfs import Hdfs
 from recsys.platform.preload import LIBRARIES, TORCH
 from recsys.simulate.world import generate
-from tests.nemesis import night
+from tests.nemesis import airflow, night
 from tests.nemesis.checker import check
+from tests.nemesis.history import Reference
 from tests.nemesis.launcher import Launcher, adopt_orphans, die_with_parent
-from tests.nemesis.plan import Plan, draw
+from tests.nemesis.plan import Command, Plan, draw
 from tests.nemesis.reference import UndisturbedNights
 from tests.nemesis.stage import own_mounts, save
 
 #: Seconds after which a night's process is killed, whatever it does.
-LONGEST = night.NIGHT_SECONDS + 240.0
+LONGEST = night.NIGHT_SECONDS + airflow.LONGEST
 
 
 class Outcome(NamedTuple):
@@ -58,8 +59,11 @@ def main() -> int:
         if cluster:
             cluster.start()
         for number in range(options.first, options.first + options.nights):
-            plan = draw(options.seed, number, hdfs=options.hdfs)
-            failed += not _night(plan, base, undisturbed, cluster, options.keep is not None)
+            keep = options.keep is not None
+            if options.airflow:
+                failed += not _night_of_airflow(options.seed, number, base, keep)
+            else:
+                failed += not _night(draw(options.seed, number, hdfs=options.hdfs), base, undisturbed, cluster, keep)
     finally:
         if cluster:
             cluster.stop()
@@ -76,42 +80,70 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="what they are drawn from")
     parser.add_argument("--first", type=int, default=0, metavar="K", help="number of the first one")
     parser.add_argument("--hdfs", action="store_true", help="with the storage on a real HDFS, which is struck, too")
+    parser.add_argument("--airflow", action="store_true", help="each night run by Airflow on a whole platform, which is struck")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the history of every night below this directory")
     return parser.parse_args()
 
 
 def _night(plan: Plan, base: Path, undisturbed: UndisturbedNights, cluster: Hdfs | None, keep: bool) -> bool:
     """Play one night and tell what came of it; whether it kept the contract."""
-    directory = base / f"seed-{plan.seed}-night-{plan.number}"
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir()
-    (directory / "plan.txt").write_text(f"{plan}\n")
-    started = time.monotonic()
+    directory = _directory(base, f"seed-{plan.seed}-night-{plan.number}", str(plan))
 
     async def play(launcher: Launcher) -> Outcome:
-        history, struck, problems = await night.play(
-            plan, directory, undisturbed.world, launcher, lambda commands: undisturbed.find(plan, commands, launcher), cluster
-        )
+        def find(commands: tuple[Command, ...]) -> Awaitable[Reference]:
+            return undisturbed.find(plan, commands, launcher, directory)
+
+        history, struck, problems = await night.play(plan, directory, undisturbed.world, launcher, find, cluster)
         violations = problems + (check(history) if history else [])
         if violations or keep:
             save(directory)
         return Outcome(violations, struck)
 
+    script = f"{plan.scene.name}, {plan.order}{', traffic' if plan.traffic else ''}"
+    more = " NEMESIS_ARGS=--hdfs" if cluster else ""
+    again = f"make nemesis NIGHTS=1 SEED={plan.seed} FIRST={plan.number}{more}"
+    return _told(directory, f"{plan.number:4d}", play, script, again, keep=keep)
+
+
+def _night_of_airflow(seed: int, number: int, base: Path, keep: bool) -> bool:
+    """As :func:`_night`, by Airflow."""
+    plan = "\n".join(map(str, airflow.draw(seed, number)))
+    directory = _directory(base, f"seed-{seed}-airflow-{number}", plan)
+
+    async def play(_: Launcher) -> Outcome:
+        history, struck, problems = await airflow.play(seed, number, directory)
+        return Outcome(problems + (check(history) if history else []), struck)
+
+    again = f"make nemesis NIGHTS=1 SEED={seed} FIRST={number} NEMESIS_ARGS=--airflow"
+    return _told(directory, f"{number:4d}", play, "by Airflow", again, keep=keep)
+
+
+def _directory(base: Path, name: str, plan: str) -> Path:
+    directory = base / name
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()
+    (directory / "plan.txt").write_text(f"{plan}\n")
+    return directory
+
+
+def _told(
+    directory: Path, number: str, play: Callable[[Launcher], Awaitable[object]], script: str, again: str, *, keep: bool
+) -> bool:
+    """Play, and tell what came of it; whether the contract was kept."""
+    started = time.monotonic()
     outcome = _apart(play)
     if not isinstance(outcome, Outcome):
         outcome = Outcome([f"the nemesis itself failed: {outcome}"], [])
     violations = [*outcome.violations, *(f"left running: {process}" for process in _end_all())]
     seconds = time.monotonic() - started
-    script = f"{plan.scene.name}, {plan.order}{', traffic' if plan.traffic else ''}"
-    what = "; ".join(outcome.struck) or ", ".join(fault.kind for fault in plan.faults)
-    print(f"night {plan.number:4d}  {seconds:5.1f} s  {'VIOLATED' if violations else 'ok'}  {script}: {what}", flush=True)
+    verdict = "VIOLATED" if violations else "ok"
+    print(f"night {number}  {seconds:5.1f} s  {verdict}  {script}: {'; '.join(outcome.struck)}", flush=True)
     (directory / "outcome.txt").write_text("\n".join([*violations, "", *outcome.struck, ""]))
     if violations:
-        print("\n".join(f"    {line}" for line in str(plan).splitlines()))
+        print("\n".join(f"    {line}" for line in (directory / "plan.txt").read_text().splitlines()))
         print("\n".join(f"  * {violation[:4000]}" for violation in violations[:12]))
         if len(violations) > 12:
             print(f"  * and {len(violations) - 12} more: {directory}/outcome.txt")
-        again = f"make nemesis NIGHTS=1 SEED={plan.seed} FIRST={plan.number}"
         print(f"  history: {directory}\n  again: {again}", flush=True)
     elif not keep:
         shutil.rmtree(directory)

@@ -5,7 +5,7 @@ Nothing here is read through the readers of ``recsys``: formats are those that t
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,10 @@ from tests.nemesis.stage import Ran
 Line = dict[str, Any]
 #: Of an entry in a user's list, this bit marks what is no track.
 NO_TRACK = 2**31
+POINTER = "recsys:{pointer}:"
+
+#: Asks Redis, word by word; gives what it replies.
+Ask = Callable[..., Awaitable[Any]]
 
 
 class Snapshot(NamedTuple):
@@ -113,3 +117,25 @@ def lines_of(directory: Path) -> Iterator[tuple[Path, list[Line | bytes]]]:
 def unpacked(packed: bytes) -> list[int]:
     """The tracks of a list as Redis holds it."""
     return [number for number in struct.unpack(f"<{len(packed) // 4}I", packed) if number < NO_TRACK]
+
+
+async def read_redis(ask: Ask, snapshots: list[Snapshot]) -> Redis:
+    """What Redis holds now.
+
+    Args:
+        snapshots: the pointer as it was seen before.
+    """
+    generation, version = await ask("HMGET", f"{POINTER}live", "generation", "version")
+    live = Snapshot(int(generation or 0), (version or b"").decode())
+    moves = []
+    for _, words in await ask("XRANGE", f"{POINTER}audit", "-", "+"):
+        pairs = words.items() if isinstance(words, dict) else zip(words[::2], words[1::2], strict=True)
+        told = {name.decode(): value.decode() for name, value in pairs}
+        moves.append(Move(told["action"], told["from"], told["to"], told["who"]))
+    leases = {day.decode(): json.loads(lease) for day, lease in (await ask("HGETALL", f"{POINTER}leases")).items()}
+    now = float((await ask("TIME"))[0])
+    held = [Lease(day, lease["run"], lease["till"] / 1000 - now) for day, lease in leases.items()]
+    found = Redis(live, moves, leases=held, snapshots=snapshots)
+    for key in await ask("KEYS", f"recsys:{{*}}:lists:{live.version}") if live.version else []:
+        found.lists |= {int(user): unpacked(packed) for user, packed in (await ask("HGETALL", key)).items()}
+    return found

@@ -18,7 +18,7 @@ from recsys.storage.store import Storage
 from tests.nemesis.checker import CONFLICT
 from tests.nemesis.client import Event, Listeners
 from tests.nemesis.faults import strike
-from tests.nemesis.history import History, Lease, Move, Redis, Reference, Snapshot, unpacked
+from tests.nemesis.history import POINTER, History, Reference, Snapshot, read_redis
 from tests.nemesis.launcher import Launcher
 from tests.nemesis.plan import Command, Plan
 from tests.nemesis.stage import Ran, Stage
@@ -29,7 +29,6 @@ TRIES, PAUSE = 15, 0.5
 #: Seconds after which a night must have come to an end.
 NIGHT_SECONDS = 240.0
 WATCH_EVERY = 0.05
-POINTER = "recsys:{pointer}:"
 
 #: The undisturbed night at the end of some commands.
 References = Callable[[tuple[Command, ...]], Awaitable[Reference]]
@@ -103,7 +102,7 @@ class Night:
             ran = await self._calmly("verify", "--date", str(command.log_date), "--json")
             digests[str(command.log_date)] = json.loads(ran.output.splitlines()[-1])["digest"] if ran.status == 0 else ""
         await self._calmly("storage", "clean")
-        redis = await self._redis()
+        redis = await read_redis(self.stage.ask, self.snapshots)
         status, left = await stage.close()
         storage = await asyncio.to_thread(self._storage)
         outputs = {name: (stage.directory / f"{name}.out").read_text(errors="replace") for name in ("service", "valkey")}
@@ -192,37 +191,6 @@ class Night:
                 self.seen.append(f"{directory.parent.name}/{directory.name} without {', '.join(sorted(missing))}")
         finally:
             os.close(handle)
-
-    async def _redis(self) -> Redis:
-        ask = self.stage.ask
-        held = await ask("HMGET", f"{POINTER}live", "generation", "version")
-        assert isinstance(held, list)
-        live = Snapshot(int(held[0] or 0), (held[1] or b"").decode())
-        trail = await ask("XRANGE", f"{POINTER}audit", "-", "+")
-        assert isinstance(trail, list)
-        moves = []
-        for _, words in trail:
-            entry = (
-                {words[i].decode(): words[i + 1].decode() for i in range(0, len(words), 2)} if isinstance(words, list) else words
-            )
-            told = {_text(name): _text(value) for name, value in entry.items()}
-            moves.append(Move(told["action"], told["from"], told["to"], told["who"]))
-        leases = await ask("HGETALL", f"{POINTER}leases")
-        now = await ask("TIME")
-        assert isinstance(leases, dict)
-        assert isinstance(now, (list, tuple))
-        held_dates = [(_text(day), json.loads(lease)) for day, lease in leases.items()]
-        found = Redis(live, moves, snapshots=self.snapshots)
-        found.leases = [Lease(day, lease["run"], lease["till"] / 1000 - float(now[0])) for day, lease in held_dates]
-        if live.version:
-            for key in await ask("KEYS", f"recsys:{{*}}:lists:{live.version}") or []:
-                for user, packed in (await ask("HGETALL", key) or {}).items():
-                    found.lists[int(user)] = unpacked(packed)
-        return found
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
 
 
 async def play(

@@ -44,15 +44,13 @@ class UndisturbedNights:
         days = [f"{command.name[0]}{(command.log_date - plan.preparation[-1].log_date).days}" for command in commands]
         return self._directory / "-".join([plan.scene.name.replace(" ", "-"), str(len(plan.preparation)), *days])
 
-    async def find(self, plan: Plan, commands: tuple[Command, ...], launcher: Launcher) -> Reference:
-        """The one at the end of these commands; played if it is not kept yet."""
+    async def find(self, plan: Plan, commands: tuple[Command, ...], launcher: Launcher, beside: Path) -> Reference:
+        """The one at the end of these commands; played in a directory below ``beside`` if it is not kept yet."""
         directory = self.directory_of(plan, commands)
         if not (directory / "digest").exists():
             if commands:
-                await self.find(plan, (), launcher)
-            scratch = Path(tempfile.mkdtemp(prefix="undisturbed-", dir=self._directory.parent))
-            await self._play(plan, commands, scratch, launcher)
-            shutil.rmtree(scratch, ignore_errors=True)
+                await self.find(plan, (), launcher, beside)
+            await self._play(plan, commands, Path(tempfile.mkdtemp(prefix="undisturbed-", dir=beside)), launcher)
         return Reference((directory / "digest").read_text(), directory / "storage")
 
     async def _play(self, plan: Plan, commands: tuple[Command, ...], scratch: Path, launcher: Launcher) -> None:
