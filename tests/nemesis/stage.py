@@ -74,7 +74,6 @@ class Stage:
 
     Args:
         directory: everything stands below it. storage: URL of an HDFS directory, or empty for files.
-        quiet: without proxies' faults, of one worker: the undisturbed night's.
     """
 
     def __init__(self, directory: Path, plan: Plan, world: Path, launcher: Launcher, storage: str = "") -> None:
@@ -126,7 +125,7 @@ class Stage:
             redis_url=f"redis://{HOST}:{port}/0", service_url=f"http://{HOST}:{self.behind['edge'].port}",
             model=scene.model, session_arm=scene.session_arm, window=scene.window, dae=self.directory / "dae.json",
             promotion=self.directory / "promotion.yml", shards=plan.shards, batch=plan.batch, episodes=600,
-            live_exploration=plan.exploration, hdfs_patience=20,
+            live_exploration=plan.exploration,
         )  # fmt: skip
 
     def environment(self, behind: str) -> dict[str, str]:
@@ -134,7 +133,7 @@ class Stage:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("RECSYS_", "COVERAGE_"))}
         own = environment_of(self.settings(behind)) | {"OMP_NUM_THREADS": "1", "TMPDIR": str(self.disks["tmp"])}
         if self.storage:
-            own |= {"RECSYS_HDFS_PATIENCE": "20"}
+            own |= {"RECSYS_HDFS_PATIENCE": "20"}  # seconds
         if self.plan.clock:
             own |= {clock.VARIABLE: str(self.clock), "PYTHONPATH": str(clock.DIRECTORY)}
         return kept | own
