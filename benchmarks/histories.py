@@ -35,7 +35,7 @@ def random_history(users: int, tracks: int, positives: int) -> csr_matrix:
     weight = rng.lognormal(0.0, 1.0, tracks)
     track = rng.choice(tracks, users * positives, p=weight / weight.sum())
     track[: min(tracks, len(track))] = rng.permutation(tracks)[: len(track)]
-    return _matrix(rng.permutation(np.repeat(np.arange(users), positives)), track, (users, tracks))
+    return binary(rng.permutation(np.repeat(np.arange(users), positives)), track, (users, tracks))
 
 
 def explored_history(world: Path, sessions: int) -> csr_matrix:
@@ -50,7 +50,7 @@ def matrix(listeners: Listeners, user: np.ndarray, track: np.ndarray) -> csr_mat
     """Binary users x tracks matrix of pairs of ids; row r is the r-th line of users.json."""
     order = np.argsort(listeners.users)
     row = order[np.searchsorted(listeners.users, user, sorter=order)]
-    return _matrix(row, track, (len(listeners.users), listeners.catalogue.size))
+    return binary(row, track, (len(listeners.users), listeners.catalogue.size))
 
 
 def held_out_table(history: csr_matrix, work: Path) -> dict[str, dict[str, float]]:
@@ -110,12 +110,15 @@ class _Recorder:
         self.liked.append((plays.user[liked], plays.track[liked]))
 
 
-def split(history: csr_matrix) -> Split:
+def split(history: csr_matrix, seed: int = SEED) -> Split:
     """Hold out a fifth of the positives of a tenth of the users."""
-    rng = np.random.default_rng(SEED)
-    counts = np.diff(history.indptr)
-    eligible = np.flatnonzero(counts >= FEWEST)
-    chosen = rng.permutation(eligible)[: min(1000, round(HELD_OUT_SHARE * history.shape[0]))]
+    rng = np.random.default_rng(seed)
+    chosen = rng.permutation(np.flatnonzero(np.diff(history.indptr) >= FEWEST))
+    return split_rows(history, chosen[: min(1000, round(HELD_OUT_SHARE * history.shape[0]))], rng)
+
+
+def split_rows(history: csr_matrix, chosen: np.ndarray, rng: np.random.Generator, unseen: Sequence[int] = ()) -> Split:
+    """Hold out a fifth of the positives of the chosen rows; nothing is trained on them, nor on the unseen ones."""
     row, kept, held_out = [], [], []
     for number, user in enumerate(chosen):
         tracks = rng.permutation(history.indices[history.indptr[user] : history.indptr[user + 1]])
@@ -125,13 +128,15 @@ def split(history: csr_matrix) -> Split:
         row.append(np.full(len(tracks) - hidden, number))
     shown = np.ones(history.shape[0], np.float32)
     shown[chosen] = 0
+    shown[list(unseen)] = 0
     train = history.multiply(shown[:, None]).tocsr()
     train.eliminate_zeros()
     train.sort_indices()
-    return Split(train, _matrix(np.concatenate(row), np.concatenate(kept), (len(chosen), history.shape[1])), held_out)
+    return Split(train, binary(np.concatenate(row), np.concatenate(kept), (len(chosen), history.shape[1])), held_out)
 
 
-def _matrix(row: np.ndarray, track: np.ndarray, shape: tuple[int, int]) -> csr_matrix:
+def binary(row: np.ndarray, track: np.ndarray, shape: tuple[int, int]) -> csr_matrix:
+    """A matrix with 1 at each pair, float32, indices sorted."""
     matrix = csr_matrix((np.ones(len(row), np.float32), (row, track)), shape=shape)
     matrix.sum_duplicates()
     matrix.sort_indices()

@@ -41,12 +41,13 @@ class Settings(BaseSettings):
     port_airflow: int = Field(8080, ge=1, le=65535, description="Port of the embedded platform's Airflow UI on 127.0.0.1.")
     redis_url: SecretStr = Field(
         default_factory=lambda data: SecretStr(f"redis://127.0.0.1:{data['port_redis']}/0"),
-        description="redis://, rediss:// (TLS) or unix:// URL; unset: the embedded platform's.",
+        description="redis://, rediss:// (TLS) or unix:// URL; unset: what a command runs --embedded on RECSYS_VAR, else the "
+        "embedded platform's.",
     )
     service_url: str = Field(
         default_factory=lambda data: f"http://127.0.0.1:{data['port_service']}",
         pattern="^http://",
-        description="Where the simulator finds the service, http://…; unset: the embedded platform's.",
+        description="Where the simulator finds the service, http://…; unset: as with RECSYS_REDIS_URL.",
     )
     service_token: SecretStr | None = Field(None, description="Guards preview, batch and admin calls once set.")
 

@@ -20,7 +20,7 @@ LAYERS = [
     ["experiments", "schemas"],
     ["catalog"],
     ["logs", "versions", "learn"],
-    ["models", "service", "simulate"],
+    ["models", "service", "simulate", "imports"],
     ["abtest"],
     ["night"],
     ["frames"],

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import requests
 
-from benchmarks import growth, newcomers, processes
+from benchmarks import growth, newcomers, own_data, processes, real_data
 from benchmarks.__main__ import ALTERNATIVES, MEASURES, main
 from benchmarks.alternatives import measures, offline
 from benchmarks.alternatives.client import Aiohttp
@@ -20,7 +20,7 @@ from benchmarks.histories import explored_history, random_history, split
 from benchmarks.load import drive
 from benchmarks.measure import Bench, less_is_better, milliseconds, more_is_better, surroundings, write_json
 from benchmarks.reference import autoencoder, pipeline, simulator
-from benchmarks.rows import DESIGN, log_rows
+from benchmarks.rows import DESIGN, TRACKS, log_rows
 from recsys.abtest.sessions import read_log
 from recsys.exceptions import InvalidInputError
 from recsys.models.dae import WEIGHTS, Dae
@@ -32,6 +32,8 @@ from recsys.simulate.recommenders import DummyRecommender
 from recsys.simulate.run import run_in_process, run_shard
 from recsys.simulate.world import generate
 from recsys.storage.store import Storage
+from tests.support.imports import LASTFM, imported, needs_lastfm, plays
+from tests.support.tracks import tracks_of, write_tracks
 
 pytestmark = pytest.mark.slow
 
@@ -175,7 +177,9 @@ def test_plain_sql_collects_what_collection_does(bench: Bench, tmp_path: Path) -
     store = Storage(f"file://{tmp_path / 'storage'}")
     with store.stage(f"logs/date={DAY}") as staging:
         shutil.copy(files / "ours" / "0-bench.jsonl", staging)
-    collect(Night(DAY, load_settings(storage=store.url, world=bench.world)))
+    (tmp_path / "world").mkdir()
+    write_tracks(tmp_path / "world", tracks_of(TRACKS))
+    collect(Night(DAY, load_settings(storage=store.url, world=tmp_path / "world")))
     ours = store.local(f"interactions/date={DAY}")
     for name, columns in {
         "interactions": ["user", "track"],
@@ -259,3 +263,41 @@ def test_a_step_that_grows_beyond_its_bounds_is_stopped_and_told(tmp_path: Path)
     told = growth.table({"usual": {"world": done}, "users x10": {"world": done, "collect": large}})
     assert told.splitlines()[-1].startswith("users x10 ends at collect (stopped: more than 0.01 GiB); what takes over: Spark")
     assert "| collect | – | ends here |" in told
+
+
+def test_rows_in_the_order_of_time_are_predicted_from_those_before() -> None:
+    history = random_history(60, 80, 12)
+    parts = [own_data.later(history, part, 3) for part in range(3)]
+    for part, first in zip(parts, (30, 40, 50), strict=True):
+        assert part.train[:first].nnz == history[:first].nnz
+        assert part.train[first:].nnz == 0
+        shown = np.diff(part.fold_in.indptr) + [len(tracks) for tracks in part.held_out]
+        assert shown.tolist() == np.diff(history.indptr)[first : first + 10].tolist()
+
+
+def test_figures_of_real_data_are_means_with_intervals(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert own_data.interval([1.0, 2.0, 3.0]) == pytest.approx((2.0, 2.4841), abs=1e-3)
+    monkeypatch.setitem(own_data.DATA, "hetrec", lambda: random_history(60, 80, 12))
+    monkeypatch.setattr(own_data, "MODELS", ("popularity", "ease"))
+    assert own_data.main(["hetrec", "--splits", "2", "--json", str(tmp_path / "out.json")]) == 0
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert set(found["hetrec"]) == {"popularity", "ease"}
+    assert all(0 < mean <= 1 for row in found["hetrec"].values() for mean, _ in row.values())
+
+
+def test_data_that_are_not_there_are_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("NIGHTSHIFT_BENCH_DATA", "/nowhere")
+    assert own_data.main(["hetrec"]) == 2
+    assert "NIGHTSHIFT_BENCH_DATA is '/nowhere'" in capsys.readouterr().err
+
+
+@needs_lastfm
+def test_sessions_of_plays_are_those_of_an_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIGHTSHIFT_BENCH_DATA", str(LASTFM))
+    history = real_data.sessions_of_plays()
+    settings = load_settings(var=tmp_path / "var")
+    imported(settings, LASTFM / "plays-with-times.tsv", user="1", track="5", time="2", artist="4", title="6")
+    tracks = {record["track"] for record in plays(settings)}
+    assert history.shape[1] == len(tracks)
+    # An import cuts sessions at midnight, too.
+    assert 0.9 < history.shape[0] / sum(record["message"] == "last" for record in plays(settings)) <= 1

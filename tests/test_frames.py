@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from recsys import frames
@@ -244,3 +245,19 @@ def test_repeated_events_stay_in_logs_and_leave_plays(tmp_path: Path) -> None:
     collect_night(store, NIGHT)
     assert len(frames.logs(NIGHT, storage=store.url)) == len(rows) + 1
     assert len(frames.plays(NIGHT, storage=store.url)) == len(rows)
+
+
+def test_nights_that_kept_users_in_32_bits_are_read_with_later_ones(tmp_path: Path) -> None:
+    store = Storage(f"file://{tmp_path}")
+    for day in (1, 2):
+        publish_logs(store, f"logs/date=2026-01-0{day}", records(DESIGN, users=5, sessions=9, seed=day), None)
+        collect_night(store, date(2026, 1, day), window=2)
+    expected = frames.sessions("2026-01-02", since="2026-01-01", storage=store.url)
+    name = "interactions/date=2026-01-02"
+    old = {path.name: path.read_bytes() for path in store.local(name).iterdir() if path.name not in ("manifest.json", "_SUCCESS")}
+    table = pq.read_table(store.local(name) / "sessions.parquet")
+    with store.stage(name) as staging:
+        for file, content in old.items():
+            (staging / file).write_bytes(content)
+        pq.write_table(table.set_column(0, "user", table["user"].cast("int32")), staging / "sessions.parquet")
+    pd.testing.assert_frame_equal(frames.sessions("2026-01-02", since="2026-01-01", storage=store.url), expected)

@@ -37,7 +37,7 @@ def document_of(
     treatments: list[str],
     live: str | None,
     *,
-    shares: Mapping[str, int],
+    shares: Mapping[str, float],
     rule: PromotionRule,
     before: Before | None = None,
 ) -> Report:

@@ -51,7 +51,7 @@ def headline(report: Report) -> Headline:
     """The words of a report's first screen."""
     if report.decision.verdict == "gate_refused":
         return _refused(report)
-    word, title, style = _title(report) if report.experiment else _of_gate(report)
+    word, title, style = _of_gate(report) if report.experiment is None else _title(report)
     why = {"Promoted": "Why it was promoted", "Held": "Why it was held"}.get(word, "The rules")
     return Headline(word, title, style, _size(report), _sure(report), _outcome(report), why)
 

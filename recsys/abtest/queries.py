@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recsys.abtest.metrics import Column, Columns, Floats, Ints
-from recsys.logs.record import SHARD_AND_TRY, SQL_TYPES, degraded_sql, lines_sql, whole_sql
+from recsys.catalog import number_of
+from recsys.exceptions import InvalidInputError
+from recsys.logs.record import NO_TRACK, SHARD_AND_TRY, SQL_TYPES, degraded_sql, lines_sql, whole_sql
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -23,20 +25,28 @@ def load(db: "DuckDBPyConnection", files: list[str], experiment: str) -> dict[st
     """
     source = lines_sql("?")
     if not files:
-        nothing = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in SQL_TYPES.items())
+        nothing = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in {**SQL_TYPES, "user_text": "VARCHAR"}.items())
         source = f"(SELECT {nothing} WHERE ?::VARCHAR[] IS NULL)"
+    # In the original's format a user may be a text; its number comes later.
+    named = "user_text IS NOT NULL AND run IS NULL AND session IS NULL AND step IS NULL"
+    source = f"""(SELECT * REPLACE (CASE WHEN {named} THEN 0 ELSE "user" END AS "user",
+                   CASE WHEN {named} THEN user_text ELSE user_id END AS user_id), {named} AS named FROM {source})"""
     db.execute(
         f"""CREATE TEMP TABLE raw AS SELECT {whole_sql(original=True)} AS valid, {degraded_sql()} AS alone,
             message = 'last' AS is_last, timestamp,
-            CASE WHEN valid THEN "user"::BIGINT END AS "user", CASE WHEN valid THEN track::BIGINT END AS track,
+            CASE WHEN valid THEN "user"::BIGINT END AS "user",
+            -- Unknown tracks share a number; below zero each has one of its own.
+            CASE WHEN valid THEN coalesce(CASE WHEN track = {NO_TRACK} THEN -1 - (hash(track_id) >> 2)::BIGINT END, track::BIGINT)
+            END AS track,
             CASE WHEN valid THEN round(time * 1e6)::BIGINT END AS time,
             CASE WHEN valid AND latency BETWEEN 0 AND 1e6 THEN round(latency * 1e9)::BIGINT END AS latency,
             recommendation, json_extract_string(experiments, ?) AS arm,
             CASE WHEN arm IS NULL THEN experiments END AS others, coalesce(run, '') AS run,
             CASE WHEN valid THEN session::INTEGER END AS session, CASE WHEN valid THEN step::INTEGER END AS step,
-            source, degraded FROM {source}""",
+            source, degraded, CASE WHEN valid THEN user_id END AS user_id, named FROM {source}""",
         ["/" + experiment.replace("~", "~0").replace("/", "~1"), files],  # a JSON pointer
     )
+    _number_texts(db)
     db.execute(
         f"""CREATE TEMP TABLE runs AS SELECT run, dense_rank() OVER (
               ORDER BY regexp_replace(run, '{SHARD_AND_TRY}', ''))::INTEGER AS base
@@ -66,6 +76,35 @@ def load(db: "DuckDBPyConnection", files: list[str], experiment: str) -> dict[st
     counts = {"events": events, "next": events - last, "last": last}
     others = {"malformed": total - valid - alone, "degraded": alone, "repeated": valid - events}
     return {**counts, **others, "outside": outside}
+
+
+def _number_texts(db: "DuckDBPyConnection") -> None:
+    """Give users who are texts their numbers; a text that is no user's makes its line malformed."""
+    texts = [text for (text,) in db.execute("SELECT DISTINCT user_id FROM raw WHERE named AND valid").fetchall()]
+    if not texts:
+        return
+    import pyarrow as pa
+
+    numbers = pa.table({"user_id": texts, "number": pa.array(map(_number_of, texts), pa.int64())})
+    db.register("numbers", numbers)
+    db.execute(
+        """UPDATE raw SET "user" = numbers.number, valid = numbers.number IS NOT NULL
+           FROM numbers WHERE raw.named AND raw.valid AND raw.user_id = numbers.user_id"""
+    )
+    db.unregister("numbers")
+
+
+def _number_of(text: str) -> int | None:
+    try:
+        return number_of(text)
+    except InvalidInputError:
+        return None
+
+
+def names(db: "DuckDBPyConnection") -> dict[int, str]:
+    """What users are called whose ids are texts, by number."""
+    found = db.execute("""SELECT "user", min(user_id) FROM raw WHERE valid AND user_id IS NOT NULL GROUP BY "user" """)
+    return dict(found.fetchall())
 
 
 _FIELDS = 'is_last, timestamp, "user", track, time, latency, recommendation, arm, source, degraded'

@@ -11,10 +11,11 @@ from typing import Annotated
 import typer
 
 from recsys import __version__
-from recsys.cli import abtest, failures, live, logs, night, online, platform, settings, storage, world
+from recsys.cli import abtest, failures, imports, live, logs, night, online, platform, settings, storage, world
 from recsys.exceptions import RecsysError, Stopped, stopped_by_signals
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Nightshift: retrain, ship and A/B-test a recommender.")
+app.add_typer(imports.app)
 app.add_typer(night.app)
 app.add_typer(online.app)
 app.add_typer(live.app)

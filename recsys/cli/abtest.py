@@ -1,13 +1,14 @@
 """Commands about experiments in directories of logs."""
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from recsys.abtest.wording import counted
-from recsys.cli.options import DateOption, JsonOption, past, run_id
+from recsys.cli.options import DateOption, JsonOption, beside, past, run_id
 from recsys.exceptions import InvalidInputError
 from recsys.experiments import EXPERIMENT
 from recsys.settings import load_settings
@@ -28,6 +29,12 @@ def abtest_report(
     out: Annotated[Path, typer.Option(help="Where report.html, report.json and the pictures go.")],
     live: Annotated[str | None, typer.Option(help="Arm that the treatment must not be worse than.")] = None,
     before: Annotated[Path | None, typer.Option(help="Logs from before the experiment, to make its noise smaller.")] = None,
+    shares: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ARM=SHARE,…", help="Declared shares of the arms, C=2,T1=1 say; without them equal ones are expected."
+        ),
+    ] = None,
 ) -> None:
     """Analyse any directory of logs in the original's format and write the report."""
     from recsys.abtest.report import analyse
@@ -35,7 +42,16 @@ def abtest_report(
     if not logs.is_dir():
         raise InvalidInputError(f"logs {logs} is not a directory")
     settings = load_settings()
-    document = analyse(logs, experiment, control, live=live, promotion=settings.promotion, before=before, out=out)
+    document = analyse(
+        logs,
+        experiment,
+        control,
+        live=live,
+        promotion=settings.promotion,
+        before=before,
+        shares=None if shares is None else _read_shares(shares),
+        out=out,
+    )
     print(f"{out / 'report.html'}: {document.decision.verdict}")
     for reason in document.decision.reasons:
         print(f"  {reason}")
@@ -98,7 +114,7 @@ def paired(
     from recsys.inspection.paired import play_paired
     from recsys.night.night import Night
 
-    paired = play_paired(Night(past(day), load_settings()), sessions, run=run_id())
+    paired = play_paired(Night(past(day), beside(load_settings())), sessions, run=run_id())
     if as_json:
         print(paired.to_json())
         return
@@ -118,6 +134,23 @@ def print_schema() -> None:
     from recsys.abtest.schema import Report
 
     print(json.dumps(Report.model_json_schema(mode="serialization"), indent=1))
+
+
+def _read_shares(text: str) -> dict[str, float]:
+    """Shares by arm, from ``C=2,T1=1``."""
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        arm, _, number = part.rpartition("=")
+        try:
+            share = float(number)
+        except ValueError:
+            share = math.nan
+        if not arm or arm in found or not 0 < share < math.inf:
+            raise InvalidInputError(
+                f"--shares {text!r}: {part!r} is not ARM=SHARE with an arm named once and a share above 0; write C=2,T1=1 say"
+            )
+        found[arm] = share
+    return found
 
 
 def _mark(ok: bool) -> str:

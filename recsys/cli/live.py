@@ -9,7 +9,7 @@ from typing import Annotated
 import redis
 import typer
 
-from recsys.cli.options import JsonOption
+from recsys.cli.options import JsonOption, beside
 from recsys.settings import load_settings
 
 app = typer.Typer()
@@ -23,7 +23,7 @@ def _act(action: Callable[[redis.Redis, str], str]) -> None:
     from recsys.storage.store import Storage
     from recsys.versions import keyspace, restore
 
-    settings = load_settings()
+    settings = beside(load_settings())
     client, store = keyspace.connect(settings), Storage(settings.storage_url)
     store.require_writable()
     print(action(client, f"person {getpass.getuser()}"))
@@ -68,7 +68,7 @@ def restore_live() -> None:
     from recsys.storage.store import Storage
     from recsys.versions import keyspace, restore
 
-    settings = load_settings()
+    settings = beside(load_settings())
     client = keyspace.connect(settings)
     print(restore.restore(client, Storage(settings.storage_url), who=f"person {getpass.getuser()}"))
 
@@ -78,7 +78,7 @@ def audit(as_json: JsonOption = False) -> None:
     """Who moved, held or released what, when and why."""
     from recsys.versions import keyspace, pointer
 
-    entries = pointer.audit(keyspace.connect(load_settings()))
+    entries = pointer.audit(keyspace.connect(beside(load_settings())))
     if as_json:
         print(json.dumps([asdict(entry) for entry in entries], indent=1))
         return

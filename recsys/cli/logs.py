@@ -1,4 +1,4 @@
-"""Commands about request logs: move them to where a team keeps them, and back."""
+"""Commands about request logs: move them to where a team keeps them, and back; take a log date away."""
 
 import getpass
 import shutil
@@ -10,6 +10,7 @@ import typer
 
 from recsys import urls
 from recsys.abtest.wording import counted
+from recsys.cli.options import past, redis_of_platform, run_id
 from recsys.exceptions import ConflictError, CorruptDataError, InvalidInputError
 from recsys.schemas import ShardResult
 from recsys.settings import Settings, load_hdfs_options, load_settings
@@ -18,7 +19,7 @@ from recsys.storage.layout import plain_user
 if TYPE_CHECKING:
     from recsys.storage.store import Storage
 
-app = typer.Typer(no_args_is_help=True, help="Request logs: upload them, pull them.")
+app = typer.Typer(no_args_is_help=True, help="Request logs: upload them, pull them, remove a log date.")
 
 UserOption = Annotated[str | None, typer.Option("--user", help="Whose directory; default RECSYS_HDFS_USER, or you.")]
 SourceOption = Annotated[Path | None, typer.Option("--source", help="The service's logs; default RECSYS_SERVICE_LOGS.")]
@@ -76,6 +77,26 @@ def pull(
             raise InvalidInputError("--cleanup, --results and --source are about the service's logs, not about --uploaded")
         _copy_uploaded(*_place(settings, user, uploaded), local, name, tell)
     print(f"{target}: {counted(sum(f.bytes for f in local.manifest(name).files), 'byte')}")
+
+
+@app.command("remove")
+def remove_date(
+    day: Annotated[str, typer.Argument(metavar="YYYY-MM-DD", help="Log date.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it is.")] = False,
+) -> None:
+    """Move a log date, imported ones too, to the storage's trash; nights that have read it stay as they are."""
+    from recsys.logs.removal import describe, remove
+    from recsys.storage.store import Storage
+    from recsys.versions import keyspace
+
+    settings, log_date = load_settings(), past(day)
+    store = Storage(settings.storage_url)
+    print(describe(store, log_date))
+    if dry_run:
+        return
+    with redis_of_platform(settings) as found:
+        remove(store, keyspace.connect(found), log_date, window=found.window, run=run_id())
+    print(f"it is in {store.path('.trash')} now, until 'recsys storage clean' deletes it")
 
 
 def _copy_uploaded(store: "Storage", uploaded: str, local: "Storage", name: str, tell: Callable[[str], None]) -> None:

@@ -13,6 +13,7 @@ from recsys.cli.options import (
     EmbeddedOption,
     JsonOption,
     WorldOption,
+    beside,
     past,
     redis_of,
     redis_of_platform,
@@ -40,7 +41,7 @@ def nightly(
     from recsys.night.dry_run import dry_run as look_ahead
     from recsys.night.night import Night
 
-    settings = load_settings(world=world, episodes=episodes, seed=seed)
+    settings = beside(load_settings(world=world, episodes=episodes, seed=seed))
     if dry_run:
         with redis_of(settings, embedded) as settings:
             for name, value in look_ahead(Night(past(day), settings), backfill=backfill).items():
@@ -69,7 +70,7 @@ def traffic(
     from recsys.night import traffic as listeners
     from recsys.night.night import Night
 
-    with redis_of(load_settings(world=world), embedded, service=True) as settings:
+    with redis_of(beside(load_settings(world=world)), embedded, service=True) as settings:
         night = Night(past(day), settings)
         if dataset:
             print(datasets.collect(night, sessions or datasets.SESSIONS, run=run_id(), rebuild=rebuild).to_json())
@@ -112,6 +113,7 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Say from the log why a track was served."""
+    from recsys.catalog import number_of
     from recsys.inspection.explain import explain as look
     from recsys.storage.layout import Dated
     from recsys.storage.store import Storage
@@ -120,7 +122,7 @@ def explain(
     store = Storage(settings.storage_url)
     if day:
         directory = store.local(Dated.EXPERIMENTS.on(past(day)))
-    found = look(store, directory or settings.log_dir / "live", user, session, step)
+    found = look(store, directory or settings.log_dir / "live", number_of(user), session, step)
     print(json.dumps(asdict(found)) if as_json else "\n".join(found.lines()))
 
 
@@ -134,7 +136,7 @@ def drift(
     from recsys.inspection.drift import check
     from recsys.night.night import Night
 
-    found = check(Night(past(day), load_settings()), sessions, run=run_id())
+    found = check(Night(past(day), beside(load_settings())), sessions, run=run_id())
     if as_json:
         print(json.dumps(asdict(found) | {"drifted": found.drifted}))
     else:

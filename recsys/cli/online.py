@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from recsys.abtest.wording import counted
-from recsys.cli.options import EmbeddedOption, WorldOption, past, redis_of, run_id
+from recsys.cli.options import EmbeddedOption, WorldOption, beside, past, redis_of, run_id
 from recsys.exceptions import ConflictError
 from recsys.settings import load_settings
 
@@ -25,7 +25,8 @@ def serve(
     """Run the recommendation service."""
     from recsys.service.server import serve as run_service
 
-    with redis_of(load_settings(world=world), embedded) as settings:
+    here = "127.0.0.1" if host == "0.0.0.0" else f"[{host}]" if ":" in host else host  # noqa: S104 - it is compared only
+    with redis_of(load_settings(world=world), embedded, serving=f"http://{here}:{port}") as settings:
         run_service(settings, host, port, workers)
 
 
@@ -46,7 +47,7 @@ def publish_files(
     from recsys.versions.content import keep_files, read_content
 
     log_date = past(day) if day else datetime.now(UTC).date()
-    with redis_of(load_settings(world=world), embedded) as settings:
+    with redis_of(beside(load_settings(world=world)), embedded) as settings:
         content = read_content(recommendations, top, neighbours, catalog.load_tracks(settings.world))
         client = keyspace.connect(settings)
         store, version = Storage(settings.storage_url), content.version(log_date)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import SecretStr
 
 from recsys.exceptions import InvalidInputError, UnavailableError
 from recsys.settings import Settings
@@ -21,12 +22,27 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 FIRST = date(1970, 1, 1)
 
 
+def beside(settings: Settings) -> Settings:
+    """The settings, with the parts of a command that runs --embedded on the same RECSYS_VAR, unless variables name others."""
+    if "redis_url" in settings.model_fields_set or not (settings.var / "embedded.json").exists():
+        return settings
+    from recsys.platform.embedded import address
+
+    found = address(settings.var)
+    if found is None:
+        return settings
+    parts: dict[str, SecretStr | str] = {"redis_url": SecretStr(found.redis_url)}
+    if found.service_url and "service_url" not in settings.model_fields_set:
+        parts["service_url"] = found.service_url
+    return settings.model_copy(update=parts)
+
+
 @contextmanager
-def redis_of(settings: Settings, embedded: bool, *, service: bool = False) -> Iterator[Settings]:
+def redis_of(settings: Settings, embedded: bool, *, service: bool = False, serving: str = "") -> Iterator[Settings]:
     """The settings, with a Valkey of their own behind them, on the platform's data, while the block runs if asked for.
 
     Args:
-        service: with a service of their own, too.
+        service: with a service of their own, too. serving: where the block itself serves.
 
     Raises:
         ConflictError: the platform or another such command runs.
@@ -36,7 +52,7 @@ def redis_of(settings: Settings, embedded: bool, *, service: bool = False) -> It
         return
     from recsys.platform.embedded import embedded as parts_of_their_own
 
-    with parts_of_their_own(settings, service=service) as found:
+    with parts_of_their_own(settings, service=service, serving=serving) as found:
         yield found
 
 
@@ -46,7 +62,7 @@ def redis_of_platform(settings: Settings) -> Iterator[Settings]:
     from recsys.platform.processes import read_state
     from recsys.versions import keyspace
 
-    var = settings.var.resolve()
+    settings, var = beside(settings), settings.var.resolve()
     try:
         keyspace.connect(settings).close()
     except UnavailableError:

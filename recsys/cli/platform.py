@@ -4,7 +4,7 @@ import json
 
 import typer
 
-from recsys.cli.options import JsonOption
+from recsys.cli.options import JsonOption, beside
 from recsys.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, help="The embedded platform: Valkey, the service, Airflow.")
@@ -46,7 +46,7 @@ def doctor(as_json: JsonOption = False) -> None:
     """Say which components are there and what is missing."""
     from recsys.inspection.doctor import examine
 
-    findings = examine(load_settings())
+    findings = examine(beside(load_settings()))
     if as_json:
         print(json.dumps([finding._asdict() for finding in findings], indent=1))
     else:

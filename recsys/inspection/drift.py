@@ -13,6 +13,7 @@ from recsys.exceptions import MissingDataError
 from recsys.experiments import RunSpec
 from recsys.logs.record import log_files
 from recsys.night import traffic
+from recsys.night.catalogue import players
 from recsys.night.collect import read_sessions
 from recsys.night.night import Night, night_seed
 from recsys.simulate.shards import shards_of, simulate_all
@@ -89,7 +90,8 @@ def check(night: Night, sessions: int, *, run: str) -> Drift:
     again = replace(spec, base=f"drift-{spec.base}")
     open_run(keyspace.connect(settings), again)
     seed = night_seed(settings.seed + 2, night.log_date)
-    parts = shards_of(again.base, spec.version, seed=seed, episodes=sessions, shards=settings.shards, batch=traffic.BATCH)
+    known = {"seed": seed, "episodes": sessions, "shards": settings.shards, "batch": traffic.BATCH}
+    parts = shards_of(again.base, spec.version, **known, **players(night))
     results = simulate_all(settings, parts, run)
     directories = [settings.log_dir / result.run for result in results]
     simulated = read_sessions([path for directory in directories for path in log_files(directory)])

@@ -20,6 +20,7 @@ from recsys.abtest.sessions import read_log
 from recsys.exceptions import InvalidInputError, MissingDataError
 from recsys.experiments import Experiment, RunSpec
 from recsys.night import traffic
+from recsys.night.catalogue import players
 from recsys.night.night import Night, night_seed
 from recsys.simulate.shards import shards_of, simulate_all
 from recsys.versions import keyspace, restore
@@ -115,7 +116,8 @@ def play_paired(night: Night, sessions: int, *, run: str) -> Paired:
 def _play(night: Night, spec: RunSpec, experiment: str, sessions: int, run: str) -> dict[int, float]:
     """Mean session time of every user when all are in one arm."""
     settings = night.settings
-    parts = shards_of(spec.base, spec.version, seed=spec.seed, episodes=sessions, shards=settings.shards, batch=traffic.BATCH)
+    known = {"seed": spec.seed, "episodes": sessions, "shards": settings.shards, "batch": traffic.BATCH}
+    parts = shards_of(spec.base, spec.version, **known, **players(night))
     results = simulate_all(settings, parts, run)
     directories = [settings.log_dir / result.run for result in results]
     found = read_log([directory for directory in directories if directory.exists()], experiment)

@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
@@ -144,7 +145,6 @@ class _Spark:
         self._session = session
         self._connection = connection
         self._scratch = scratch
-        self._views = 0
 
     def read(self, files: Sequence[Path], log_date: date | None) -> "ir.Table":
         from pyspark.sql import functions
@@ -183,13 +183,19 @@ class _Spark:
                         writer.write_table(_cast(batch, schema))
 
     def _frame(self, expression: "ir.Table") -> "DataFrame":
-        return self._session.sql(self._connection.compile(expression))
+        # A view, and not its text: what an expression holds in memory is made known to Spark with it.
+        name = self._name()
+        self._connection.create_view(name, expression)
+        return self._session.table(name)
 
     def _table(self, frame: "DataFrame") -> "ir.Table":
-        self._views += 1
-        name = f"table_{self._views}"
+        name = self._name()
         frame.createOrReplaceTempView(name)
         return self._connection.table(name)
+
+    def _name(self) -> str:
+        # All engines of a process share one session, and its views.
+        return f"table_{uuid.uuid4().hex}"
 
 
 def _cast(batch: "pa.RecordBatch", schema: "pa.Schema") -> "pa.Table":

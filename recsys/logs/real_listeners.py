@@ -5,12 +5,13 @@ they were served from. The experiment is the one of ``RECSYS_EXPERIMENTS``, whic
 """
 
 import logging
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 
-from recsys import catalog
 from recsys.exceptions import InvalidInputError, MissingDataError
 from recsys.experiments import Experiment, RunSpec, load_live_experiment
 from recsys.logs.upload import LIVE_WAIT_SECONDS, copy, count_events, remove, require_events, resting
+from recsys.schemas import DatedCatalogue
 from recsys.settings import Settings
 from recsys.storage.layout import Dated
 from recsys.storage.store import Storage
@@ -20,11 +21,14 @@ log = logging.getLogger(__name__)
 BASE = "live"
 
 
-def upload(settings: Settings, log_date: date, *, now: datetime | None = None) -> dict[str, int]:
+def upload(
+    settings: Settings, log_date: date, world: Callable[[], DatedCatalogue], *, now: datetime | None = None
+) -> dict[str, int]:
     """Publish one day's requests as ``logs/date=D``; the local files are removed once they have been verified there.
 
     Args:
-        now: a time with a zone; default the present.
+        world: takes the catalogue of the log date, once there is something to store. now: a time with a zone; default the
+            present.
 
     Raises:
         InvalidInputError: the day is not over. MissingDataError: nobody asked for anything on it. UnavailableError: a file is
@@ -38,11 +42,11 @@ def upload(settings: Settings, log_date: date, *, now: datetime | None = None) -
     if not files:
         raise MissingDataError(f"{source} holds no requests of {log_date}; check RECSYS_SERVICE_LOGS of service and upload")
     store, name = Storage(settings.storage_url), Dated.LOGS.on(log_date)
-    tracks = catalog.load_tracks(settings.world).size
-    spec = RunSpec(BASE, "", settings.live_exploration, settings.seed, load_live_experiment(settings.experiments), tracks)
     sizes = {path: path.stat().st_size for path in files}
-    counts = require_events(count_events(files), source)
+    counts = require_events(count_events(files), source, files)
     counts["episodes"] = counts["last"]
+    design, tracks = load_live_experiment(settings.experiments), world()
+    spec = RunSpec(BASE, "", settings.live_exploration, settings.seed, design, tracks.tracks, tracks.retired)
     with store.stage(name, counts) as staging:
         for path in files:
             copy(path, staging / path.name, sizes[path])

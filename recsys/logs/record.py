@@ -153,6 +153,16 @@ def read(line: bytes) -> Record | str:
     return DEGRADED if degraded else cast(Record, record)
 
 
+def is_original(line: bytes) -> bool:
+    """Whether a line is an event as the original server wrote it, which names no run, session and step."""
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return False
+    placed = ("run", "session", "step")
+    return isinstance(record, dict) and record.get("message") in MESSAGES and not any(name in record for name in placed)
+
+
 def records(path: Path) -> Iterator[Record | str]:
     """The records of a log file; for any other line why it is none, for an unterminated last one too (it was never answered)."""
     with path.open("rb") as file:
@@ -197,14 +207,18 @@ def preview_base(run: str) -> str:
 
 
 def lines_sql(files: str) -> str:
-    """A source of lines, in DuckDB's SQL, with the columns of :data:`SQL_TYPES`; ``files`` is the expression of their paths."""
+    """A source of lines, in DuckDB's SQL, with the columns of :data:`SQL_TYPES`; ``files`` is the expression of their paths.
+
+    ``user_text`` is beside them: a user who is a text, as in logs of others.
+    """
     columns = ", ".join(f"'{name}': '{'JSON' if name in _EXACT else kind}'" for name, kind in SQL_TYPES.items())
     lines = f"read_json({files}, format = 'newline_delimited', ignore_errors = true, columns = {{{columns}}})"
     # A cast of text rounds 1.5.
     number = 'CAST("user" AS VARCHAR)'
     user = f"""CASE WHEN NOT contains({number}, '.') THEN TRY_CAST({number} AS BIGINT) END AS "user\""""
     exact = ", ".join([user, *(f'{text_sql(name)} AS "{name}"' for name in IDS)])
-    return f"(SELECT * REPLACE ({exact}) FROM {lines})"  # noqa: S608 - only names of this module
+    text = f"{text_sql('user')} AS user_text"
+    return f"(SELECT * REPLACE ({exact}), {text} FROM {lines})"  # noqa: S608 - only names of this module
 
 
 def text_sql(name: str) -> str:

@@ -11,7 +11,7 @@ import shutil
 import time
 import uuid
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from recsys.exceptions import ConflictError, CorruptDataError, MissingDataError, UnavailableError
 from recsys.experiments import RunSpec
-from recsys.logs.record import DEGRADED, base_of, log_files, records
+from recsys.logs.record import DEGRADED, base_of, is_original, log_files, records
 from recsys.schemas import ShardResult
 from recsys.storage.manifest import Manifest
 from recsys.storage.store import Storage
@@ -129,7 +129,7 @@ def publish_files(
             return dict(store.manifest(name).counts)
         raise MissingDataError(f"{source} holds no log files (*.jsonl); check RECSYS_SERVICE_LOGS of service and upload")
     sizes = {path: path.stat().st_size for path in files}
-    counts = require_events(count_events(files), source)
+    counts = require_events(count_events(files), source, files)
     # The parent's name is a run's; files of different runs may have the same name.
     targets = {path: "-".join(path.relative_to(source).parts) for path in files}
     held = store.is_complete(name) and store.manifest(name)
@@ -149,18 +149,29 @@ def publish_files(
     return counts
 
 
-def require_events(counts: dict[str, int], source: Path) -> dict[str, int]:
-    """The counts, if there is an event in them.
+def require_events(counts: dict[str, int], source: Path, files: Iterable[Path]) -> dict[str, int]:
+    """The counts of files, if there is an event in them.
 
     Raises:
         CorruptDataError: there is none, so that nothing would be stored.
     """
     if not counts["next"] + counts["last"]:
+        if any(map(_is_of_the_original, files)):
+            raise CorruptDataError(
+                f"not one event of the logs of {source} names its run, session and step, as those of the original server; "
+                "import them with 'recsys import --format botify'; nothing is stored"
+            )
         raise CorruptDataError(
             f"not one event is in the logs of {source} ({counts['malformed']} malformed lines, "
             f"{counts['degraded']} of answers while Redis was away); nothing is stored"
         )
     return counts
+
+
+def _is_of_the_original(path: Path) -> bool:
+    """Whether the original server wrote the file, by its first line."""
+    with path.open("rb") as file:
+        return is_original(file.readline())
 
 
 def remove(path: Path, size: int) -> None:

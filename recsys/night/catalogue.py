@@ -9,6 +9,7 @@ import logging
 import shutil
 from collections.abc import Iterable
 from datetime import date
+from typing import TypedDict
 
 from recsys.catalog import TRACKS, USERS, Catalogue, load_tracks, read_tracks
 from recsys.exceptions import CorruptDataError, WorldError
@@ -30,6 +31,19 @@ def dated(night: Night) -> DatedCatalogue:
     if not night.store.is_complete(night.catalogue):
         _take(night)
     return DatedCatalogue.read(night.store, night.log_date)
+
+
+class Players(TypedDict):
+    """How many of the world's listeners play, from the first line on, and with how many of its tracks; 0: all."""
+
+    listeners: int
+    tracks: int
+
+
+def players(night: Night) -> Players:
+    """Who has played the log date: all, on dates from before there were copies."""
+    found = DatedCatalogue.find(night.store, night.log_date)
+    return {"listeners": (found and found.listeners) or 0, "tracks": found.tracks if found else 0}
 
 
 def tracks_of(night: Night) -> Catalogue:

@@ -13,8 +13,8 @@ In go the logs of the dates (D - window, D]; out comes ``interactions/date=D``:
 * ``inputs.json``: every directory that was read with its manifest's checksum, that of the date's catalogue too, the live
   version, the settings, the night's seed.
 
-Plays of tracks that the date's catalogue does not have are counted as ``unknown_tracks`` and left out, but for the sessions that
-they belong to.
+A track that the service did not know by its id has the number that the date's catalogue has for it. Plays of tracks that this
+catalogue does not have either are counted as ``unknown_tracks`` and left out, but for the sessions that they belong to.
 
 Malformed lines go to ``quarantine/date=D`` of their log date, with the reason; what was answered without Redis is counted. The
 queries are Ibis expressions; DuckDB or Spark runs them (:mod:`recsys.logs.engines`).
@@ -32,8 +32,8 @@ from typing import TYPE_CHECKING
 
 from recsys.exceptions import CorruptDataError, MissingDataError
 from recsys.logs.engines import Engine, engine
-from recsys.logs.reading import Reading, displaced_events, distinct_plays, repeated_events
-from recsys.logs.record import UNTERMINATED, log_files
+from recsys.logs.reading import Reading, displaced_events, distinct_plays, repeated_events, with_tracks
+from recsys.logs.record import NO_TRACK, UNTERMINATED, log_files
 from recsys.night.catalogue import checksum_of, tracks_of
 from recsys.night.night import Night
 from recsys.schemas import POSITIVE_TIME, Inputs, Learning
@@ -105,6 +105,8 @@ def collect(night: Night, *, live: str = "", backfill: bool = False) -> dict[str
             log.warning(
                 "dropped %d events in the places of earlier ones: Redis seems to have gone back to an older copy", displaced
             )
+        if catalogue.number_of and (plays.track == NO_TRACK).any().execute():
+            plays = with_tracks(plays, catalogue.number_of)
         known = plays.filter(plays.track < catalogue.size)
         events = int(plays.count().execute())
         unknown = events - int(known.count().execute())

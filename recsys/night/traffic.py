@@ -112,7 +112,7 @@ def _is_there(night: Night, *, rebuild: bool) -> bool:
 def _take(night: Night) -> None:
     """Store what nobody simulates."""
     if night.settings.experiment_source == "live":
-        real_listeners.upload(night.settings, night.log_date)
+        real_listeners.upload(night.settings, night.log_date, lambda: dated(night))
         return
     raise MissingDataError(
         f"{night.logs} is not in {night.store.url}, and nobody is simulated (RECSYS_EXPERIMENT_SOURCE=none); import the log date "

@@ -60,7 +60,7 @@ class Processes:
         self._commands: dict[str, tuple[Sequence[str], Mapping[str, str], Path]] = {}
         self._restarts: dict[str, list[float]] = {}
         self._strangers = {child.pid for child in psutil.Process().children()}
-        self._recorded = [_recorded("platform", os.getpid())]
+        self._recorded = [recorded("platform", os.getpid())]
         self._write()
 
     def start(self, name: str, words: Sequence[str], environment: Mapping[str, str], cwd: Path) -> subprocess.Popen[bytes]:
@@ -72,7 +72,7 @@ class Processes:
             )  # fmt: skip
         self._children[name] = child
         self._commands[name] = words, environment, cwd
-        self._recorded.append(_recorded(name, child.pid))
+        self._recorded.append(recorded(name, child.pid))
         self._write()
         return child
 
@@ -157,7 +157,7 @@ class Processes:
         """End everything; the processes called ``last`` after all others."""
         known = {r.pid for r in self._recorded} | self._strangers
         # A signal may have come after a child was started and before it was noted.
-        late = [_recorded("late", child.pid) for child in psutil.Process().children() if child.pid not in known]
+        late = [recorded("late", child.pid) for child in psutil.Process().children() if child.pid not in known]
         end([r for r in self._recorded[1:] if r.name not in last] + late)
         end([r for r in self._recorded[1:] if r.name in last])
         for child in self._children.values():
@@ -185,7 +185,8 @@ def sole_owner(var: Path, tell: Callable[[str], None] = log.info) -> Iterator[Ca
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConflictError(
-                f"another command runs Valkey on {var}; end it ('make down' does too), or name another directory by RECSYS_VAR"
+                f"another command runs Valkey on {var}; leave out --embedded to work beside it, end it ('make down' does too), "
+                "or name another directory by RECSYS_VAR"
             ) from None
         left = read_state(var)
         if left:
@@ -232,7 +233,8 @@ def is_running(recorded: Recorded) -> bool:
     return _started(recorded.pid) == recorded.started
 
 
-def _recorded(name: str, pid: int) -> Recorded:
+def recorded(name: str, pid: int) -> Recorded:
+    """A process as it is now."""
     return Recorded(name, pid, _started(pid) or 0.0)
 
 

@@ -181,8 +181,6 @@ def _read_tracks(path: Path, before: catalog.Catalogue | None) -> catalog.Catalo
     tracks = catalog.read_tracks(path)
     if before is not None:
         tracks.check_grown_from(before, path)
-    if not tracks.available.any():
-        raise WorldError(f"{path} has retired all its {tracks.size} tracks; at least one must be available")
     return tracks
 
 

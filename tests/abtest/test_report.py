@@ -107,6 +107,34 @@ def test_any_logs_of_the_original_format(tmp_path: Path) -> None:
         analyse(logs, "RECOMMENDERS", "C", ["C"])
 
 
+def test_declared_shares_are_what_the_sample_ratio_is_tested_against(tmp_path: Path) -> None:
+    uneven = Experiment("X", (Arm("C", "contextual"), Arm("C", "contextual"), Arm("T1", "dae")))
+    logs = write(tmp_path / "a.jsonl", records(uneven, users=900, sessions=1800))
+    assert not analyse(logs, "X", "C").srm.ok
+    for shares in ({"C": 2, "T1": 1}, {"T1": 0.1, "C": 0.2}):
+        ratio = analyse(logs, "X", "C", shares=shares).srm
+        assert ratio.ok
+        assert ratio.expected["C"] == pytest.approx(2 * ratio.expected["T1"])
+    broken = analyse(logs, "X", "C", shares={"C": 2, "T1": 1, "T2": 3})
+    assert (broken.srm.ok, broken.srm.users["T2"]) == (False, 0)
+    with pytest.raises(InvalidInputError, match="declared of C, but not of T1"):
+        analyse(logs, "X", "C", shares={"C": 1})
+
+
+def test_logs_of_which_most_is_something_else_are_refused(tmp_path: Path) -> None:
+    rows = records(DESIGN, users=300, sessions=900)
+    few = len(rows) // 3
+    others = [row | {"experiments": {"Y": "C"}, "run": "other.0.a"} for row in rows[few:]]
+    assert analyse(write(tmp_path / "a.jsonl", rows, "{]\n" * few), DESIGN.name, "C").counts["malformed"] == few
+    lines, bad = len(rows), "{]\n" * (2 * few)
+    with pytest.raises(
+        InvalidInputError, match=f"{len(others):,} of {lines:,} lines .*0 malformed lines, {len(others):,} records of no"
+    ):
+        analyse(write(tmp_path / "b.jsonl", [*rows[:few], *others]), DESIGN.name, "C")
+    with pytest.raises(InvalidInputError, match=f"{2 * few:,} malformed lines"):
+        analyse(write(tmp_path / "c.jsonl", rows[:few], bad), DESIGN.name, "C")
+
+
 def test_only_the_control_in_the_logs(tmp_path: Path) -> None:
     design = Experiment("X", (Arm("C", "contextual"),))
     document = analysed(write(tmp_path / "a.jsonl", records(design, sessions=100)), "X", "C", out=tmp_path / "out")

@@ -7,9 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recsys.abtest import queries
+from recsys.abtest.queries import load
 from recsys.abtest.sessions import log_files, read_log
+from recsys.catalog import number_of
 from recsys.exceptions import InvalidInputError, MissingDataError
 from recsys.experiments import Arm, Experiment
+from recsys.logs.reading import SMALL
+from recsys.logs.record import NO_TRACK
 from tests.support.traffic import lean, records, write
 
 DESIGN = Experiment("X", (Arm("C", "contextual"), Arm("T1", "dae")))
@@ -107,6 +112,55 @@ def test_arms_are_compared_with_the_hash(tmp_path: Path) -> None:
     assert any("assignment hash" in warning for warning in wrong.warnings)
 
 
+def test_tracks_that_the_service_did_not_know_are_told_apart(tmp_path: Path) -> None:
+    rows = records(DESIGN)
+    unknown = [row | {"track": NO_TRACK, "track_id": f"song {row['track']}"} for row in rows]
+    both = [read_log(write(tmp_path / f"{name}.jsonl", part), "X") for name, part in (("a", rows), ("b", unknown))]
+    assert both[1].guardrails["C"]["repeat_share"] == both[0].guardrails["C"]["repeat_share"] == 0.0
+    again = [row | {"track_id": "one"} for row in unknown]
+    assert read_log(write(tmp_path / "c.jsonl", again), "X").guardrails["C"]["repeat_share"] > 0.5
+
+
+def named(user: int) -> str:
+    return f"listener \u00e9 {user}"
+
+
+@pytest.mark.parametrize("form", ["nightshift", "original"])
+def test_users_who_are_texts_are_dealt_by_their_texts(tmp_path: Path, form: str) -> None:
+    """Nightshift logs a number beside the text; others' logs hold the text alone."""
+    rows = records(DESIGN)
+    for row in rows:
+        if row["user"] % 2:
+            text = named(row["user"])
+            row |= {"user": number_of(text), "user_id": text, "experiments": {"X": DESIGN.arm_of(text).name}}
+    expected = by_hand(rows)
+    if form == "original":
+        rows = [
+            row | {"user": text} for row, text in zip(lean(rows), [row.get("user_id", row["user"]) for row in rows], strict=True)
+        ]
+    found = read_log(write(tmp_path / "a.jsonl", rows), "X", DESIGN)
+    assert found.users["user"].tolist() == sorted(expected)
+    assert found.users["steps"].tolist() == [expected[user][1] for user in sorted(expected)]
+    assert found.counts["misassigned"] == found.counts["malformed"] == 0
+    for row in rows:
+        row["experiments"] = {"X": "T1"}
+    arms = [DESIGN.arm_of(named(user) if user % 2 else user).name for user in by_hand(records(DESIGN))]
+    assert read_log(write(tmp_path / "b.jsonl", rows), "X", DESIGN).counts["misassigned"] == arms.count("C")
+
+
+def test_a_text_that_is_no_user_s_is_malformed(tmp_path: Path) -> None:
+    rows = lean(records(DESIGN))
+    for text in ("", "x" * 129, "\u00e9" * 65):
+        rows.append(rows[0] | {"user": text})
+    rows += [rows[0] | {"user": odd} for odd in (None, 1.5, ["a"], {"a": 1}, True)]
+    counts = read_log(write(tmp_path / "a.jsonl", rows), "X").counts
+    assert (counts["malformed"], counts["events"]) == (8, len(rows) - 8)
+    # "7" is 7.
+    texts = [row | {"user": str(row["user"])} for row in lean(records(DESIGN))]
+    both = [read_log(write(tmp_path / f"{name}/a.jsonl", part), "X") for name, part in (("n", rows), ("t", texts))]
+    assert both[0].users["user"].tolist() == both[1].users["user"].tolist()
+
+
 def test_a_clock_that_goes_backwards_is_told_and_changes_nothing(tmp_path: Path) -> None:
     rows = records(DESIGN)
     clean = read_log(write(tmp_path / "a/a.jsonl", rows), "X")
@@ -170,6 +224,21 @@ def test_files_are_found_by_name(tmp_path: Path) -> None:
     empty.mkdir()
     with pytest.raises(MissingDataError, match="no log files"):
         log_files(empty)
+
+
+def test_small_files_are_read_as_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = records(DESIGN)
+    lines = [json.dumps(row) + "\n" for row in rows]
+    for number, line in enumerate(lines[:300]):
+        (tmp_path / f"{number:04}.jsonl").write_text(line + ("{" if number % 100 == 0 else ""))
+    (tmp_path / "0150a.jsonl").write_text("".join(lines[300:]))
+    (tmp_path / "0150b.jsonl").write_text("")
+    assert (tmp_path / "0150a.jsonl").stat().st_size > SMALL
+    opened = []
+    monkeypatch.setattr(queries, "load", lambda db, files, experiment: opened.append(files) or load(db, files, experiment))
+    found = read_log(tmp_path, "X")
+    assert [len(files) for files in opened] == [3]
+    assert (found.counts["events"], found.counts["malformed"]) == (len(rows), 3)
 
 
 def test_compressed_logs_are_read(tmp_path: Path) -> None:

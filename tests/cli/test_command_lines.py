@@ -108,6 +108,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         (root / "lists").write_text("".join(json.dumps({"user": u, "tracks": [u, u + 50]}) + "\n" for u in range(40)))
         (root / "top").write_text(json.dumps(list(range(100))))
         (root / "logs").mkdir()
+        (root / "plays.csv").write_text("who,what,when\n" + "".join(f"u{i % 9},t{i % 7},2026-01-01\n" for i in range(40)))
         (root / "logs" / "x.jsonl").write_text("{}\n")
         os.utime(root / "logs" / "x.jsonl", (1e9, 1e9))
         words = {
@@ -117,6 +118,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             "control": "C", "out": str(root / "out"), "serve world": "/nowhere", "traffic world": "/nowhere",
             "up world": "/nowhere", "generate directory": str(root / "made"), "generate tracks": "200", "generate artists": "20",
             "generate users": "10", "upload user": "ann", "upload source": str(root / "logs"), "pull source": str(root / "logs"),
+            "files": str(root / "plays.csv"), "import user": "who", "import track": "what", "import time": "when",
+            "import world": str(root / "imported"), "grow directory": str(root / "world"),
         }  # fmt: skip
         yield Place(root, client, words)
 

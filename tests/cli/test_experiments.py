@@ -34,6 +34,18 @@ def test_any_directory_of_logs_gets_a_report(logs: Path, tmp_path: Path, capsys:
     assert capsys.readouterr().out.startswith(f"{tmp_path}/report/report.html: promote")
     with pytest.raises(InvalidInputError, match="nowhere is not a directory"):
         run(*words, "nowhere")
+    run(*words, str(logs), "--shares", "C=9,T1=1")
+    told = capsys.readouterr().out
+    assert told.startswith(f"{tmp_path}/report/report.html: hold")
+    assert "not as the design says; the split is broken" in told
+
+
+@pytest.mark.parametrize("shares", ["", "C", "C=", "=1", "C=0,T1=1", "C=-1", "C=x", "C=inf", "C=nan", "C=1,C=2", "C=1,,T1=1"])
+def test_shares_that_are_none_are_shown(logs: Path, tmp_path: Path, shares: str) -> None:
+    words = ("abtest", "report", "--experiment", "X", "--control", "C", "--out", str(tmp_path / "report"), "--logs", str(logs))
+    with pytest.raises(InvalidInputError, match=r"is not ARM=SHARE .* write C=2,T1=1 say"):
+        run(*words, "--shares", shares)
+    assert not (tmp_path / "report").exists()
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import runpy
 import subprocess
 import sys
 from dataclasses import asdict
@@ -152,6 +153,15 @@ def test_files_parse_quickly_without_heavy_imports(simulation: str) -> None:
     for path, seconds, *heavy in parsed:
         assert float(seconds) < PARSE_SECONDS, path
         assert heavy == [], path
+
+
+@pytest.mark.parametrize("source", ["simulate", "live", "none"])
+def test_only_a_simulated_experiment_has_shards(dag_bag: Any, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    assert dag_bag.dags  # puts the folder of the DAGs on the path
+    monkeypatch.setenv("RECSYS_EXPERIMENT_SOURCE", source)
+    night = runpy.run_path(str(DAGS / "nightly_recommender.py"))["nightly_recommender"]()
+    assert ({"simulate", "upload_logs"} & set(night.task_dict) != set()) == (source == "simulate")
+    assert night.task_dict["abtest_report"].upstream_task_ids == {"upload_logs" if source == "simulate" else "publish"}
 
 
 def test_results_come_from_dictionaries_and_from_what_containers_printed(dag_bag: Any) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys.exceptions import MissingDataError
+from recsys.catalog import number_of
+from recsys.exceptions import InvalidInputError, MissingDataError
 from recsys.inspection.explain import explain
 from recsys.storage.store import Storage
 
@@ -70,3 +71,13 @@ def test_lists_that_another_version_of_the_date_has_are_not_told_as_its_own(stor
     found = explain(store, logs, 1, 0, 0)
     assert (found.position, found.skipped) == (None, ())
     assert any(f"The lists of {VERSION} are not in the storage any more" in line for line in found.lines())
+
+
+def test_users_are_found_by_what_they_are_called(store: Storage, logs: Path) -> None:
+    path = logs / "w.jsonl"
+    path.write_text(path.read_text().replace('"user": 1,', f'"user": {number_of("alice")},'))
+    assert explain(store, logs, "alice", 0, 0).user == number_of("alice")
+    with pytest.raises(MissingDataError, match="no answered request of user bob, session 0, step 0"):
+        explain(store, logs, "bob", 0, 0)
+    with pytest.raises(InvalidInputError, match="129 bytes"):
+        explain(store, logs, "x" * 129, 0, 0)

@@ -13,8 +13,10 @@ from recsys.abtest.schema import Paired
 from recsys.exceptions import InvalidInputError, MissingDataError
 from recsys.experiments import Arm, Experiment, RunSpec
 from recsys.inspection.paired import compare_paired, play_paired
+from recsys.night.catalogue import dated
 from recsys.night.night import Night
 from recsys.settings import environment_of
+from recsys.simulate.growth import Growth, grow
 from recsys.simulate.world import generate
 from recsys.versions import keyspace, publish
 from recsys.versions.content import read_directory
@@ -80,7 +82,9 @@ def test_a_night_is_played_again_with_common_random_numbers(valkey: Valkey, tmp_
     with running(Service(environment_of(night.settings))) as service:
         night = Night(DAY, night.settings.model_copy(update={"service_url": service.url}))
         paired = play_paired(night, 600, run="t1")
-        assert play_paired(night, 600, run="t2") == paired
+        dated(night)
+        grow(world, Growth(users=30, tracks=50), seed=1)
+        assert play_paired(night, 600, run="t2") == paired, "by those who were there on the date"
     (row,) = paired.comparisons
     assert paired.simulation_only is True
     assert (row.arm, row.control, row.users) == ("T1", "C", 60)

@@ -4,9 +4,11 @@ from datetime import date
 from pathlib import Path
 
 from recsys.inspection.verify import verify
+from recsys.night.catalogue import checksum_of, dated
 from recsys.night.night import Night
 from recsys.night.report import build_refused_report
 from tests.support.documents import card, gate, inputs, night_of, publish, verdict
+from tests.support.open_world import write_catalogue
 
 DAY = date(2026, 1, 2)
 
@@ -27,3 +29,19 @@ def test_the_code_of_the_models_is_no_part_of_it(tmp_path: Path) -> None:
     assert "models/card.json" in found.parts
     assert verify(refused(tmp_path / "b", code="another commit", fingerprint="another")).digest == found.digest
     assert verify(refused(tmp_path / "c", data="other plays")).digest != found.digest
+
+
+def test_the_catalogue_must_be_the_one_that_the_night_has_read(tmp_path: Path) -> None:
+    night = refused(tmp_path)
+    world = write_catalogue(night.world, 30)
+    told = dated(night).tracks
+    before = verify(night)
+    publish(night.store, DAY, inputs(DAY, catalogue=checksum_of(night)))
+    found = verify(night)
+    assert (told, found.failures, found.digest) == (30, [], before.digest)
+    assert "catalogue: every file matches its checksum, and is what the night has read" in found.checks
+    night.store.remove(night.catalogue)
+    assert any(f"catalogue/date={DAY} is not in" in failure for failure in verify(night).failures)
+    write_catalogue(world, 31)
+    dated(night)
+    assert verify(night).failures == ["catalogue: every file matches its checksum, and is what the night has read"]

@@ -74,3 +74,7 @@ def test_figures_by_activity_start_with_the_least_active() -> None:
         {"users": 2, "most_positives": 3, "mean": 0.7},
         {"users": 2, "most_positives": 9, "mean": 0.2},
     ]
+
+
+def test_a_place_without_a_track_is_no_hit() -> None:
+    assert hits(np.array([[4, -1], [-1, 0]]), [np.array([4]), np.array([4])], 5).tolist() == [[True, False], [False, False]]

@@ -71,3 +71,16 @@ def test_little_evidence_tells_nothing() -> None:
     assert estimate(plays, np.ones(len(plays.row))) == Discount()
     constant = group_plays()
     assert estimate(constant, np.ones(len(constant.row))) == Discount()
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5])
+def test_spreading_ends_where_a_row_has_no_more(gamma: float) -> None:
+    artist_of = np.array([0, 0, 1, 1])
+    tracks = np.array([[0, 1, 2, -1], [3, -1, -1, -1], [2, 3, 0, 1]])
+    values = np.array([[0.9, 0.8, 0.0, 0.0], [0.4, 0.0, 0.0, 0.0], [0.9, 0.8, 0.7, 0.6]])
+    found = spread(tracks, values, artist_of, gamma, 5)
+    assert sorted(found[0].tolist()) == [-1, -1, 0, 1, 2]
+    assert found[:, 3:].tolist() == [[-1, -1], [-1, -1], [found[2, 3], -1]]
+    assert found[1].tolist() == [3, -1, -1, -1, -1]
+    assert found[2, :2].tolist() == [2, 0]
+    assert sorted(found[2].tolist()) == [-1, 0, 1, 2, 3]

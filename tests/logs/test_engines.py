@@ -24,7 +24,7 @@ from recsys.night.night import Night
 from recsys.settings import load_settings
 from recsys.storage.store import Storage
 from tests.night.test_collect import DAY, publish, record
-from tests.support.night import write_world
+from tests.support.open_world import write_catalogue
 
 GOOD = record(1, 0, 5, 0.5)
 BAD = [
@@ -164,7 +164,11 @@ def random_logs(rows: int) -> str:
         user, session = rng.randrange(300), number
         for step in range(rng.randrange(2, 16)):
             time = rng.randrange(101) / 100
-            line = record(user, step, rng.randrange(500), time, session=session, run=f"traffic.{user % 2}.a", timestamp=number)
+            track, named = rng.randrange(500), {}
+            if number % 50 == 0:
+                track, named = NO_TRACK, {"track_id": "new" if user % 2 else "unheard of"}
+            run = f"traffic.{user % 2}.a"
+            line = record(user, step, track, time, session=session, run=run, timestamp=number, **named)
             lines.append(line)
             if rng.random() < 0.02:
                 lines.append(line.replace(".a", ".b"))
@@ -179,7 +183,7 @@ def random_logs(rows: int) -> str:
 @pytest.mark.real
 def test_both_engines_collect_the_same(tmp_path: Path) -> None:
     tables: dict[str, list[Any]] = {}
-    counts, world = {}, write_world(tmp_path / "world")
+    counts, world = {}, write_catalogue(tmp_path / "world", 400, ids={3: "new"})
     for name in ("duckdb", "spark"):
         store = Storage(f"file://{tmp_path}/{name}")
         publish(store, "2026-01-04", random_logs(2000))

@@ -12,6 +12,7 @@ import pytest
 
 from recsys.abtest.sessions import read_log
 from recsys.catalog import number_of
+from recsys.cli import app
 from recsys.experiments import Arm, Experiment
 from recsys.inspection.days import by_day
 from recsys.inspection.explain import explain
@@ -113,6 +114,15 @@ def test_every_reader_tells_all_users_apart_and_knows_what_they_are_called(tmp_p
     users = read_log(path, "E").users["user"]
     assert users.tolist() == sorted({user for user, _, _ in expected})
     assert len(users) == len({row["user"] for row in ROWS})
+
+
+def test_an_answer_to_somebody_with_a_name_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = LOGS["texts"]
+    row = next(row for row in rows if "user_id" in row and row["message"] == "next")
+    path = write(tmp_path / "logs/a.jsonl", rows)
+    words = ["explain", row["user_id"], str(row["session"]), str(row["step"] + 1), "--logs", str(path.parent), "--json"]
+    app(words, standalone_mode=False)
+    assert json.loads(capsys.readouterr().out)["user"] == row["user"]
 
 
 @pytest.mark.parametrize("user", ["1.5", "1.0", "1e3", '"7"', "true", "null", str(2**63), "-1", "[1]"])

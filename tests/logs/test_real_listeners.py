@@ -10,18 +10,20 @@ import numpy as np
 import pytest
 
 from recsys.abtest.schema import Decision, Report
-from recsys.exceptions import InvalidInputError, MissingDataError, UnavailableError
+from recsys.exceptions import CorruptDataError, InvalidInputError, MissingDataError, UnavailableError
 from recsys.experiments import ORIGINAL, RunSpec
 from recsys.inspection.verify import verify
 from recsys.logs import real_listeners
 from recsys.night import steps, traffic
 from recsys.night.night import Night
 from recsys.night.promote import of_live_requests
+from recsys.schemas import DatedCatalogue
 from recsys.settings import Settings, load_settings
 from recsys.storage.store import Storage
 from recsys.versions import keyspace, lease
 from tests.support.components import Valkey
 from tests.support.night import DAY, USERS, tastes, write_interactions, write_world
+from tests.support.traffic import lean
 
 pytestmark = pytest.mark.slow
 
@@ -38,6 +40,10 @@ def settings(tmp_path: Path, valkey: Valkey) -> Settings:
         live_days=2,
         shards=1,
     )
+
+
+def world() -> DatedCatalogue:
+    return DatedCatalogue(tracks=400, retired=(7,))
 
 
 def write_requests(settings: Settings, day: date, sessions: int, seed: int) -> int:
@@ -82,11 +88,12 @@ def test_a_day_becomes_a_log_date_once(settings: Settings) -> None:
     events = write_requests(settings, DAY, 100, 1)
     write_requests(settings, BEFORE, 10, 2)
     store = Storage(settings.storage_url)
-    counts = real_listeners.upload(settings, DAY)
+    counts = real_listeners.upload(settings, DAY, world)
     assert counts["next"] + counts["last"] == events
     assert counts["episodes"] == 100
     assert store.manifest(f"logs/date={DAY}").counts == counts
-    assert store.read(RunSpec, f"logs/date={DAY}").experiment == ORIGINAL
+    spec = store.read(RunSpec, f"logs/date={DAY}")
+    assert (spec.experiment, spec.catalogue, spec.retired) == (ORIGINAL, 400, (7,))
     assert [path.name[:10] for path in (settings.log_dir / "live").iterdir()] == [str(BEFORE)]
     assert traffic.collect(Night(DAY, settings), 5, run="x") == counts  # nobody is played
     assert traffic.collect(Night(BEFORE, settings), 5, run="x")["episodes"] == 10
@@ -95,15 +102,30 @@ def test_a_day_becomes_a_log_date_once(settings: Settings) -> None:
 def test_a_day_that_is_not_over_or_had_no_requests_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     write_requests(settings, DAY, 10, 1)
     with pytest.raises(InvalidInputError, match="is not over"):
-        real_listeners.upload(settings, DAY, now=datetime(DAY.year, DAY.month, DAY.day, 23, 59, tzinfo=UTC))
+        real_listeners.upload(settings, DAY, world, now=datetime(DAY.year, DAY.month, DAY.day, 23, 59, tzinfo=UTC))
     with pytest.raises(MissingDataError, match=str(BEFORE)):
-        real_listeners.upload(settings, BEFORE)
+        real_listeners.upload(settings, BEFORE, world)
+    with pytest.raises(InvalidInputError, match="is not over"):
+        traffic.collect(Night(datetime.now(UTC).date(), settings), 5, run="x")
+    assert Storage(settings.storage_url).dates("catalogue") == []  # that of a day is taken when the day is over
     with pytest.raises(MissingDataError, match="2 days"):
         real_listeners.sources(Storage(settings.storage_url), DAY, 2)
     monkeypatch.setattr(real_listeners, "LIVE_WAIT_SECONDS", 0.0)
     next((settings.log_dir / "live").iterdir()).touch()
     with pytest.raises(UnavailableError, match="still being written"):
-        real_listeners.upload(settings, DAY)
+        real_listeners.upload(settings, DAY, world)
+
+
+def test_logs_of_the_original_server_are_not_stored_as_if_nobody_had_come(settings: Settings) -> None:
+    write_requests(settings, DAY, 10, 1)
+    [path] = (settings.log_dir / "live").iterdir()
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in lean(rows)))
+    os.utime(path, (1, 1))
+    with pytest.raises(CorruptDataError, match="recsys import --format botify"):
+        real_listeners.upload(settings, DAY, world)
+    assert path.exists()
+    assert Storage(settings.storage_url).dates("logs") == []
 
 
 def test_a_live_experiment_must_be_there(settings: Settings, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Uploading the logs of finished runs."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from recsys.exceptions import CorruptDataError, MissingDataError
 from recsys.experiments import RunSpec
 from recsys.logs import upload as logs
-from recsys.logs.upload import upload_shards
+from recsys.logs.upload import publish_files, upload_shards
 from recsys.schemas import ShardResult
 from recsys.storage.store import Storage
 
@@ -55,6 +56,17 @@ def test_repeated_and_torn_lines_are_counted(directory: Path, store: Storage) ->
     counts = upload_shards(store, directory, [result(0, 1, 1)], "experiments/date=2026-01-02", SPEC)
     assert (counts["repeated"], counts["malformed"]) == (1, 2)
     assert (directory / "base.0.a").exists()
+
+
+def test_logs_of_the_original_server_are_told_how_they_come_in(directory: Path, store: Storage) -> None:
+    names = ("message", "timestamp", "user", "track", "time")
+    for path in directory.glob("*/*.jsonl"):
+        rows = [json.loads(line) for line in path.read_bytes().splitlines()]
+        path.write_text("".join(json.dumps({name: row[name] for name in names}) + "\n" for row in rows))
+        os.utime(path, (1, 1))
+    with pytest.raises(CorruptDataError, match="recsys import --format botify"):
+        publish_files(store, directory, "user/ann/d")
+    assert not store.is_complete("user/ann/d")
 
 
 def test_answers_without_redis_are_counted_apart(directory: Path, store: Storage) -> None:

@@ -82,3 +82,26 @@ def test_neighbours_repeat_themselves() -> None:
         model.fit(matrix, seed=3)
         tables.append(model.table(POPULAR, np.ones(matrix.shape[1], bool)))
     np.testing.assert_array_equal(*tables)
+
+
+def test_retired_tracks_have_neighbours_and_are_none() -> None:
+    model = Neighbours(factors=GROUPS)
+    model.fit(taste_matrix(users=600, tracks=190), seed=1)
+    available = np.ones(190, bool)
+    available[:60] = False
+    table = model.table(np.arange(60, 100), available)
+    assert table.min() >= 60
+    for track, row in enumerate(table):
+        assert len(set(row.tolist()) - {track}) == 20
+    assert (table[:60] % GROUPS == np.arange(60)[:, None] % GROUPS).mean() > 0.6
+
+
+def test_where_few_are_available_rows_end_with_the_track_itself() -> None:
+    model = Neighbours(factors=GROUPS)
+    model.fit(taste_matrix(users=300, tracks=190), seed=1)
+    available = np.zeros(190, bool)
+    available[[3, 8]] = True
+    table = model.table(np.array([8, 3]), available)
+    assert table[0].tolist() == [8, 3] + [0] * 18
+    assert table[3].tolist() == [8] + [3] * 19
+    assert table[8].tolist() == [3] + [8] * 19

@@ -1,5 +1,6 @@
 """The response model: learns groups and the artist discount from plays, repeats itself, resumes, refuses nonsense."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +99,13 @@ def test_lists_that_do_not_fit_are_refused() -> None:
         SessionLists.from_bytes(broken.to_bytes())
     with pytest.raises(CorruptDataError, match="cannot be read"):
         SessionLists.from_bytes(b"nonsense")
+
+
+def test_retired_tracks_are_no_candidates(tmp_path: Path) -> None:
+    plays = group_plays(users=40, sessions=8)
+    available = np.arange(300) >= 100
+    model = fitted(tmp_path, replace(plays, available=available), epochs=2)
+    assert model.lists.tracks.min() >= 100
+    assert len(model.lists.row_of) == 300, "a session may begin with one"
+    with pytest.raises(MissingDataError, match="every track that was played has been retired"):
+        fitted(tmp_path / "none", replace(plays, available=np.zeros(300, bool)), epochs=1)

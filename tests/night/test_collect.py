@@ -9,13 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.exceptions import CorruptDataError, InvalidInputError, MissingDataError
+from recsys.logs.record import NO_TRACK
 from recsys.night.collect import collect
 from recsys.night.night import Night
 from recsys.schemas import Inputs
 from recsys.settings import Settings, load_settings
 from recsys.storage.manifest import sha256
 from recsys.storage.store import Storage
-from tests.support.night import write_world
+from tests.support.night import TRACKS, write_world
+from tests.support.open_world import write_catalogue
 
 pytestmark = pytest.mark.slow
 
@@ -235,3 +237,41 @@ def test_a_file_is_the_same_bytes_whatever_the_number_of_threads(tmp_path: Path)
             queries.write(table.order_by(["key", "n"]), tmp_path / "a.parquet")
         checksums.add(sha256(tmp_path / "a.parquet"))
     assert len(checksums) == 1
+
+
+def test_tracks_that_the_catalogue_does_not_have_are_counted_and_left_out(
+    store: Storage, caplog: pytest.LogCaptureFixture
+) -> None:
+    unknown = record(4, 0, TRACKS, 1.0) + record(4, 1, 7, 0.9) + record(4, 2, NO_TRACK, 1.0, "last")
+    publish(store, str(DAY), unknown + record(5, 0, 2 * TRACKS, 1.0, "last"))
+    counts = collected(store)
+    assert (counts["events"], counts["unknown_tracks"], counts["plays"]) == (7, 3, 4)
+    assert f"left out 3 plays of tracks beyond the {TRACKS} of catalogue/date={DAY}" in caplog.text
+    assert [(r["user"], r["track"]) for r in read(store, "interactions.parquet")] == [(2, 7), (4, 7)]
+    assert [(r["user"], r["track"]) for r in read(store, "plays.parquet")] == [(2, 7), (2, 8), (2, 7), (4, 7)]
+    # Who heard nothing else was there, too.
+    assert [(r["user"], r["steps"]) for r in read(store, "sessions.parquet")] == [(2, 3), (4, 3), (5, 1)]
+
+
+def test_a_track_that_was_unknown_has_the_number_of_its_id(store: Storage, tmp_path: Path) -> None:
+    write_catalogue(tmp_path / "world", 12, ids={11: "new", 5: "old"})
+    named = record(4, 0, NO_TRACK, 1.0, track_id="new") + record(4, 1, NO_TRACK, 1.0, "last", track_id="unheard of")
+    publish(store, str(DAY), named)
+    counts = collected(store)
+    assert counts["unknown_tracks"] == 1
+    assert [(r["user"], r["track"]) for r in read(store, "interactions.parquet")] == [(2, 7), (4, 11)]
+
+
+def test_users_have_63_bits(store: Storage) -> None:
+    ids = [2**31, 2**53 + 1, 2**63 - 1]
+    publish(store, str(DAY), "".join(record(user, 0, 7, 1.0, "last") for user in ids))
+    collected(store)
+    for name in ("interactions", "sessions", "plays"):
+        table = pq.read_table(store.local(f"interactions/date={DAY}") / f"{name}.parquet")
+        assert str(table.schema.field("user").type) == "int64"
+        assert [user for user in table["user"].to_pylist() if user > 2] == ids
+
+
+def test_the_catalogue_s_checksum_is_noted(store: Storage) -> None:
+    collected(store)
+    assert Inputs.read(store, DAY).catalogue == store.manifest(f"catalogue/date={DAY}").checksum

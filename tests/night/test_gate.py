@@ -13,7 +13,8 @@ from recsys.schemas import Gate
 from recsys.settings import Settings, load_settings
 from tests.support.documents import inputs
 from tests.support.listens import two_days, write_plays
-from tests.support.night import DAY, tastes, write_interactions, write_world
+from tests.support.night import DAY, USERS, tastes, write_interactions, write_world
+from tests.support.open_world import write_catalogue
 
 BAD = """
 import numpy as np
@@ -140,3 +141,52 @@ def test_what_the_gate_notes(tmp_path: Path) -> None:
     assert off_policy.low is not None
     assert off_policy.low > 0.5
     assert np.isfinite(off_policy.effective)
+
+
+def taste_night(tmp_path: Path, **more: Any) -> Night:
+    """A night of EASE on tastes, trained."""
+    night = Night(DAY, settings_for(tmp_path, model="ease", **more))
+    write_interactions(night.store, tastes())
+    train(night)
+    return night
+
+
+def test_the_least_number_of_users_is_a_setting(tmp_path: Path) -> None:
+    night = taste_night(tmp_path, gate_users=250)
+    users = decide(night).users
+    assert "250 are needed to judge (RECSYS_GATE_USERS)" in decide(night).reasons[0]
+    assert decide(Night(DAY, night.settings.model_copy(update={"gate_users": users}))).passed
+
+
+def test_retired_tracks_are_neither_ranked_nor_held_out(tmp_path: Path) -> None:
+    kept = decide(taste_night(tmp_path / "all")).metrics
+    retired = range(0, 400, 3)
+    night = Night(DAY, load_settings(var=tmp_path / "var", world=write_catalogue(tmp_path / "w", 400, retired), model="ease"))
+    write_interactions(night.store, tastes())
+    train(night)
+    gate = decide(night, lambda users: {user: [*retired, 999, *range(1, 400, 3)][:200] for user in users})
+    assert gate.passed, gate.reasons
+    assert kept is not None
+    assert gate.metrics is not None
+    assert gate.metrics.live is not None
+    # What may not be listed is not missed: without the rule a third of what was liked would count as not found.
+    assert gate.metrics.models["ease"].ndcg_100 > 0.9 * kept.models["ease"].ndcg_100
+    assert 0 < gate.metrics.models["ease"].coverage_100 <= 1
+    assert gate.metrics.live.live_ndcg_50 > 0, "the live lists are judged by what they may still answer with"
+
+
+def test_with_liked_left_out_only_what_is_new_counts_against_the_live_lists(tmp_path: Path) -> None:
+    night = taste_night(tmp_path)
+    old: dict[int, set[int]] = {user: {t for u, t, d in tastes() if u == user and d < DAY} for user in range(USERS)}
+    again = {user: sorted({t for u, t, d in tastes() if u == user and d == DAY} & old[user]) or [0] for user in range(USERS)}
+    keep = decide(night, lambda users: {user: again[user] for user in users}).metrics
+    leave_out = Night(DAY, night.settings.model_copy(update={"liked": "leave_out"}))
+    left = decide(leave_out, lambda users: {user: again[user] for user in users}).metrics
+    assert keep is not None
+    assert keep.live is not None
+    assert left is not None
+    assert left.live is not None
+    assert keep.live.live_ndcg_50 > 0.05
+    assert left.live.live_ndcg_50 < 0.01
+    assert left.live.ndcg_50 > 0.2
+    assert left.models == keep.models

@@ -122,3 +122,16 @@ def test_nothing_before_the_date_is_an_error(night: Night) -> None:
     write_interactions(night.store, [(1, 1, DAY)])
     with pytest.raises(MissingDataError, match="before 2026-01-05"):
         train(night)
+
+
+def test_who_has_liked_all_that_is_left_gets_the_top_tracks(night: Night) -> None:
+    night = Night(DAY, night.settings.model_copy(update={"liked": "leave_out", "model": "popularity"}))
+    write_interactions(night.store, sorted({*tastes(), *((7, track, DAY) for track in range(TRACKS))}))
+    train(night)
+    recommend(night)
+    lists = lists_of(night)
+    assert lists[7] == top_of(night)[:50]
+    assert not {(8, track) for track in lists[8]} & {(user, track) for user, track, _ in tastes()}
+    write_interactions(night.store, sorted({*tastes(), *((7, track, DAY) for track in range(3, TRACKS))}))
+    recommend(night)
+    assert sorted(lists_of(night)[7]) == [0, 1, 2]

@@ -55,7 +55,7 @@ def renumbered() -> str:
         ("".join(json.dumps(line) + "\n" for line in tracks_of(12))[:-20], "line 12: not JSON"),
         ("".join(json.dumps(line) + "\n" for line in tracks_of(9)), "fewer than the 10 before"),
         (renumbered(), "track 3 is 'a3 - t4', but it was 'a3 - t3' before"),
-        ("".join(json.dumps(line | {"available": False}) + "\n" for line in tracks_of(11)), "retired all its 11 tracks"),
+        ("".join(json.dumps(line | {"available": False}) + "\n" for line in tracks_of(11)), "has 11 tracks, all of them retired"),
         (None, "cannot be read"),
     ],
     ids=["empty", "half written", "shorter", "renumbered", "all retired", "gone"],

@@ -63,5 +63,6 @@ def write_interactions(
     )
     with store.stage(f"interactions/date={DAY}") as staging:
         pq.write_table(table, staging / "interactions.parquet")
-        pq.write_table(pa.table({"user": pa.array(users, pa.int64())}), staging / "sessions.parquet")
+        seen = pa.table({"user": pa.array(users, pa.int64()), "time": pa.array([1.0] * len(users))})
+        pq.write_table(seen, staging / "sessions.parquet")
         Inputs(log_date=str(DAY), live=live).write(staging)

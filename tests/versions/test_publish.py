@@ -1,6 +1,8 @@
 """Versions and runs on a real Valkey."""
 
+import hashlib
 import json
+import struct
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import redis
 
+from recsys.catalog import number_of
 from recsys.exceptions import ConflictError, InvalidInputError, MissingDataError, UnavailableError
 from recsys.experiments import RunSpec
 from recsys.settings import load_settings
@@ -204,3 +207,61 @@ def test_a_version_and_its_lists_are_collected_at_once(client: redis.Redis, monk
         publish.collect_garbage(client)
     assert pointer.read(client).version == old
     assert publish.matches(client, old, content())
+
+
+def test_versions_keep_their_names_and_users_beyond_32_bits_have_one(client: redis.Redis) -> None:
+    lists = {2**32 - 1: keyspace.pack([5]), 7: keyspace.pack([1, 2])}
+    digest = hashlib.sha256(struct.pack("<III", 7, 1, 2) + struct.pack("<II", 2**32 - 1, 5) + keyspace.pack([3]) + b"n")
+    assert Content(lists, keyspace.pack([3]), b"n").checksum == digest.hexdigest()
+    larger = {**lists, 2**32: keyspace.pack([6]), 2**63 - 1: keyspace.pack([8])}
+    digest = hashlib.sha256(struct.pack("<III", 7, 1, 2) + struct.pack("<II", 2**32 - 1, 5))
+    digest.update(struct.pack("<QI", 2**32, 6) + struct.pack("<QI", 2**63 - 1, 8) + keyspace.pack([3]) + b"n")
+    found = Content(larger, keyspace.pack([3]), b"n")
+    assert found.checksum == digest.hexdigest()
+    version = publish.publish_version(client, found, DAY)
+    assert publish.served_lists(client, version, [2**63 - 1, 2**32, 7, 9]) == {2**63 - 1: [8], 2**32: [6], 7: [1, 2]}
+
+
+def test_users_may_be_called_by_texts(tmp_path: Path) -> None:
+    lines = [{"user": user, "tracks": [place]} for place, user in enumerate(["alice", 2**63 - 1, "12"])]
+    (tmp_path / "r.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "t.json").write_text("[1]")
+    lists = read_content(tmp_path / "r.json", tmp_path / "t.json", None).lists
+    assert lists == {number_of("alice"): keyspace.pack([0]), 2**63 - 1: keyspace.pack([1]), 12: keyspace.pack([2])}
+
+
+@pytest.mark.parametrize(
+    ("user", "message"),
+    [
+        (2**63, "line 2 .*user 9223372036854775808 must be an integer from 0 to 9223372036854775807, or a text"),
+        (-1, "line 2 .*user -1 must be"),
+        ("x" * 129, "line 2 .*has 129 bytes; a user's id has 1 to 128"),
+        ("", "line 2 .*has 0 bytes"),
+        ("7", "line 2 .*user 7 appears a second time"),
+        (1.0, "line 2 .*user 1.0 must be"),
+    ],
+)
+def test_who_can_be_no_user_is_named_by_line(tmp_path: Path, user: object, message: str) -> None:
+    lines = [{"user": 7, "tracks": [1]}, {"user": user, "tracks": [1]}]
+    (tmp_path / "r.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "t.json").write_text("[1]")
+    with pytest.raises(InvalidInputError, match=message):
+        read_content(tmp_path / "r.json", tmp_path / "t.json", None)
+
+
+@pytest.mark.parametrize(
+    ("track", "popular", "neighbour", "message"),
+    [
+        (4, 1, 1, "r.json line 1 is not a user's list: track 4 is retired; leave it out"),
+        (1, 4, 1, "t.json is not a list of tracks: track 4 is retired"),
+        (1, 1, 4, "n.npy names track 4, which is retired"),
+    ],
+)
+def test_retired_tracks_are_refused(tmp_path: Path, track: int, popular: int, neighbour: int, message: str) -> None:
+    (tmp_path / "r.json").write_text(json.dumps({"user": 0, "tracks": [track]}))
+    (tmp_path / "t.json").write_text(json.dumps([popular]))
+    table = np.tile(np.arange(10, dtype=np.uint32)[:, None], 20)  # rows without neighbours hold their own track
+    table[2, 3] = neighbour
+    np.save(tmp_path / "n.npy", table)
+    with pytest.raises(InvalidInputError, match=message):
+        read_content(tmp_path / "r.json", tmp_path / "t.json", tmp_path / "n.npy", catalogue_of(10, [4, 5]))
