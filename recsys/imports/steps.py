@@ -190,13 +190,13 @@ def _work(files: Sequence[Path]) -> Iterator[_Work]:
 
     with tempfile.TemporaryDirectory(prefix="recsys-import-") as directory, tqdm(unit=" rows", disable=None) as bar:
         scratch = Path(directory)
-        with duckdb.connect(str(scratch / "rows.duckdb")) as db:
-            db.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
-            db.execute(f"SET temp_directory = {quoted(str(scratch / 'spill'))}")
-            db.execute("SET TimeZone = 'UTC'")
-            db.execute("SET enable_progress_bar = false")
-            try:
+        try:
+            with duckdb.connect(str(scratch / "rows.duckdb")) as db:
+                db.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
+                db.execute(f"SET temp_directory = {quoted(str(scratch / 'spill'))}")
+                db.execute("SET TimeZone = 'UTC'")
+                db.execute("SET enable_progress_bar = false")
                 yield _Work(files, db, scratch, bar)
-            except duckdb.Error as error:
-                what = str(error).splitlines()[0][:300]
-                raise UnavailableError(f"the rows cannot be sorted in {directory}: {what}; free some space or memory") from error
+        except duckdb.Error as error:
+            what = str(error).splitlines()[0][:300]
+            raise UnavailableError(f"the rows cannot be sorted in {directory}: {what}; free some space or memory") from error

@@ -108,9 +108,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         (root / "lists").write_text("".join(json.dumps({"user": u, "tracks": [u, u + 50]}) + "\n" for u in range(40)))
         (root / "top").write_text(json.dumps(list(range(100))))
         (root / "logs").mkdir()
-        (root / "plays.csv").write_text("who,what,when\n" + "".join(f"u{i % 9},t{i % 7},2026-01-01\n" for i in range(40)))
         (root / "logs" / "x.jsonl").write_text("{}\n")
         os.utime(root / "logs" / "x.jsonl", (1e9, 1e9))
+        (root / "plays.csv").write_text("who,what\n1,a\n2,b\n")
         words = {
             "day": "2026-01-05", "first": "2026-01-02", "second": "2026-01-03", "version": versions[0], "why": "because",
             "prefix": "logs", "directory": "d", "target": str(root / "pulled"), "recommendations": str(root / "lists"),
@@ -118,8 +118,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             "control": "C", "out": str(root / "out"), "serve world": "/nowhere", "traffic world": "/nowhere",
             "up world": "/nowhere", "generate directory": str(root / "made"), "generate tracks": "200", "generate artists": "20",
             "generate users": "10", "upload user": "ann", "upload source": str(root / "logs"), "pull source": str(root / "logs"),
-            "files": str(root / "plays.csv"), "import user": "who", "import track": "what", "import time": "when",
-            "import world": str(root / "imported"), "grow directory": str(root / "world"),
+            "files": str(root / "plays.csv"), "import user": "who", "import track": "what",
+            "import dates": "2020-01-01..2020-01-02", "import world": str(root / "imported"),
+            "grow directory": str(root / "world"),
         }  # fmt: skip
         yield Place(root, client, words)
 
