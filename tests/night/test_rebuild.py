@@ -93,7 +93,7 @@ def test_a_data_set_is_rebuilt_on_both_of_its_dates(night: Night) -> None:
 def test_requests_of_real_listeners_cannot_be_played_again(night: Night) -> None:
     before = first(night)
     live = Night(DAY, night.settings.model_copy(update={"experiment_source": "live"}))
-    with pytest.raises(InvalidInputError, match="real listeners, which cannot be played again"):
+    with pytest.raises(InvalidInputError, match="real listeners did, which cannot be played again"):
         traffic.plan(live, rebuild=True)
     assert night.store.manifest(night.logs).checksum == before
 
