@@ -4,10 +4,14 @@ from datetime import date
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from recsys.catalog import load_tracks, number_of
 from recsys.night.collect import collect
 from recsys.night.night import Night
+from tests.imports.test_nights import SPAN, finished, served
+from tests.imports.test_nights import settings_of as night_settings
+from tests.support.components import Valkey
 from tests.support.imports import LASTFM, catalogue, imported, lines, needs_lastfm, plays, settings_in
 
 pytestmark = needs_lastfm
@@ -42,3 +46,19 @@ def test_plays_with_times(tmp_path: Path) -> None:
     titles = [line["title"] for line in catalogue(settings)]
     first = lines(settings)[days.iloc[0]][-1]
     assert (titles[first["track"]], first["timestamp"]) == (frame["title"][0], pd.Timestamp(frame["time"][0]).value // 10**6)
+
+
+@pytest.mark.marathon
+def test_a_night_of_two_thousand_listeners(tmp_path: Path, valkey: Valkey) -> None:
+    settings = night_settings(tmp_path, valkey)
+    imported(settings, LASTFM / "hetrec-user-artists.tsv", user="userID", track="artistID", dates=SPAN)
+    assert finished(settings, SPAN[1]) == "promoted"
+    users = sorted(pd.read_csv(LASTFM / "hetrec-user-artists.tsv", sep="\t")["userID"].unique().tolist())
+    assert sorted(served(settings, users)) == users
+
+
+@pytest.mark.marathon
+def test_plays_of_two_listeners_are_too_few_for_the_gate(tmp_path: Path, valkey: Valkey) -> None:
+    settings = night_settings(tmp_path, valkey)
+    imported(settings, LASTFM / "plays-with-times.tsv", user="1", track="5", time="2", artist="4", title="6")
+    assert finished(settings, date(2009, 5, 4)) == "gate_refused"

@@ -16,7 +16,7 @@ from recsys.night.night import Night
 from recsys.settings import Settings, load_settings
 from recsys.versions import keyspace, pointer, publish
 from tests.support.components import Valkey
-from tests.support.imports import LASTFM, imported, needs_lastfm, write_csv
+from tests.support.imports import imported, write_csv
 from tests.support.night import write_world
 
 pytestmark = [pytest.mark.slow, pytest.mark.real]
@@ -81,24 +81,6 @@ def test_logs_of_the_original_end_green(tmp_path: Path, valkey: Valkey) -> None:
     assert finished(settings, date(2026, 1, 4)) == "promoted"
     lists = served(settings, list(range(80)))
     assert all(tracks[0] // 20 == place % 4 for place, tracks in lists.items())
-
-
-@needs_lastfm
-@pytest.mark.marathon
-def test_artists_of_two_thousand_listeners(tmp_path: Path, valkey: Valkey) -> None:
-    settings = settings_of(tmp_path, valkey)
-    imported(settings, LASTFM / "hetrec-user-artists.tsv", user="userID", track="artistID", dates=SPAN)
-    assert finished(settings, SPAN[1]) == "promoted"
-    users = sorted(pd.read_csv(LASTFM / "hetrec-user-artists.tsv", sep="\t")["userID"].unique().tolist())
-    assert sorted(served(settings, users)) == users
-
-
-@needs_lastfm
-@pytest.mark.marathon
-def test_plays_of_two_listeners_are_too_few_for_the_gate(tmp_path: Path, valkey: Valkey) -> None:
-    settings = settings_of(tmp_path, valkey)
-    imported(settings, LASTFM / "plays-with-times.tsv", user="1", track="5", time="2", artist="4", title="6")
-    assert finished(settings, date(2009, 5, 4)) == "gate_refused"
 
 
 @pytest.mark.marathon

@@ -89,7 +89,6 @@ class Listeners:
             connection.close()
 
     async def _tell(self, connection: "_Connection", rng: Random, user: int, track: int, *, last: bool) -> int | None:
-        loop = asyncio.get_running_loop()
         event = Event(user, f"n{len(self.events)}", last, track, round(rng.random(), 2))
         self.events.append(event)
         body = json.dumps({"track": track, "time": event.time, "event": event.key}).encode()
@@ -110,7 +109,7 @@ class Listeners:
                 await asyncio.sleep(PAUSE)
             else:
                 return None
-        await asyncio.sleep(max(0.0, THOUGHT * rng.uniform(0.5, 1.5) - (loop.time() % 0.01)))
+        await asyncio.sleep(THOUGHT * rng.uniform(0.5, 1.5))
         return event.answer
 
 

@@ -77,8 +77,8 @@ class History:
         logs: the service's directory of logs. storage: the local storage, or a copy of the remote one.
         digests: of each finished night by its log date. expected: the undisturbed night of the same baseline, by log date.
         commands: each try. outputs: what the service and others printed. left: processes that were left running.
-        seen: directories that were seen by halves. crashed: what of the service was killed as a whole.
-        alone: whether no two commands of one log date ran at once.
+        seen: directories that were seen by halves. service_restarted: whether all of the service was ended at once.
+        alone: whether no two nights ran at once.
     """
 
     tracks: int

@@ -21,13 +21,13 @@ from tests.nemesis.faults import strike
 from tests.nemesis.history import POINTER, History, Reference, Snapshot, read_redis
 from tests.nemesis.launcher import Launcher
 from tests.nemesis.plan import Command, Plan
-from tests.nemesis.stage import Ran, Stage
+from tests.nemesis.stage import Stage
 
 TRACKS, USERS, WORLD_SEED = 400, 150, 5
 #: How often a command is tried, and seconds before the next try.
 TRIES, PAUSE = 15, 0.5
 #: Seconds after which a night must have come to an end.
-NIGHT_SECONDS = 240.0
+NIGHT_SECONDS = 600.0
 WATCH_EVERY = 0.05
 
 #: The undisturbed night at the end of some commands.
@@ -72,8 +72,8 @@ class Night:
                     event.set()
                 # What waits for a moment that does not come any more strikes now, or finds nothing.
                 self.struck = list(await asyncio.gather(*faults))
-                await stage.ready("valkey", 30)
-                await stage.ready("service", 30)
+                await stage.ready("valkey")
+                await stage.ready("service")
         except TimeoutError:
             raise UnfinishedError(f"the night did not come to an end within {NIGHT_SECONDS:g} s") from None
         finally:
@@ -81,7 +81,7 @@ class Night:
                 task.cancel()
             # Each fault mends what it has broken.
             await asyncio.gather(*watch, *faults, return_exceptions=True)
-            unanswered = await listeners.stop(20)
+            unanswered = await listeners.stop(60)
         return listeners.events, unanswered
 
     async def _until_done(self, command: Command, faults: list[asyncio.Task[str]]) -> None:
@@ -99,9 +99,9 @@ class Night:
         nights = sorted({command for step in plan.commands for command in step if command.name == "nightly"})
         digests = {}
         for command in nights:
-            ran = await self._calmly("verify", "--date", str(command.log_date), "--json")
+            ran = await stage.run(("verify", "--date", str(command.log_date), "--json"))
             digests[str(command.log_date)] = json.loads(ran.output.splitlines()[-1])["digest"] if ran.status == 0 else ""
-        await self._calmly("storage", "clean")
+        await stage.run(("storage", "clean"))
         redis = await read_redis(self.stage.ask, self.snapshots)
         status, left = await stage.close()
         storage = await asyncio.to_thread(self._storage)
@@ -110,7 +110,7 @@ class Night:
         found = History(
             tracks=TRACKS, exploration=plan.exploration, events=events, unanswered=unanswered, logs=stage.disks["logs"],
             storage=storage, redis=redis, digests=digests, commands=stage.ran, outputs=outputs, left=left, seen=self.seen,
-            service_restarted=any("service" in told for told in self.struck),
+            service_restarted=any(told.startswith("service.") for told in self.struck),
             alone=plan.order in ("one", "sequence"),
         )  # fmt: skip
         if status != 128 + 15:
@@ -128,10 +128,6 @@ class Night:
         live = inputs.get("live", "")
         before = (Command("nightly", date.fromisoformat(live[:10])),) if live else ()
         return (*before, night)
-
-    async def _calmly(self, *words: str) -> Ran:
-        """A command while nothing is disturbed."""
-        return await self.stage.run(words)
 
     def _prepare(self, prepared: Path) -> None:
         if not self.hdfs:
@@ -186,7 +182,8 @@ class Night:
         """A directory stays itself while it is open, also if it goes to the trash meanwhile."""
         handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            missing = {"manifest.json", "_SUCCESS"} - set(os.listdir(handle))  # noqa: PTH208 -- of the directory that is open, whatever its name is by now
+            # Of the directory that is open, whatever its name is by now.
+            missing = {"manifest.json", "_SUCCESS"} - set(os.listdir(handle))  # noqa: PTH208
             if missing and directory.exists() and os.fstat(handle).st_ino == directory.stat().st_ino:
                 self.seen.append(f"{directory.parent.name}/{directory.name} without {', '.join(sorted(missing))}")
         finally:

@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 CLONE_NEWNS = 0x00020000
 DISKS = ("var", "logs", "valkey", "tmp")
 DISK_BYTES = 128 * 2**20
-START_SECONDS = 90.0
+START_SECONDS = 300.0
 #: Seconds from the end of a part to its next start.
 RESTART = 0.3
 DAE = '{"layers": [64], "epochs": 30, "patience": 20, "learning_rate": 0.02}'
@@ -74,7 +74,6 @@ class Stage:
 
     Args:
         directory: everything stands below it. storage: URL of an HDFS directory, or empty for files.
-        quiet: without proxies' faults, of one worker: the undisturbed night's.
     """
 
     def __init__(self, directory: Path, plan: Plan, world: Path, launcher: Launcher, storage: str = "") -> None:
@@ -126,7 +125,7 @@ class Stage:
             redis_url=f"redis://{HOST}:{port}/0", service_url=f"http://{HOST}:{self.behind['edge'].port}",
             model=scene.model, session_arm=scene.session_arm, window=scene.window, dae=self.directory / "dae.json",
             promotion=self.directory / "promotion.yml", shards=plan.shards, batch=plan.batch, episodes=600,
-            live_exploration=plan.exploration, hdfs_patience=20,
+            live_exploration=plan.exploration,
         )  # fmt: skip
 
     def environment(self, behind: str) -> dict[str, str]:
@@ -134,7 +133,7 @@ class Stage:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("RECSYS_", "COVERAGE_"))}
         own = environment_of(self.settings(behind)) | {"OMP_NUM_THREADS": "1", "TMPDIR": str(self.disks["tmp"])}
         if self.storage:
-            own |= {"RECSYS_HDFS_PATIENCE": "20"}
+            own |= {"RECSYS_HDFS_PATIENCE": "20"}  # seconds
         if self.plan.clock:
             own |= {clock.VARIABLE: str(self.clock), "PYTHONPATH": str(clock.DIRECTORY)}
         return kept | own
@@ -165,9 +164,9 @@ class Stage:
         self.signalled.setdefault(child.pid, []).append(number)
         child.signal(number, group=group)
 
-    async def ready(self, name: str, seconds: float = START_SECONDS) -> None:
+    async def ready(self, name: str) -> None:
         """Wait until a part answers."""
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(START_SECONDS):
             while not await self._answers(name):
                 await asyncio.sleep(0.05)
 
@@ -215,7 +214,7 @@ class Stage:
                 continue
             part.child.signal(signal.SIGTERM)
             with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(part.child.ended), 30)
+                await asyncio.wait_for(asyncio.shield(part.child.ended), 60)
             statuses[name] = part.child.status
             part.child.signal(signal.SIGKILL, group=True)
         left = await self._left()
@@ -233,7 +232,7 @@ class Stage:
                 await asyncio.sleep(0.1)
 
         with suppress(TimeoutError):
-            await asyncio.wait_for(gone(), 20)
+            await asyncio.wait_for(gone(), 60)
         left = []
         for process in _children(self.launcher.pid, recursive=True):
             with suppress(psutil.Error):
