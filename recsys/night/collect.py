@@ -34,7 +34,7 @@ from recsys.exceptions import CorruptDataError, MissingDataError
 from recsys.logs.engines import Engine, engine
 from recsys.logs.reading import Reading, displaced_events, distinct_plays, repeated_events, with_tracks
 from recsys.logs.record import NO_TRACK, UNTERMINATED, log_files
-from recsys.night.catalogue import checksum_of, tracks_of
+from recsys.night.catalogue import checksum_of, dated, tracks_of
 from recsys.night.night import Night
 from recsys.schemas import POSITIVE_TIME, Inputs, Learning
 from recsys.storage.layout import Dated
@@ -79,7 +79,7 @@ def collect(night: Night, *, live: str = "", backfill: bool = False) -> dict[str
     import ibis
 
     store, settings = night.store, night.settings
-    dates, catalogue = window_dates(night), tracks_of(night)
+    dates, tracks = window_dates(night), dated(night).tracks
     lines, degraded, malformed = 0, 0, Counter[str]()
     with (
         tempfile.TemporaryDirectory(prefix="recsys-collect-") as scratch,
@@ -105,14 +105,8 @@ def collect(night: Night, *, live: str = "", backfill: bool = False) -> dict[str
             log.warning(
                 "dropped %d events in the places of earlier ones: Redis seems to have gone back to an older copy", displaced
             )
-        if catalogue.number_of and (plays.track == NO_TRACK).any().execute():
-            plays = with_tracks(plays, catalogue.number_of)
-        known = plays.filter(plays.track < catalogue.size)
-        events = int(plays.count().execute())
-        unknown = events - int(known.count().execute())
-        if unknown:
-            text = "left out %d plays of tracks beyond the %d of %s: their catalogue came later, or is another one"
-            log.warning(text, unknown, catalogue.size, night.catalogue)
+        plays, events, unknown = _named(night, plays, tracks)
+        known = plays.filter(plays.track < tracks)
         others = {"malformed": malformed.total(), "degraded": degraded, "repeated": records - events, "displaced": displaced}
         others["unknown_tracks"] = unknown
         counts = {"dates": len(dates), "lines": lines, **others, "events": events}
@@ -158,6 +152,20 @@ def _read_day(store: Storage, queries: Engine, day: date, scratch: Path) -> tupl
         with store.stage(name, {"lines": read.lines, **read.found}) as staging:
             shutil.copyfile(malformed, staging / "malformed.jsonl")
     return records, read
+
+
+def _named(night: Night, plays: "ir.Table", tracks: int) -> tuple["ir.Table", int, int]:
+    """The plays, with the numbers that the date's catalogue has for ids; how many, and how many of none of its tracks."""
+    sums = {"unknown": (plays.track >= tracks).sum(), "unnamed": (plays.track == NO_TRACK).sum()}
+    [found] = plays.aggregate(events=plays.count(), **sums).to_pyarrow().to_pylist()
+    unknown = found["unknown"] or 0
+    if found["unnamed"]:
+        plays = with_tracks(plays, tracks_of(night).number_of)
+        unknown = int((plays.track >= tracks).sum().execute())
+    if unknown:
+        text = "left out %d plays of tracks beyond the %d of %s: their catalogue came later, or is another one"
+        log.warning(text, unknown, tracks, night.catalogue)
+    return plays, found["events"], unknown
 
 
 def _check_share(store: Storage, lines: int, malformed: Counter[str], allowed: float) -> None:
