@@ -79,13 +79,18 @@ class Stopped(BaseException):
 def stopped_by_signals() -> Iterator[Callable[[], None]]:
     """SIGINT, SIGTERM and SIGHUP raise :class:`Stopped` in the block; gives a function after which they are ignored.
 
-    Only in the main thread, which alone gets signals; in others nothing changes.
+    Some libraries end by an error of their own when a signal's handler raises: DuckDB says "Query interrupted". After a signal
+    every error that leaves the block is :class:`Stopped`. Only in the main thread, which alone gets signals; in others nothing
+    changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
 
+    came: list[int] = []
+
     def stop(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
         raise Stopped(number)
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -97,6 +102,10 @@ def stopped_by_signals() -> Iterator[Callable[[], None]]:
 
     try:
         yield ignore
+    except Exception as error:
+        if came:
+            raise Stopped(came[0]) from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -169,7 +169,13 @@ def _apart(work: Callable[[Launcher], Awaitable[object]]) -> object:
         os._exit(0)
     os.close(writing)
     told = b""
-    signal.signal(signal.SIGALRM, lambda *_: os.kill(pid, signal.SIGKILL))
+    hanging: list[str] = []
+
+    def end(*_: object) -> None:
+        hanging.extend(_stacks(pid))
+        os.kill(pid, signal.SIGKILL)
+
+    signal.signal(signal.SIGALRM, end)
     signal.alarm(int(LONGEST))
     try:
         with os.fdopen(reading, "rb") as pipe:
@@ -179,12 +185,31 @@ def _apart(work: Callable[[Launcher], Awaitable[object]]) -> object:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-    return pickle.loads(told) if told else "its process was killed"
+    return pickle.loads(told) if told else "\n".join(["its process was killed", *hanging])
 
 
 async def _with_launcher(work: Callable[[Launcher], Awaitable[object]], launcher: Launcher) -> object:
     await launcher.open()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _tell_tasks)
     return await work(launcher)
+
+
+def _tell_tasks() -> None:
+    for task in asyncio.all_tasks():
+        task.print_stack(file=sys.stderr)
+
+
+def _stacks(pid: int) -> list[str]:
+    """What a night's process and everything below it wait for; its tasks tell that themselves."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGUSR1)
+        time.sleep(1)
+    told = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error, OSError):
+            waits = {task.name: (task / "wchan").read_text() for task in Path(f"/proc/{process.pid}/task").iterdir()}
+            told.append(f"{process.pid} of {process.ppid()}, {process.status()}, {waits}: {' '.join(process.cmdline())[:200]}")
+    return told
 
 
 def _end_all() -> list[str]:

@@ -6,6 +6,7 @@ started dies with it, and what these leave behind is its own child, so that noth
 
 import asyncio
 import ctypes
+import faulthandler
 import json
 import os
 import select
@@ -97,7 +98,7 @@ class Launcher:
                 child.pid = told["pid"]
                 self._children[child.pid] = child
                 known.set_result(None)
-            elif child := self._children.pop(told["pid"], None):
+            elif (child := self._children.pop(told["pid"], None)) and not child.ended.done():
                 child.ended.set_result(told["status"])
 
 
@@ -162,6 +163,7 @@ def _command(words: list[str]) -> int:
     from tests.nemesis import clock
 
     clock.follow()
+    faulthandler.register(signal.SIGUSR1)
     import recsys.cli
 
     sys.argv = ["recsys", *words]

@@ -27,7 +27,7 @@ TRACKS, USERS, WORLD_SEED = 400, 150, 5
 #: How often a command is tried, and seconds before the next try.
 TRIES, PAUSE = 15, 0.5
 #: Seconds after which a night must have come to an end.
-NIGHT_SECONDS = 600.0
+NIGHT_SECONDS = 400.0
 WATCH_EVERY = 0.05
 
 #: The undisturbed night at the end of some commands.

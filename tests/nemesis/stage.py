@@ -31,6 +31,8 @@ CLONE_NEWNS = 0x00020000
 DISKS = ("var", "logs", "valkey", "tmp")
 DISK_BYTES = 128 * 2**20
 START_SECONDS = 300.0
+#: Seconds after which a command hangs: where it does is written to its output, and it is killed.
+COMMAND_SECONDS = 240.0
 #: Seconds from the end of a part to its next start.
 RESTART = 0.3
 DAE = '{"layers": [64], "epochs": 30, "patience": 20, "learning_rate": 0.02}'
@@ -151,13 +153,23 @@ class Stage:
         child = await self.launcher.start(words, self.environment("commands"), output, forked=True)
         self.running[child.pid] = child
         try:
-            status = await child.ended
+            status = await self._ended(child)
         finally:
             del self.running[child.pid]
         told = output.read_text(errors="replace")
         ran = Ran(" ".join(words), status, self.signalled.pop(child.pid, []), told, loop.time() - started)
         self.ran.append(ran)
         return ran
+
+    async def _ended(self, child: Child) -> int:
+        try:
+            return await asyncio.wait_for(asyncio.shield(child.ended), COMMAND_SECONDS)
+        except TimeoutError:
+            child.signal(signal.SIGCONT, group=True)
+            child.signal(signal.SIGUSR1)
+            await asyncio.sleep(1)
+            child.signal(signal.SIGKILL)
+            return await asyncio.shield(child.ended)
 
     def signal(self, child: Child, number: int, *, group: bool = False) -> None:
         """Send a signal to a command, and note that it was sent."""
@@ -201,7 +213,7 @@ class Stage:
                 await asyncio.sleep(0.05)
                 continue
             part.child = await self.launcher.start(part.words, part.environment, part.output)
-            await part.child.ended
+            await asyncio.shield(part.child.ended)
             await asyncio.sleep(RESTART)
 
     async def close(self) -> tuple[int | None, list[str]]:
