@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
-from recsys.catalog import TRACKS, Catalogue, json_lines, load_tracks, read_tracks
+from recsys.catalog import TRACKS, USERS, Catalogue, json_lines, load_tracks, read_tracks
 from recsys.catalog.tracks import MAX_ID_BYTES
 from recsys.exceptions import InvalidInputError, WorldError
 from recsys.imports.tables import Table
@@ -128,6 +128,20 @@ class Growth:
         finally:
             partial.unlink(missing_ok=True)
         log.info("%s: %d new tracks, %d names filled in", self._path, len(self.entries) - self.known, len(self._filled))
+
+    def require_own_world(self) -> None:
+        """See that no track is appended to a world of simulated listeners, where nobody would know what it is like.
+
+        Raises:
+            WorldError: one would be.
+        """
+        directory = self._path.parent
+        if len(self.entries) > self.known and (directory / USERS).exists():
+            raise WorldError(
+                f"{directory} is a world of simulated listeners, as its {USERS} says: they know its {self.known:,} tracks, and "
+                f"{len(self.entries) - self.known:,} tracks of the import are not in it; give the import a place of its own: "
+                "RECSYS_VAR, and RECSYS_WORLD if that is set"
+            )
 
     def mark(self, tracks: int) -> str:
         """What tells a catalogue whose first so many tracks are others: digests of their ids, and of their artists and titles."""

@@ -132,6 +132,7 @@ class _Work:
             publish.require_same_catalogue(store, growth, world / catalog.TRACKS)
             self._bar.set_description("sorting")
             number_all(growth)
+            growth.require_own_world()
             days = publish.days_of(self.db, store)
             left_out, malformed = rows.reasons(self.db), self.scratch / QUARANTINED
             quarantine = self._write_malformed(malformed) if left_out else ""

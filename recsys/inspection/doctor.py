@@ -6,6 +6,7 @@ import subprocess
 import urllib.request
 from typing import NamedTuple
 
+from recsys import catalog
 from recsys.abtest.wording import counted
 from recsys.exceptions import RecsysError
 from recsys.settings import Settings
@@ -37,6 +38,12 @@ def examine(settings: Settings) -> list[Finding]:
 def _world(settings: Settings) -> Finding:
     from recsys.simulate.world import validate
 
+    if settings.experiment_source != "simulate":  # only the simulator knows listeners and what tracks are like
+        try:
+            tracks = catalog.load_tracks(settings.world)
+        except RecsysError as error:
+            return Finding("world", False, True, f"{error} ('recsys import' makes a catalogue)")
+        return Finding("world", True, True, f"{settings.world}: {counted(tracks.size, 'track')}")
     try:
         validate(settings.world)
     except RecsysError as error:

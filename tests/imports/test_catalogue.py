@@ -40,6 +40,7 @@ def test_new_tracks_are_appended_in_the_order_of_their_rows(tmp_path: Path) -> N
 def test_an_existing_catalogue_keeps_its_lines(tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
     write_world(settings.world, tracks=5)
+    (settings.world / "users.json").unlink()
     before = (settings.world / "tracks.json").read_bytes()
     (settings.world / "tracks.json").write_bytes(before.rstrip())
     card = bring(settings, tmp_path / "a", [[1, "3", AT, "", ""], [1, "", AT, "a2", "t2"], [1, "", AT, "a2", "new"]])
@@ -164,6 +165,16 @@ def test_two_at_once_append_one_after_the_other(tmp_path: Path) -> None:
         thread.join()
     assert load_tracks(tmp_path).size == 401
     assert [path.name for path in tmp_path.iterdir()] == ["tracks.json"]
+
+
+def test_a_world_of_simulated_listeners_gets_no_tracks_that_they_do_not_know(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    write_world(settings.world, tracks=5)
+    before = contents(tmp_path)
+    for dry_run in (True, False):
+        with pytest.raises(WorldError, match=r"simulated listeners.* 5 tracks.* 1 tracks of the import.*RECSYS_VAR"):
+            bring(settings, tmp_path / "a", [[1, "3", AT, "", ""]], dry_run=dry_run)
+    assert set(contents(tmp_path)) == {*before, "a"}
 
 
 def test_a_world_that_is_a_file_is_refused(tmp_path: Path) -> None:
