@@ -16,11 +16,12 @@ LONG_QUERY = "SELECT sum(hash(range)) FROM range(2_000_000_000)"
 @pytest.mark.drill("commands", "a signal while DuckDB answers a query", "the status of the signal, not a fault of recsys")
 def test_a_signal_in_a_query_of_duckdb_is_no_error_of_the_query() -> None:
     sender = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
     sender.start()
     with pytest.raises(Stopped) as stopped, duckdb.connect() as db, stopped_by_signals():
         db.execute(LONG_QUERY)
     assert stopped.value.exit_code == 128 + signal.SIGTERM
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_without_a_signal_an_error_stays_what_it_is() -> None:

@@ -100,6 +100,9 @@ class Launcher:
                 known.set_result(None)
             elif (child := self._children.pop(told["pid"], None)) and not child.ended.done():
                 child.ended.set_result(told["status"])
+        for future in (*(known for _, known in self._starting), *(child.ended for child in self._children.values())):
+            if not future.done():
+                future.set_exception(ChildProcessError("the launcher has ended"))
 
 
 def _serve(channel: socket.socket) -> None:
