@@ -8,7 +8,7 @@ import pytest
 from tests.support.stack import SETTINGS, Stack, copy_sources, engine_of_tests
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack after `make stack`: built, healthy, three dates of traffic and a night."""
     directory = tmp_path_factory.mktemp("stack") / "clone"
