@@ -12,7 +12,7 @@ import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -253,6 +253,11 @@ _WARNINGS = {
     ),
     "clock_backwards": ("session has a clock that goes backwards", "sessions have a clock that goes backwards"),
 }
+
+
+def is_warning_of(text: str, names: Iterable[str]) -> bool:
+    """Whether a warning tells one of these counts."""
+    return any(text.endswith(f"{said}.") for name in names for said in _WARNINGS[name])
 
 
 def _warnings(counts: dict[str, int]) -> list[str]:

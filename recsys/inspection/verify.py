@@ -14,6 +14,7 @@ import orjson
 from pydantic import JsonValue
 
 from recsys.abtest.schema import Report
+from recsys.abtest.sessions import is_warning_of
 from recsys.exceptions import MissingDataError, RecsysError
 from recsys.logs.record import log_files, records
 from recsys.night.night import Night
@@ -30,6 +31,8 @@ VOLATILE_KEYS = (
     | {"outcome", "calibration", "paired", "history", "pictures"}  # what else stood in the storage when the report was written
     | {"code", "fingerprint"}  # of the models' sources: another commit may well give an equal night
 )
+#: Counts of requests that were sent again and of steps of the clock: what a night went through, not what it found.
+CIRCUMSTANCES = ("repeated", "clock_backwards")
 
 
 @dataclass
@@ -130,11 +133,17 @@ def log_digest(directory: Path) -> str:
 
 def _without_times(value: JsonValue) -> JsonValue:
     if isinstance(value, dict):
-        return {k: _without_times(v) for k, v in value.items() if k not in VOLATILE_KEYS}
+        kept = {k: _without_times(v) for k, v in value.items() if k not in VOLATILE_KEYS}
+        return kept | {name: 0 for name in CIRCUMSTANCES if name in kept}
     if isinstance(value, list):
-        kept = [v for v in value if not (isinstance(v, dict) and v.get("name") in VOLATILE_KEYS)]
-        return [_without_times(v) for v in kept]
+        return [_without_times(v) for v in value if not _is_volatile(v)]
     return value
+
+
+def _is_volatile(value: JsonValue) -> bool:
+    if isinstance(value, dict):
+        return value.get("name") in VOLATILE_KEYS
+    return isinstance(value, str) and is_warning_of(value, CIRCUMSTANCES)
 
 
 def _check_catalogue(result: Verification, night: Night) -> None:

@@ -3,6 +3,7 @@
 In goes all that the next step depends on; out comes the same, if it is of the same training and whole.
 """
 
+import io
 import logging
 import os
 from collections.abc import Mapping
@@ -22,8 +23,11 @@ def write(path: Path, identity: str, state: Mapping[str, object]) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
+    # In memory first: what the system refuses to PyTorch's own writer, such as room on a disk, is told as something else.
+    buffer = io.BytesIO()
+    torch.save({"identity": identity, **state}, buffer)
     with partial.open("wb") as file:
-        torch.save({"identity": identity, **state}, file)
+        file.write(buffer.getbuffer())
         file.flush()
         os.fsync(file.fileno())
     partial.rename(path)

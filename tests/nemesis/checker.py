@@ -21,7 +21,9 @@ CONFLICT = 6
 #: Seconds for which a lease may outlive its holder.
 LONGEST_LEASE = 300.0
 #: What may make a night hold though its report says promote: its reason names a version, or a person.
-MOVED = re.compile(r"The live version moved to (\S+) after this night began|the live version (\S+) is of a later log date")
+MOVED = re.compile(
+    r"[Tt]he live version moved to (\S+) (?:after this night began|\(generation)|the live version (\S+) is of a later log date"
+)
 
 
 def check(history: History) -> list[str]:
@@ -284,7 +286,7 @@ def digests(history: History) -> Iterator[str]:
             yield f"the night of {log_date} has no digest"
             continue
         verdict = json.loads((history.storage / "promotions" / f"date={log_date}" / "promotion.json").read_bytes())
-        named = [one or other for reason in verdict["reasons"] for one, other in MOVED.findall(reason)]
+        named = [name for reason in verdict["reasons"] for found in MOVED.findall(reason) for name in found if name]
         if verdict["verdict"] != "held" or not named or not moved.issuperset(named):
             yield f"the night of {log_date} has digest {digest}, undisturbed {reference.digest}; verdict {verdict}"
             continue

@@ -169,7 +169,9 @@ async def _night(stage: Stage, how: str, fault: Fault, _: Hdfs | None) -> AsyncI
 
 
 def _tear(stage: Stage, fault: Fault) -> str:
-    """Cut the newest unfinished file, as a machine that lost its power may leave it."""
+    """Cut the newest unfinished file, as a machine that lost its power may leave it; it must be of the command that was killed."""
+    if len(stage.running) > 1:
+        return "nothing, as another command writes"
     var = stage.disks["var"]
     unfinished = [path for path in var.rglob("*") if path.is_file() and (".staging-" in str(path) or "work" in path.parts)]
     if not unfinished:

@@ -96,6 +96,8 @@ class Night:
     async def history(self, events: list[Event], unanswered: list[Event], references: References) -> History:
         """Everything that is left, read once all has ended."""
         stage, plan = self.stage, self.plan
+        for proxy in stage.behind.values():
+            proxy.losing = 0
         nights = sorted({command for step in plan.commands for command in step if command.name == "nightly"})
         digests = {}
         for command in nights:
