@@ -3,7 +3,7 @@
 from datetime import date
 from pathlib import Path
 
-from recsys.inspection.verify import verify
+from recsys.inspection.verify import _without_times, verify
 from recsys.night.catalogue import checksum_of, dated
 from recsys.night.night import Night
 from recsys.night.report import build_refused_report
@@ -29,6 +29,14 @@ def test_the_code_of_the_models_is_no_part_of_it(tmp_path: Path) -> None:
     assert "models/card.json" in found.parts
     assert verify(refused(tmp_path / "b", code="another commit", fingerprint="another")).digest == found.digest
     assert verify(refused(tmp_path / "c", data="other plays")).digest != found.digest
+
+
+def test_what_a_night_went_through_is_no_part_of_it() -> None:
+    undisturbed = {"counts": {"repeated": 0, "clock_backwards": 0, "next": 5}, "warnings": []}
+    told = ["142 repeated records were dropped.", "1 session has a clock that goes backwards."]
+    assert _without_times({"counts": {"repeated": 142, "clock_backwards": 1, "next": 5}, "warnings": told}) == undisturbed
+    lost = ["1 malformed or unterminated line was dropped."]
+    assert _without_times({"counts": undisturbed["counts"], "warnings": [*told, *lost]}) == undisturbed | {"warnings": lost}
 
 
 def test_the_catalogue_must_be_the_one_that_the_night_has_read(tmp_path: Path) -> None:

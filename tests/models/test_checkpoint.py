@@ -50,3 +50,15 @@ def test_a_training_with_a_torn_checkpoint_begins_anew(tmp_path: Path, name: str
     (path,) = (tmp_path / "work").glob("*.pt")
     path.write_bytes(path.read_bytes()[:1000])
     assert train("torn") == whole
+
+
+@pytest.mark.drill("training", "the disk is full when it writes a checkpoint", "the system's error, status 5; a rerun goes on")
+def test_a_full_disk_is_the_system_s_error(tmp_path: Path) -> None:
+    path = tmp_path / "dae.pt"
+    checkpoint.write(path, "a", {"epoch": 1})
+    path.with_suffix(".partial").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.write(path, "a", {"epoch": 2})
+    found = checkpoint.read(path, "a")
+    assert found is not None
+    assert found["epoch"] == 1

@@ -169,7 +169,7 @@ async def _night(stage: Stage, how: str, fault: Fault, _: Hdfs | None) -> AsyncI
 
 
 def _tear(stage: Stage, fault: Fault) -> str:
-    """Cut the newest unfinished file, as a machine that lost its power may leave it; it must be of the command that was killed."""
+    """Cut the newest unfinished file of what was killed, as a machine that lost its power may leave it."""
     if len(stage.running) > 1:
         return "nothing, as another command writes"
     var = stage.disks["var"]

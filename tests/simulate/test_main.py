@@ -134,6 +134,18 @@ def test_a_signal_ends_it_cleanly(world: Path, signal_number: int) -> None:
     assert err.splitlines()[-1].startswith("simulate: ")
 
 
+@pytest.mark.drill("simulation", "Ctrl-C while a shard starts", "it ends without a traceback")
+def test_ctrl_c_while_it_imports_leaves_no_traceback(world: Path) -> None:
+    words = [sys.executable, "-v", "-m", "recsys.simulate", "--world", str(world), "--service-url", "http://127.0.0.1:1"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        told = next(line for line in process.stderr if line.startswith("import 'argparse'"))
+        process.send_signal(signal.SIGINT)
+        told += process.stderr.read()
+        assert process.wait(20) == -signal.SIGINT
+    assert "Traceback" not in told
+
+
 def test_no_training_or_service_module_is_loaded(world: Path) -> None:
     code = (
         "import sys; from recsys.simulate.__main__ import main; main(sys.argv[1:]); "
