@@ -150,6 +150,7 @@ class Stage:
         loop = asyncio.get_running_loop()
         started = loop.time()
         output = self.commands / f"{len(self.ran) + len(self.running):03d}-{words[0]}-{os.urandom(2).hex()}.out"
+        output.touch()  # A command may be killed before it has opened it.
         child = await self.launcher.start(words, self.environment("commands"), output, forked=True)
         self.running[child.pid] = child
         try:
