@@ -133,8 +133,8 @@ class Bench:
         self.play_control("C: the same artist (StickyArtist)", learned, of_artist)
         self.play_control("C: heard in the same sessions", learned, same_session.table(plays))
         history = learned.data.matrix()
-        for name in ("popularity", "ease"):
-            model = create(name)
+        few = create("ease", most=4000)
+        for name, model in {"popularity": create("popularity"), "ease": create("ease"), "ease, 4,000 tracks": few}.items():
             model.fit(history, seed=SEED, work=self.var)
             self.play_arm(f"{name}, list", "dae", learned, self.lists_of(model, learned, Discount()))
         dae = create("dae")
