@@ -45,7 +45,8 @@ def finished(settings: Settings, **changed: Any) -> tuple[Night, str]:
 
 
 def neighbours(night: Night) -> npt.NDArray[np.uint32]:
-    return np.load(night.store.local(night.recommendations) / "neighbours.npy")
+    table: npt.NDArray[np.uint32] = np.load(night.store.local(night.recommendations) / "neighbours.npy")
+    return table
 
 
 def test_a_night_says_what_its_neighbours_are_made_from(settings: Settings) -> None:
