@@ -13,12 +13,13 @@ import sys
 import time
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.histories import explored_history, held_out_table
 from benchmarks.measure import surroundings
@@ -28,6 +29,8 @@ from recsys.exceptions import RecsysError
 from recsys.experiments import Arm
 from recsys.learn.fatigue import Discount
 from recsys.learn.interactions import Interactions, load_interactions
+from recsys.learn.plays import load_plays
+from recsys.models import same_artist, same_session
 from recsys.models.base import Recommender, create
 from recsys.models.offer import Offer
 from recsys.night.catalogue import tracks_of
@@ -54,6 +57,7 @@ NIGHT_SESSIONS, EXPLORATION = 100_000, 0.1
 class Learned:
     """What a night made of logs: the version as a worker holds it, each user's entry, the model's directory, the data."""
 
+    night: Night
     version: Version
     lists: dict[int, array]
     models: Path
@@ -92,7 +96,7 @@ class Bench:
         fitted.load(models)
         last = max(part.day for part in logged)
         discount = artist_discount(night, data, catalogue, fitted, of=last)
-        return Learned(version, lists, models, data, card, discount)
+        return Learned(night, version, lists, models, data, card, discount)
 
     def lists_of(self, model: Recommender, learned: Learned, discount: Discount) -> dict[int, array]:
         """Every user's list by a model alone."""
@@ -114,13 +118,23 @@ class Bench:
         arm = Arm("A", recommender)
         self.play(name, Served(self.listeners, arm, learned.version, learned.lists if lists is None else lists, SEED))
 
+    def play_control(self, name: str, learned: Learned, neighbours: npt.NDArray[np.uint32]) -> None:
+        """The contextual arm, with other neighbours."""
+        version = replace(learned.version, neighbours=keyspace.unpack(neighbours.astype("<u4").tobytes()))
+        self.play_arm(name, "contextual", replace(learned, version=version))
+
     def arms(self, learned: Learned) -> None:
         """The arms and the baselines."""
+        night, catalogue = learned.night, tracks_of(learned.night)
+        plays = load_plays(night.store, night.log_date, catalogue)
         self.play_arm("TOP 100", "top100", learned)
         self.play_arm("C: neighbours", "contextual", learned)
+        of_artist = same_artist.table(catalogue.artist_of, catalogue.available, seed=night.seed)
+        self.play_control("C: the same artist (StickyArtist)", learned, of_artist)
+        self.play_control("C: heard in the same sessions", learned, same_session.table(plays))
         history = learned.data.matrix()
-        for name in ("popularity", "ease"):
-            model = create(name)
+        few = create("ease", most=4000)
+        for name, model in {"popularity": create("popularity"), "ease": create("ease"), "ease, 4,000 tracks": few}.items():
             model.fit(history, seed=SEED, work=self.var)
             self.play_arm(f"{name}, list", "dae", learned, self.lists_of(model, learned, Discount()))
         dae = create("dae")

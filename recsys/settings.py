@@ -72,6 +72,11 @@ class Settings(BaseSettings):
     model: str = Field("dae", description="Model behind T1: dae, ease, popularity, response, or package.module:Class.")
     dae: Path | None = Field(None, description="JSON file of the autoencoder's hyperparameters; unset: the defaults.")
     session_arm: bool = Field(False, description="Train the session-aware arm, play it as T2 and let it serve what is live.")
+    neighbours: Literal["vectors", "artist", "sessions"] = Field(
+        "vectors",
+        description="What a version's neighbours, which C answers from, are made from: vectors of tracks by who liked them; "
+        "artist: others of the same artist, at random (StickyArtist); sessions: what was heard to the end in the same sessions.",
+    )
     liked: Literal["keep", "leave_out"] = Field(
         "keep",
         description="What a user liked before: keep it in the user's lists, as for music, or leave_out, as for films and goods.",

@@ -58,6 +58,8 @@ ListsOf = Callable[[Sequence[int]], Mapping[int, Sequence[int]]]
 
 #: Users that are judged, at most.
 MOST_USERS = 2000
+#: Tracks of the baseline EASE, at most: of all it would take longer than the rest of the gate.
+MOST_TRACKS = 4000
 #: Users that are ranked at a time.
 ROWS = 256
 #: Share of the live lists' NDCG@50 that the candidate must reach.
@@ -155,7 +157,7 @@ def _judge(
 ) -> Judgement:
     """NDCG@100, Recall@20 and Recall@50 of the candidate and its baselines, and the interval of the gain over popularity."""
     history, name, seed = data.matrix(data.before(night.log_date)), label(night.settings.model), night.seed
-    baselines: dict[str, Recommender] = {"popularity": Popularity(), "ease": Ease()}
+    baselines: dict[str, Recommender] = {"popularity": Popularity(), "ease": Ease(MOST_TRACKS)}
     lists = {}
     for baseline, model in baselines.items():
         model.fit(history, seed=seed, work=Path())

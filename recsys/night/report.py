@@ -33,6 +33,8 @@ CONTROL, LIVE = "C", "L"
 #: What arms are called, and what one is called that real listeners had: no candidate, but whatever was live on their days.
 WAS_LIVE = "what was live"
 LABELS = {"contextual": "contextual", "dae": "new version", "top100": "TOP 100", "session": "session-aware"}
+#: What a contextual arm is called by what its version's neighbours are made from.
+CONTEXTUAL = {"artist": {"contextual": "same artist"}, "sessions": {"contextual": "heard in the same sessions"}}
 
 
 def build_report(night: Night) -> Report:
@@ -59,9 +61,10 @@ def build_report(night: Night) -> Report:
     treatments = [arm for arm in arms if arm not in (control, live)]
     shares, rule = dict(Counter(arm.name for arm in design.arms)), load_rule(night.settings.promotion)
     report = document_of(found, control, treatments, live, shares=shares, rule=rule, before=_before(night))
-    figures = dict(report.arms)
+    figures, card = dict(report.arms), Card.read(store, night.log_date)
+    labels = LABELS if of_live_requests else LABELS | CONTEXTUAL.get(str(card.neighbours.get("from")), {})
     for arm in design.arms:
-        label = "live version" if arm.name == live else LABELS[arm.recommender]
+        label = "live version" if arm.name == live else labels[arm.recommender]
         label = WAS_LIVE if of_live_requests and arm.recommender == "dae" else label
         told = {"recommender": arm.recommender, "version": arm.version, "label": label}
         figures[arm.name] = figures[arm.name].model_copy(update=told)
@@ -76,7 +79,7 @@ def build_report(night: Night) -> Report:
             "version": version,
             "arms": figures,
             "gate": Gate.read(store, night.log_date),
-            "model": Card.read(store, night.log_date),
+            "model": card,
             "provenance": Provenance(
                 source=", ".join(sources),
                 catalogue=catalogue,

@@ -1,8 +1,9 @@
 """Training of a night's models: the one behind T1 (setting ``model``), the neighbours behind C, and, if asked for, T2's lists.
 
 In go the interactions and plays up to D-1 (D is held out for the gate); out comes ``models/date=D``: what the model saves,
-``neighbours.npy`` (uint32 [tracks, 20]), with ``session_arm`` what :class:`recsys.models.response.Response` saves, and
-``card.json`` (what was trained, on what, how well; times stand under "timing").
+``neighbours.npy`` (uint32 [tracks, 20], made as the setting ``neighbours`` says), with ``session_arm`` what
+:class:`recsys.models.response.Response` saves, and ``card.json`` (what was trained, on what, how well; times stand under
+"timing").
 """
 
 import hashlib
@@ -14,11 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from recsys.catalog import Catalogue
 from recsys.exceptions import MissingDataError
 from recsys.learn.interactions import load_interactions
-from recsys.learn.plays import load_plays
+from recsys.learn.plays import Plays, load_plays
+from recsys.models import same_artist, same_session
 from recsys.models.base import Recommender, config_of, create, label, module_of, uses_plays
 from recsys.models.identity import code_of
 from recsys.models.neighbours import Neighbours
@@ -32,6 +35,13 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 log = logging.getLogger(__name__)
+
+#: The modules that make neighbours, by what these are made from.
+NEIGHBOURS = {
+    "vectors": Neighbours.__module__,
+    "artist": same_artist.__name__,
+    "sessions": same_session.__name__,
+}
 
 
 def train(night: Night, *, rebuild: bool = False) -> Figures:
@@ -50,8 +60,10 @@ def train(night: Night, *, rebuild: bool = False) -> Figures:
     models = {label(settings.model): create(settings.model, **arguments)}
     if settings.session_arm:
         models.setdefault("response", create("response"))
-    neighbours = Neighbours()
-    modules = [module_of(settings.model), *(type(model).__module__ for model in (*models.values(), neighbours))]
+    modules = [module_of(settings.model), *(type(model).__module__ for model in models.values()), NEIGHBOURS[settings.neighbours]]
+    configurations = {name: config_of(model) for name, model in models.items()}
+    if settings.neighbours != "vectors":  # of which nothing was told before there was a choice
+        configurations["neighbours"] = {"from": settings.neighbours}
     identity: dict[str, object] = {
         "data": data.checksum,
         "plays": data.plays_checksum,
@@ -59,7 +71,7 @@ def train(night: Night, *, rebuild: bool = False) -> Figures:
         "seed": night.seed,
         "code": code_of(modules),
         "model": settings.model,
-        "configurations": {name: config_of(model) for name, model in models.items()},
+        "configurations": configurations,
     }
     fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     earlier = Card.read(store, night.log_date) if not rebuild and store.is_intact(night.models) else None
@@ -80,7 +92,7 @@ def train(night: Night, *, rebuild: bool = False) -> Figures:
         figures[key] = _fit(model, history, night, catalogue, work / key)
         seconds[f"{key}_seconds"] = time.monotonic() - started
     started = time.monotonic()
-    near = neighbours.fit(history, seed=night.seed)
+    near, told = _neighbours(history, night, catalogue)
     seconds["neighbours_seconds"] = time.monotonic() - started
     card = Card.model_validate(
         {
@@ -92,14 +104,14 @@ def train(night: Night, *, rebuild: bool = False) -> Figures:
             "tracks": int((history.sum(axis=0) > 0).sum()),
             "metrics": figures[label(settings.model)],
             "models": figures,
-            "neighbours": near,
+            "neighbours": told,
             "timing": seconds,
         }
     )
     with store.stage(night.models, {"positives": int(history.nnz)}) as staging:
         for model in models.values():
             model.save(staging)
-        np.save(staging / "neighbours.npy", neighbours.table(top_tracks(history, catalogue.available), catalogue.available))
+        np.save(staging / "neighbours.npy", near)
         card.write(staging)
     shutil.rmtree(work, ignore_errors=True)
     return _summary(card)
@@ -107,9 +119,25 @@ def train(night: Night, *, rebuild: bool = False) -> Figures:
 
 def _fit(model: Recommender, history: "csr_matrix", night: Night, catalogue: Catalogue, work: Path) -> Figures:
     if uses_plays(model):
-        plays = load_plays(night.store, night.log_date, catalogue).before(night.log_date)
-        return model.fit(history, seed=night.seed, work=work, plays=plays)
+        return model.fit(history, seed=night.seed, work=work, plays=_plays(night, catalogue))
     return model.fit(history, seed=night.seed, work=work)
+
+
+def _plays(night: Night, catalogue: Catalogue) -> Plays:
+    return load_plays(night.store, night.log_date, catalogue).before(night.log_date)
+
+
+def _neighbours(history: "csr_matrix", night: Night, catalogue: Catalogue) -> tuple[npt.NDArray[np.uint32], Figures]:
+    """The tracks to play after each track, uint32 [tracks, 20], and figures for the card."""
+    match night.settings.neighbours:
+        case "artist":
+            return same_artist.table(catalogue.artist_of, catalogue.available, seed=night.seed), {"from": "artist"}
+        case "sessions":
+            plays = _plays(night, catalogue)
+            return same_session.table(plays), {"from": "sessions", "plays": len(plays.row)}
+    model = Neighbours()
+    figures = model.fit(history, seed=night.seed)
+    return model.table(top_tracks(history, catalogue.available), catalogue.available), figures
 
 
 def _summary(card: Card) -> Figures:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from recsys.models import ease
 from recsys.models.ease import Ease
 from recsys.models.neighbours import Neighbours
 from recsys.models.popularity import Popularity
@@ -34,6 +35,35 @@ def test_ease_solves_its_least_squares_problem(tmp_path: Path) -> None:
         rest = np.arange(20) != j
         weights[rest, j] = np.linalg.solve(x[:, rest].T @ x[:, rest] + 2 * np.eye(19), x[:, rest].T @ x[:, j])
     np.testing.assert_allclose(loaded.score(matrix)[:, :20], x @ weights, atol=1e-4)
+
+
+@pytest.mark.parametrize("users", [240, 1])
+def test_ease_on_all_that_was_liked_together_is_ease(tmp_path: Path, users: int) -> None:
+    matrix = taste_matrix(users=users, tracks=60, liked=5)
+    sparse, loaded, whole = Ease(2.0, exact=0), Ease(), Ease(2.0)
+    assert sparse.fit(matrix)["tracks"] == whole.fit(matrix)["tracks"]
+    sparse.save(tmp_path)
+    loaded.load(tmp_path)
+    assert np.isneginf(loaded.score(matrix)[:, -10:]).all()
+    np.testing.assert_allclose(loaded.score(matrix)[:, :50], whole.score(matrix)[:, :50], atol=1e-3)
+
+
+@pytest.mark.parametrize("at_a_time", [(128, 2**22), (7, 100)])
+def test_ease_on_few_features_takes_those_that_explain_most(at_a_time: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in zip(("BLOCK", "LIKES"), at_a_time, strict=True):
+        monkeypatch.setattr(ease, name, value)
+    rng = np.random.default_rng(0)
+    likes = rng.random((200, 30)) < 0.3
+    likes[:, 1:4] = likes[:, :1] & (rng.random((200, 3)) < 0.9)  # tracks 0 to 3 go together
+    model = Ease(2.0, exact=0, features=3)
+    assert model.fit(csr_matrix(likes.astype(np.float32)))["weights"] == 30 * 3
+    scores = model.score(csr_matrix(np.eye(30, dtype=np.float32)))
+    for track in range(4):
+        others = [other for other in range(4) if other != track]
+        assert np.flatnonzero(scores[:, track]).tolist() == others
+        x, y = likes[:, others].astype(np.float64), likes[:, track]
+        np.testing.assert_allclose(scores[others, track], np.linalg.solve(x.T @ x + 2 * np.eye(3), x.T @ y), atol=1e-3)
+    np.testing.assert_array_equal(np.diag(scores), 0)
 
 
 def test_ease_leaves_out_what_is_not_popular() -> None:

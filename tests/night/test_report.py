@@ -19,7 +19,7 @@ from recsys.exceptions import MissingDataError
 from recsys.experiments import Arm, Experiment
 from recsys.night.night import Night
 from recsys.night.report import build_refused_report, build_report, finish_report
-from tests.support.documents import as_json, experiment, gate, inputs, night_of, publish, verdict
+from tests.support.documents import as_json, card, experiment, gate, inputs, night_of, publish, verdict
 from tests.support.pages import SHAPE, assert_self_contained, strict
 from tests.support.traffic import records
 
@@ -119,6 +119,15 @@ def test_the_committed_shape_is_derived_from_the_types_and_refuses_other_documen
     assert check.is_valid(document)
     assert not check.is_valid({**document, "metrics": [{**document["metrics"][0], "p_value": 1.5}]})
     assert not check.is_valid({name: value for name, value in document.items() if name != "srm"})
+
+
+@pytest.mark.parametrize(("kind", "label"), [("artist", "same artist"), ("sessions", "heard in the same sessions")])
+def test_the_control_is_called_by_what_its_neighbours_are_made_from(tmp_path: Path, kind: str, label: str) -> None:
+    night = night_of(tmp_path, NIGHT)
+    experiment(night, DESIGN, records(DESIGN, users=100, sessions=200, lift={}))
+    publish(night.store, NIGHT, card(NIGHT).model_copy(update={"neighbours": {"from": kind}}))
+    arms = build_report(night).arms
+    assert {name: arm.label for name, arm in arms.items()} == {"C": label, "T1": "new version", "L": "live version"}
 
 
 @pytest.mark.slow
