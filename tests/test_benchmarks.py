@@ -19,10 +19,12 @@ from benchmarks.content import DAY, open_run, prepare
 from benchmarks.histories import explored_history, random_history, split
 from benchmarks.load import drive
 from benchmarks.measure import Bench, less_is_better, milliseconds, more_is_better, surroundings, write_json
+from benchmarks.public import __main__ as public
+from benchmarks.public.job import read_split, write_split
 from benchmarks.reference import autoencoder, pipeline, simulator
 from benchmarks.rows import DESIGN, TRACKS, log_rows
 from recsys.abtest.sessions import read_log
-from recsys.exceptions import InvalidInputError
+from recsys.exceptions import InvalidInputError, UnavailableError
 from recsys.models.dae import WEIGHTS, Dae
 from recsys.night.collect import collect
 from recsys.night.night import Night
@@ -288,7 +290,45 @@ def test_figures_of_real_data_are_means_with_intervals(monkeypatch: pytest.Monke
 def test_data_that_are_not_there_are_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("NIGHTSHIFT_BENCH_DATA", "/nowhere")
     assert own_data.main(["hetrec"]) == 2
-    assert "NIGHTSHIFT_BENCH_DATA is '/nowhere'" in capsys.readouterr().err
+    assert public.main(["--data", "hetrec"]) == 2
+    assert public.there() == ["ml-100k"]
+    assert capsys.readouterr().err.count("/nowhere holds no hetrec-user-artists.tsv") == 3
+
+
+@pytest.fixture
+def invented(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random data in the place of public ones."""
+    monkeypatch.setitem(public.DATA, "hetrec", lambda: random_history(80, 60, 12))
+
+
+def test_a_public_table_tells_means_intervals_and_what_each_lacks(
+    invented: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuned = public.Line("ease, tuned", "ours", "ease", [{"ridge": 1.0}, {"ridge": 500.0}])
+    monkeypatch.setattr(public, "LINES", (public.LINES[0], tuned))
+    assert public.main(["--data", "hetrec", "--seeds", "2", "--json", str(tmp_path / "out.json")]) == 0
+    found = json.loads((tmp_path / "out.json").read_text())["hetrec"]
+    assert set(found) == {"popularity", "ease, tuned"}
+    assert all(0 < row["ndcg_100"] <= 1 and row["seconds"] > 0 and row["mib"] > 10 for rows in found.values() for row in rows)
+    assert all(row["config"] in tuned.grid for row in found["ease, tuned"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| popularity", "| ease, tuned"]
+    assert sum("| 0.000 ± 0.000 |" in line for line in lines) == 1
+
+
+def test_a_model_of_the_public_table_that_fails_is_told(
+    invented: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(public, "LINES", (public.Line("mine", "ours", "ease", [{"ridges": 1}]),))
+    assert public.main(["--data", "hetrec", "--quick"]) == UnavailableError.exit_code
+    assert "mine failed with status" in capsys.readouterr().err
+
+
+def test_a_split_survives_its_file(tmp_path: Path) -> None:
+    data = split(random_history(80, 60, 12), 3)
+    write_split(tmp_path / "split.npz", data.train, data.fold_in)
+    for matrix, again in zip((data.train, data.fold_in), read_split(tmp_path / "split.npz"), strict=True):
+        assert (matrix != again).nnz == 0
 
 
 @needs_lastfm
