@@ -14,7 +14,7 @@ app = typer.Typer()
 @app.command("score")
 def score_model(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="package.module:Class, or dae, ease, popularity, response.")],
-    quick: Annotated[bool, typer.Option("--quick", help="Small worlds and no public data, in half a minute.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Small worlds, and no public data.")] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where score.html and score.json go; default RECSYS_VAR/score/MODEL.")
     ] = None,

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from benchmarks.histories import random_history
 from recsys.cli import app
 from recsys.exceptions import InvalidInputError, UnavailableError
-from recsys.score import fit, public_data, score, worlds
+from recsys.score import bench, fit, public_data, score, worlds
 from recsys.score.document import Score
 from recsys.score.page import headline, told, write_page
 from recsys.score.results import Results
@@ -36,7 +36,7 @@ def _in_process() -> Iterator[None]:
         return fit.fit(job, directory)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(score.process, "run", run)
+        patch.setattr(bench.process, "run", run)
         yield
 
 
@@ -119,9 +119,9 @@ def test_public_data_are_judged_where_they_are(settings: Settings, monkeypatch: 
     found = score.score(settings, ask("response", public=True, data=tmp_path))
     rows = {row.model: row for row in found.held_out if row.data == "hetrec"}
     assert rows["popularity"].users == 18
-    assert rows["response"].skipped == score.NO_PLAYS
+    assert rows["response"].skipped == bench.NO_PLAYS
     assert found.notes == ["ml-100k is left out: it is far away."]
-    assert score.NO_PLAYS in told(found)
+    assert bench.NO_PLAYS in told(found)
     with pytest.raises(InvalidInputError, match=r"holds no hetrec-user-artists\.tsv"):
         score.score(settings, ask("dae", public=True, data=tmp_path / "nowhere"))
 
