@@ -28,7 +28,6 @@ from benchmarks.load import drive
 from benchmarks.measure import Bench, median, surroundings
 from benchmarks.processes import nightshift, valkey
 from benchmarks.service import CONNECTIONS, WARM_UP
-from benchmarks.sessions import Explorer, record
 from recsys import catalog
 from recsys.exceptions import InvalidInputError, RecsysError
 from recsys.experiments import Arm, Experiment, Recommender, RunSpec
@@ -36,6 +35,7 @@ from recsys.night.night import Night
 from recsys.schemas import NEIGHBOURS, TOP_LENGTH
 from recsys.settings import load_settings
 from recsys.simulate.listeners import load_listeners
+from recsys.simulate.recording import Explorer, record
 from recsys.simulate.run import run_shard
 from recsys.versions import pointer, publish, runs
 from recsys.versions.content import Content, read_directory

@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +19,17 @@ from scipy import stats
 from scipy.sparse import csr_matrix
 
 from benchmarks import real_data
-from benchmarks.histories import FEWEST, Split, figures, split, split_rows
+from benchmarks.histories import figures
 from recsys.exceptions import RecsysError
+from recsys.learn.held_out import FEWEST, Split, hold_out, split
 from recsys.models.base import create
+from recsys.score import public_data
 
 MODELS = ("popularity", "ease", "dae")
 DATA: dict[str, Callable[[], csr_matrix]] = {
     "hetrec": real_data.listeners_of_artists,
     "plays": real_data.sessions_of_plays,
-    "ml-100k": real_data.raters_of_films,
+    "ml-100k": public_data.raters_of_films,
 }
 
 #: A model's figures over splits: the mean, and half the width of its interval.
@@ -39,7 +42,11 @@ def later(history: csr_matrix, part: int, parts: int) -> Split:
     bounds = np.linspace(rows // 2, rows, parts + 1).astype(int)
     tested = np.arange(bounds[part], bounds[part + 1])
     chosen = tested[np.diff(history.indptr)[tested] >= FEWEST]
-    return split_rows(history, chosen, np.random.default_rng(part), unseen=range(bounds[part], rows))
+    before = np.arange(rows) < bounds[part]
+    data = hold_out(history, chosen, np.random.default_rng(part))
+    train = data.train.multiply(before[:, None]).astype(np.float32).tocsr()
+    train.eliminate_zeros()
+    return replace(data, train=train)
 
 
 def splits_of(name: str, history: csr_matrix, count: int) -> list[Split]:

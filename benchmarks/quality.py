@@ -23,8 +23,6 @@ import numpy.typing as npt
 
 from benchmarks.histories import explored_history, held_out_table
 from benchmarks.measure import surroundings
-from benchmarks.oracle import Oracle
-from benchmarks.sessions import Explorer, Logged, Served, publish_interactions, record, session_times
 from recsys.exceptions import RecsysError
 from recsys.experiments import Arm
 from recsys.learn.fatigue import Discount
@@ -38,10 +36,15 @@ from recsys.night.night import Night
 from recsys.night.recommend import artist_discount, ranked, recommend
 from recsys.night.train import train
 from recsys.schemas import Card
+from recsys.score.logs import publish_interactions
+from recsys.score.served import Served
 from recsys.service.state import Version
 from recsys.settings import load_settings
 from recsys.simulate.listeners import Listeners, load_listeners
+from recsys.simulate.oracle import Oracle
 from recsys.simulate.play import Recommender as Policy
+from recsys.simulate.recording import Explorer, Logged, record
+from recsys.simulate.run import run_in_process
 from recsys.versions import keyspace
 from recsys.versions.content import read_directory
 
@@ -72,6 +75,7 @@ class Bench:
     def __init__(self, world: Path, var: Path, arm_sessions: int) -> None:
         self.world, self.var, self.arm_sessions = world, var, arm_sessions
         self.listeners: Listeners = load_listeners(world)
+        self.tracks = self.listeners.catalogue.size
         self.rows: dict[str, Any] = {}
 
     def learn(self, logged: Sequence[Logged], log_date: date, model: str = "dae") -> Learned:
@@ -109,14 +113,15 @@ class Bench:
 
     def play(self, name: str, policy: Policy) -> None:
         """One line of the table."""
-        mean, half, steps = session_times(self.listeners, policy, self.arm_sessions, PLAYED)
-        self.rows[name] = {"time": round(mean, 4), "half_width": round(half, 4), "steps": round(steps, 3)}
-        print(f"{name:<44}{mean:>8.3f} ± {half:.3f}{steps:>8.2f}", flush=True)
+        found = run_in_process(self.listeners, policy, episodes=self.arm_sessions, seed=PLAYED, progress=False)
+        half = 1.96 * found.se_time
+        self.rows[name] = {"time": round(found.mean_time, 4), "half_width": round(half, 4), "steps": round(found.mean_steps, 3)}
+        print(f"{name:<44}{found.mean_time:>8.3f} ± {half:.3f}{found.mean_steps:>8.2f}", flush=True)
 
     def play_arm(self, name: str, recommender: Any, learned: Learned, lists: dict[int, array] | None = None) -> None:
         """One arm, through the service's own choices."""
         arm = Arm("A", recommender)
-        self.play(name, Served(self.listeners, arm, learned.version, learned.lists if lists is None else lists, SEED))
+        self.play(name, Served(self.tracks, arm, learned.version, learned.lists if lists is None else lists, SEED))
 
     def play_control(self, name: str, learned: Learned, neighbours: npt.NDArray[np.uint32]) -> None:
         """The contextual arm, with other neighbours."""
@@ -153,7 +158,7 @@ class Bench:
             # The lists behind T2 do not depend on T1's model: the quickest one will do until the last night.
             live = self.learn(served, day, "popularity")
             arm = Arm("L", "session")
-            policy = Served(self.listeners, arm, live.version, live.lists, SEED + night, EXPLORATION)
+            policy = Served(self.tracks, arm, live.version, live.lists, SEED + night, EXPLORATION)
             served += record(self.listeners, policy, sessions, SEED + 1 + night, [day])
         last = DAY + timedelta(days=count)
         learned = self.learn(served, last)

@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.content import DAY, SEED
-from benchmarks.histories import Split, explored_history, figures, random_history, split
+from benchmarks.histories import explored_history, figures, random_history
 from benchmarks.measure import Bench, Result, less_is_better
 from benchmarks.reference import autoencoder
 from recsys import catalog
+from recsys.learn.held_out import Split, split
 from recsys.models.dae import Dae
 from recsys.night.night import Night
 from recsys.night.recommend import recommend
@@ -111,7 +112,7 @@ def measure_train(bench: Bench) -> Result:
     if bench.quick:
         world, sessions = bench.cache / "small-world", 60_000
         generate(world, tracks=4000, artists=880, users=1500)
-    data = split(explored_history(world, sessions))
+    data = split(explored_history(world, sessions), SEED)
     reference, best, curve = _train_reference(data)
     wanted = best["ndcg_100"]
     reached: list[float] = []

@@ -16,7 +16,7 @@ from benchmarks.__main__ import ALTERNATIVES, MEASURES, main
 from benchmarks.alternatives import measures, offline
 from benchmarks.alternatives.client import Aiohttp
 from benchmarks.content import DAY, open_run, prepare
-from benchmarks.histories import explored_history, random_history, split
+from benchmarks.histories import explored_history, random_history
 from benchmarks.load import drive
 from benchmarks.measure import Bench, less_is_better, milliseconds, more_is_better, surroundings, write_json
 from benchmarks.public import __main__ as public
@@ -25,6 +25,7 @@ from benchmarks.reference import autoencoder, pipeline, simulator
 from benchmarks.rows import DESIGN, TRACKS, log_rows
 from recsys.abtest.sessions import read_log
 from recsys.exceptions import InvalidInputError, UnavailableError
+from recsys.learn.held_out import split
 from recsys.models.dae import WEIGHTS, Dae
 from recsys.night.collect import collect
 from recsys.night.night import Night
@@ -225,7 +226,7 @@ def test_both_sides_read_the_same_sessions_from_the_rows(bench: Bench, tmp_path:
 def test_histories_hold_what_listeners_liked(bench: Bench) -> None:
     history = explored_history(bench.world, 2000)
     assert history.shape == (80, 600)
-    data = split(history)
+    data = split(history, 1)
     held_out_users = np.flatnonzero((np.diff(data.train.indptr) == 0) & (np.diff(history.indptr) > 0))
     assert len(held_out_users) == data.fold_in.shape[0] == len(data.held_out) == 8
     for number, hidden in enumerate(data.held_out):

@@ -1,6 +1,6 @@
 """``python -m benchmarks.public [--data NAME …] [--seeds N] [--json PATH] [--quick]``: our models beside other libraries'.
 
-In go the matrices of :mod:`benchmarks.real_data`; out comes a table. Strong generalisation (Liang et al. 2018, section 4.2): a
+In go matrices of :mod:`recsys.score.public_data`; out comes a table. Strong generalisation (Liang et al. 2018, section 4.2): a
 tenth of the users is not trained on; of each of them four fifths of the positives are shown, and the rest is to be found among
 all tracks that were not shown. Every model gets the same splits, in a process of its own; what it scores is judged here, by one
 function. Whether several threads compute is up to ``OMP_NUM_THREADS``, 1 unless told otherwise.
@@ -24,14 +24,16 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from benchmarks import real_data
-from benchmarks.histories import Split, figures, split
+from benchmarks.histories import figures
 from benchmarks.own_data import interval
 from benchmarks.processes import ROOT
 from benchmarks.public import environment
 from benchmarks.public.job import write_split
 from recsys.exceptions import InvalidInputError, RecsysError, UnavailableError
+from recsys.learn.held_out import Split, split
+from recsys.score import public_data
 
-DATA: dict[str, Callable[[], csr_matrix]] = {"ml-100k": real_data.raters_of_films, "hetrec": real_data.listeners_of_artists}
+DATA: dict[str, Callable[[], csr_matrix]] = {"ml-100k": public_data.raters_of_films, "hetrec": real_data.listeners_of_artists}
 
 Config = Mapping[str, object]
 
@@ -127,9 +129,8 @@ def measure(name: str, seeds: int, lines: Sequence[Line]) -> dict[str, list[Foun
             data = split(history, seed)
             for line in lines:
                 row = judge(line, data, seed, Path(scratch))
-                print(
-                    f"{name}, seed {seed}: {line.name} {row['ndcg_100']:.4f}, {row['seconds']:.1f} s", file=sys.stderr, flush=True
-                )
+                told = f"{name}, seed {seed}: {line.name} {row['ndcg_100']:.4f}, {row['seconds']:.1f} s"
+                print(told, file=sys.stderr, flush=True)
                 found[line.name].append(row)
     return found
 

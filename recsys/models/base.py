@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import JsonValue
 
-from recsys.exceptions import InvalidInputError
+from recsys.exceptions import InvalidInputError, RecsysError
 from recsys.learn.offline_metrics import top_k
 from recsys.learn.plays import Plays
 from recsys.models.offer import NOTHING, Offer
@@ -87,12 +87,16 @@ def create(name: str, /, **arguments: JsonValue) -> Recommender:
         found = getattr(import_module(path), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise InvalidInputError(f"model {name!r} cannot be imported: {error}; is its package on the path?") from None
+    except (Exception, SystemExit) as error:  # whatever its module does
+        raise InvalidInputError(f"model {name!r} cannot be imported: {type(error).__name__}: {error}") from None
     missing = [method for method in ("fit", "score", "save", "load") if not callable(getattr(found, method, None))]
     if missing:
         raise InvalidInputError(f"model {name!r} has no method {missing[0]}; it needs fit, score, save and load")
     try:
         return cast(Recommender, found(**arguments))
-    except TypeError as error:
+    except RecsysError:
+        raise
+    except Exception as error:
         raise InvalidInputError(f"model {name!r} cannot be made: {error}") from None
 
 

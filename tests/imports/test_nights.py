@@ -7,12 +7,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks import real_data
 from recsys.exceptions import UnavailableError
 from recsys.imports.steps import import_botify
 from recsys.inspection.verify import verify
 from recsys.night import steps
 from recsys.night.night import Night
+from recsys.score import public_data
 from recsys.settings import Settings, load_settings
 from recsys.versions import keyspace, pointer, publish
 from tests.support.components import Valkey
@@ -86,7 +86,7 @@ def test_logs_of_the_original_end_green(tmp_path: Path, valkey: Valkey) -> None:
 @pytest.mark.marathon
 def test_films_and_their_ratings(tmp_path: Path, valkey: Valkey) -> None:
     try:
-        path = real_data.ratings()
+        path = public_data.ratings()
     except UnavailableError as error:
         pytest.skip(str(error))
     settings = settings_of(tmp_path, valkey).model_copy(update={"liked": "leave_out"})

@@ -1,4 +1,4 @@
-"""The ceiling of a world: a policy that knows sessions' interests, embeddings and the artist discount. For benchmarks only.
+"""The ceiling of a world: a policy that knows sessions' interests, embeddings and the artist discount; a yardstick alone.
 
 In go listeners; out come answers that maximise the time of each next track, as the simulator will compute it.
 """
@@ -7,7 +7,7 @@ import numpy as np
 
 from recsys.simulate import rng
 from recsys.simulate.listeners import Listeners
-from recsys.simulate.play import Plays
+from recsys.simulate.play import Ints, Plays
 from recsys.simulate.rng import Purpose
 
 CANDIDATES = 256
@@ -39,7 +39,7 @@ class Oracle:
         self._order = np.argsort(listeners.users)
         self._heard = np.full((len(listeners.users), 64), -1, np.int64)
 
-    def next(self, plays: Plays) -> np.ndarray:
+    def next(self, plays: Plays) -> Ints:
         """A track for each session."""
         them = self._them
         user = self._order[np.searchsorted(them.users, plays.user, sorter=self._order)]
@@ -58,7 +58,8 @@ class Oracle:
         logit = (self._affinity[row] - them.bias[user][:, None]) * them.sharpness[user][:, None]
         time = them.gamma[user][:, None] ** earlier / (1 + np.exp(-np.clip(logit, -40, 40)))
         time[repeated] = -1
-        return tracks[np.arange(len(tracks)), time.argmax(axis=1)]
+        answer: Ints = tracks[np.arange(len(tracks)), time.argmax(axis=1)]
+        return answer
 
     def last(self, plays: Plays) -> None:
         """Nothing is remembered."""
