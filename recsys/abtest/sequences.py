@@ -7,6 +7,7 @@ those of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, Time-uniform central l
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal, NamedTuple, Self
 
 import numpy as np
@@ -53,19 +54,19 @@ class Arm:
 
 
 class Bounds(NamedTuple):
-    """Effect and bounds at each look, float64 [looks]; where there is no telling NaN between infinite bounds."""
+    """Effect and bounds at each look, float64 [looks]; where there is no telling NaN, between bounds that exclude nothing."""
 
     effect: Floats
     low: Floats
     high: Floats
 
 
-def difference(control: Arm, treatment: Arm, *, planned: float, level: float = LEVEL, side: Side = "both") -> Bounds:
+def difference(control: Arm, treatment: Arm, *, planned: float | None, level: float = LEVEL, side: Side = "both") -> Bounds:
     """The treatment's mean minus the control's.
 
     Args:
-        planned: users of both arms together at which the sequence is to be narrowest.
-        level: chance that the effect ever lies outside. side: which bounds are wanted; the other one is infinite.
+        planned: users of both arms together at which the sequence is to be narrowest; None: bounds that hold at one look only.
+        level: chance that the effect ever lies outside. side: which bounds are wanted; the other one excludes nothing.
 
     Raises:
         InvalidInputError: planned is not above 0, or level is not between 0 and 1.
@@ -75,37 +76,56 @@ def difference(control: Arm, treatment: Arm, *, planned: float, level: float = L
     return _sequence(effect, variance, control.users + treatment.users, radius(planned, level, side), side)
 
 
-def relative(control: Arm, treatment: Arm, *, planned: float, level: float = LEVEL, side: Side = "both") -> Bounds:
+def relative(
+    control: Arm,
+    treatment: Arm,
+    *,
+    planned: float | None,
+    level: float = LEVEL,
+    side: Side = "both",
+    scale: Literal["log", "linear"] = "log",
+) -> Bounds:
     """The difference as a fraction of the control's mean, which counts as estimated (delta method).
 
     Arguments and errors are those of :func:`difference`. There is no telling where the control's mean may as well be 0.
+
+    Args:
+        scale: on which the bounds lie around the effect: log, of the ratio of means, which treats the arms alike; or linear, as
+            growthbook has it, which says "worse" too often of few users with heavy tails (``python -m benchmarks.watching``).
     """
     users, widths = control.users + treatment.users, radius(planned, level, side)
     with np.errstate(divide="ignore", invalid="ignore"):
-        part = control.variance / control.users
         ratio = treatment.mean / control.mean
-        variance = (treatment.variance / treatment.users + part * ratio * ratio) / (control.mean * control.mean)
-        known = control.mean > widths(users) * np.sqrt(part)
-    return _sequence(np.where(known, ratio - 1, np.nan), variance, users, widths, side)
+        parts = [arm.variance / arm.users / (arm.mean * arm.mean) for arm in (control, treatment)]
+        known = (control.mean > 0) & (treatment.mean > 0) & (widths(users) * np.sqrt(parts[0]) < 1)
+        ratio = np.where(known, ratio, np.nan)
+        if scale == "linear":
+            return _sequence(ratio - 1, (parts[0] + parts[1]) * ratio * ratio, users, widths, side)
+        return Bounds(*map(np.expm1, _sequence(np.log(ratio), parts[0] + parts[1], users, widths, side)))
 
 
-def radius(planned: float, level: float = LEVEL, side: Side = "both") -> Callable[[npt.ArrayLike], Floats]:
+def radius(planned: float | None, level: float = LEVEL, side: Side = "both") -> Callable[[npt.ArrayLike], Floats]:
     """How many standard errors a bound lies from the effect, as a function of the users so far.
 
     The mixture's parameter rho makes it smallest near the planned users: rho^2 = (-2 log a + log(1 - 2 log a)) / planned, where a
-    is the level, or twice the level of a single bound.
+    is the level, or twice the level of a single bound. Without planned users it is the normal quantile of one look.
 
     >>> [round(float(radius(10_000)(users)), 2) for users in (1_000, 10_000, 100_000)]
     [3.86, 3.04, 3.24]
+    >>> round(float(radius(None)(10_000)), 2)
+    1.96
 
     Raises:
         InvalidInputError: planned is not above 0, or level is not between 0 and 1.
     """
-    if not (planned > 0 and np.isfinite(planned)):
+    if planned is not None and not 0 < planned < np.inf:
         raise InvalidInputError(f"planned users are {planned!r}; they must be a number above 0")
     if not 0 < level < (1 if side == "both" else 0.5):
         raise InvalidInputError(f"level is {level!r}; it must lie between 0 and {1 if side == 'both' else 0.5}, such as 0.05")
     tail = level if side == "both" else 2 * level
+    if planned is None:
+        quantile = NormalDist().inv_cdf(1 - tail / 2)
+        return lambda users: np.full(np.shape(users), quantile)
     rate = (-2 * np.log(tail) + np.log(1 - 2 * np.log(tail))) / planned
 
     def widths(users: npt.ArrayLike) -> Floats:
