@@ -20,7 +20,7 @@ from recsys.abtest.wording import counted
 
 CHECKSUM = re.compile("[0-9a-f]{64}")
 #: Pictures that would be too small to read on a phone; they are scrolled there.
-WIDE = ("cumulative", "history")
+WIDE = ("nights", "cumulative", "history")
 ROLES = {
     "primary": "decides",
     "secondary": "secondary",
@@ -48,7 +48,7 @@ def write_page(directory: Path, report: Report) -> None:
     environment.filters["guardrail"] = lambda row: "not logged" if row.value is None else _guardrail(row.name, row.value)
     page = environment.get_template("report.html.j2").render(
         report=report,
-        primary=report.primary(),
+        primary=report.deciding(),
         version=report.version or (report.outcome.version if report.outcome else ""),
         images=[_image(directory, picture) for picture in report.pictures],
         wide=WIDE,
@@ -115,7 +115,7 @@ def _groups(report: Report) -> list[tuple[str, list[Comparison]]]:
     """Metrics by pair of arms, those of the treatments first."""
     found: dict[str, list[Comparison]] = {}
     extra = [row for row in (report.adjusted, report.against_live) if row]
-    for row in [*report.metrics, *extra]:
+    for row in [*([report.watched] if report.watched else []), *report.metrics, *extra]:
         found.setdefault(f"{label_of(report, row.arm)} against {label_of(report, row.control)}", []).append(row)
     return sorted(found.items(), key=lambda group: group[1][0].role == "context")
 

@@ -91,7 +91,7 @@ def relative(
 
     Args:
         scale: on which the bounds lie around the effect: log, of the ratio of means, which treats the arms alike; or linear, as
-            growthbook has it, which says "worse" too often of few users with heavy tails (``python -m benchmarks.watching``).
+            growthbook has it, which errs too often where users are few and tails heavy (``python -m benchmarks.watching``).
     """
     users, widths = control.users + treatment.users, radius(planned, level, side)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -29,7 +29,7 @@ TRACKS = 200
 
 def settings_of(tmp_path: Path, valkey: Valkey, **more: Any) -> Settings:
     return load_settings(
-        var=tmp_path / "var", world=tmp_path / "world", redis_url=valkey.url, experiment_source="live", live_days=2, **more
+        var=tmp_path / "var", world=tmp_path / "world", redis_url=valkey.url, experiment_source="live", **more
     )
 
 
