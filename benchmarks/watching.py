@@ -33,7 +33,6 @@ LEVEL, BAND = 0.05, 0.99
 LASTING, LIFT = 0.5, 0.05
 #: Sessions of an average listener, and nights of the window that reports used to read.
 SESSIONS, WINDOW = 8.0, 7
-EPISODES = 20_000
 PARTS = ("error", "power")
 #: Listeners by whom a large experiment is planned.
 MANY = 20_000
@@ -97,7 +96,7 @@ class Times:
         self.hundredths[plays.episode] += plays.time
 
 
-def session_times(world: Path, episodes: int = EPISODES) -> np.ndarray:
+def session_times(world: Path, episodes: int) -> np.ndarray:
     """Session times of a world's listeners, in tracks heard, float64 [sessions]."""
     listeners = load_listeners(world)
     times = Times(Oracle(listeners, SEED, episodes), episodes)
@@ -227,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise InvalidInputError(f"{sorted(unknown)[0]!r} is none of the parts {' and '.join(PARTS)}")
         if arguments.runs < 100:
             raise InvalidInputError(f"--runs {arguments.runs}: at least 100 are needed to tell anything")
-        times = session_times(arguments.world or load_settings().world)
+        times = session_times(arguments.world or load_settings().world, arguments.sessions)
     except RecsysError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return error.exit_code
@@ -258,6 +257,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=int, default=2000, help="experiments of each setting; a fifth for the power")
     parser.add_argument("--nights", type=int, nargs="+", default=[60, 365], help="nights of an experiment")
     parser.add_argument("--users", type=int, default=1000, help="listeners an arm of small experiments")
+    parser.add_argument("--sessions", type=int, default=20_000, help="sessions that are played for their times")
     parser.add_argument("--json", type=Path, default=None, help="writes the rows there, too")
     return parser
 

@@ -318,7 +318,7 @@ _WORDS = {"promoted": "promoted", "held": "held", "tested": "this night"}
 def _history(axes: "Axes", report: Report, log: ExperimentLog, theme: Theme) -> Picture | None:
     """The primary effect of every finished night up to this one; others may be under way."""
     del log
-    primary = report.primary()
+    primary = report.deciding()
     tested = percents(primary) if primary else None
     rows = [(row.log_date, row.verdict, measured) for row in report.history if (measured := percents(row)) is not None]
     rows = [row for row in rows if row[1] in _WORDS]

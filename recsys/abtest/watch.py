@@ -112,8 +112,9 @@ def means(user: Ints, night: Ints, value: Floats, nights: int) -> Arm:
     user, night, value = user[order], night[order], value[order]
     first = np.flatnonzero(np.diff(user, prepend=-1))
     start = np.repeat(first, np.diff(np.append(first, len(user))))
-    total = np.cumsum(value)
-    mean = (total - (total - value)[start]) / (np.arange(len(user)) - start + 1)
+    millionths = np.rint(value * 1e6).astype(np.int64)  # Their sums are exact: later sessions change no earlier night.
+    total = np.cumsum(millionths)
+    mean = (total - (total - millionths)[start]) / (np.arange(len(user)) - start + 1) / 1e6
     before = np.where(np.arange(len(user)) == start, 0.0, np.roll(mean, 1))
 
     def so_far(steps: Floats | None, at: Ints) -> Floats:
