@@ -73,10 +73,15 @@ class Version:
 
 
 class Slot(NamedTuple):
-    """What serves one arm's users (or all of a scope without an experiment): the arm, its version, its part of a log line."""
+    """What serves one arm's users (or all of a scope without an experiment): the arm, its version, its part of a log line.
+
+    Attributes:
+        exploration: share of random answers.
+    """
 
     arm: Arm | None
     version: Version
+    exploration: float
     logged: bytes
 
     @property
@@ -129,7 +134,9 @@ class Scope:
     def _slot(self, arm: Arm | None, version: Version) -> Slot:
         experiments = {self._experiment.name: arm.name} if self._experiment and arm else {}
         logged = orjson.dumps({"experiments": experiments, "run": self.name, "version": version.name})[1:-1]
-        return Slot(arm, version.beside(self.world), logged)
+        # Live requests are not explored with while nothing is live.
+        exploration = self.exploration if version.name or self.name != "live" else 0.0
+        return Slot(arm, version.beside(self.world), exploration, logged)
 
 
 def _specification(run: str, data: bytes) -> RunSpec:
@@ -263,10 +270,11 @@ class Catalogue:
             del self._versions[name]
 
     def _live_scope(self, version: Version) -> Scope:
-        share = self._exploration if version.name else 0.0
         arms = len(self._experiment.arms) if self._experiment else 0
         versions, history = (version,) * arms, self._live_history
-        return Scope("live", version, share, self._seed, self._world, self._experiment, versions, history, self._newcomers)
+        return Scope(
+            "live", version, self._exploration, self._seed, self._world, self._experiment, versions, history, self._newcomers
+        )
 
     def loaded(self, name: str) -> Version | None:
         """A version if this worker has it in memory."""
