@@ -97,7 +97,12 @@ class Settings(BaseSettings):
         description="simulate: a night plays sessions; live: its report reads the requests of real listeners; none: there is no "
         "experiment, and the gate alone decides.",
     )
-    live_days: int = Field(7, ge=1, description="Log dates, ending with the night's, that a report of live requests reads.")
+    planned_users: int = Field(
+        10_000,
+        ge=100,
+        description="Listeners of the two compared arms at which the sequence of an experiment with real listeners is narrowest "
+        "(recsys abtest plan computes it); noted on the experiment's first day, later changes are for the next one.",
+    )
     history_ttl: int = Field(86_400, ge=60, description="Seconds that an idle session's history is kept.")
 
     simulation: Literal["auto", "process", "docker"] = Field(

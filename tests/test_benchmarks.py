@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import requests
 
-from benchmarks import growth, newcomers, own_data, processes, real_data
+from benchmarks import growth, newcomers, own_data, processes, real_data, watching
 from benchmarks.__main__ import ALTERNATIVES, MEASURES, main
 from benchmarks.alternatives import measures, offline
 from benchmarks.alternatives.client import Aiohttp
@@ -342,3 +342,31 @@ def test_sessions_of_plays_are_those_of_an_import(tmp_path: Path, monkeypatch: p
     assert history.shape[1] == len(tracks)
     # An import cuts sessions at midnight, too.
     assert 0.9 < history.shape[0] / sum(record["message"] == "last" for record in plays(settings)) <= 1
+
+
+def test_half_of_the_variance_of_watched_listeners_lasts_and_tails_stay_heavy() -> None:
+    rng = np.random.default_rng(1)
+    times = rng.gamma(0.5, 4.0, 5000)
+    found = watching.sessions(rng, watching.Setting(30, 20_000, True, 40_000), times)
+    assert found.night.max() < 30
+    assert found.time.std() == pytest.approx(times.std(), rel=0.1)
+    order = np.lexsort((rng.random(len(found.user)), found.user))
+    user, time = found.user[order], found.time[order]
+    pairs = np.flatnonzero(user[1:] == user[:-1])
+    shared = np.cov(time[pairs], time[pairs + 1])[0, 1] / times.var()
+    assert shared == pytest.approx(watching.LASTING, abs=0.1)
+
+
+def test_ways_of_watching_are_compared(bench: Bench, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["error", "--world", str(bench.world), "--runs", "100", "--nights", "8", "--users", "120", "--sessions", "2000"]
+    assert watching.main([*words, "--json", str(tmp_path / "rows.json")]) == 0
+    rows = {(row["setting"], row["way"]): row for row in json.loads((tmp_path / "rows.json").read_text())}
+    assert len(rows) == 2 * len(watching.WAYS)
+    for setting in {setting for setting, _ in rows}:
+        watched, once = rows[setting, watching.REPORTED], rows[setting, watching.ONE_LOOK]
+        assert watched["false_percent"] <= watched["allowed_percent"]
+        assert once["false_percent"] > watched["false_percent"]
+        assert once["width"] == 1
+    assert watching.main(["error", "--runs", "5"]) == InvalidInputError.exit_code
+    assert watching.main(["errors"]) == InvalidInputError.exit_code
+    assert "'errors' is none of the parts error and power" in capsys.readouterr().err

@@ -66,6 +66,11 @@ class Comparison:
     unit: str = ""
 
     @property
+    def interval(self) -> str:
+        """What its bounds are, for people."""
+        return "95 % interval"
+
+    @property
     def better(self) -> bool:
         """Whether the whole relative interval lies above 0."""
         return self.ci_low_percent is not None and self.ci_low_percent > 0

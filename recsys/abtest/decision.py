@@ -76,7 +76,7 @@ def interval(result: Comparison) -> str:
     """The relative interval as text."""
     if result.ci_low_percent is None or result.ci_high_percent is None:
         return "no interval"
-    return f"95 % interval {percent(result.ci_low_percent)} to {percent(result.ci_high_percent)}"
+    return f"{result.interval} {percent(result.ci_low_percent)} to {percent(result.ci_high_percent)}"
 
 
 def _better(result: Comparison | None, least: float) -> Line:

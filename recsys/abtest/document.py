@@ -24,8 +24,10 @@ from recsys.abtest.metrics import METRICS, PRIMARY, Columns, Guardrail
 from recsys.abtest.rule import PromotionRule
 from recsys.abtest.schema import ArmFigures, Brief, Decision, GuardrailRow, Provenance, Report
 from recsys.abtest.sessions import Before, ExperimentLog
+from recsys.abtest.watch import Plan, watch
 
-CANDIDATE = "T1"
+#: Names of arms that are looked for.
+CONTROL, CANDIDATE = "C", "T1"
 #: Bounds of sessions a user between the groups of the effect by activity.
 ACTIVITY = ((1, 1), (2, 3), (4, None))
 MAX_CUMULATIVE = 12
@@ -40,11 +42,13 @@ def document_of(
     shares: Mapping[str, float],
     rule: PromotionRule,
     before: Before | None = None,
+    plan: Plan | None = None,
 ) -> Report:
     """The report's document: everything that the log alone says.
 
     Args:
         shares: weights of the arms that the design has. before: the users' earlier sessions, for the adjusted comparison.
+        plan: of an experiment that is looked at every night, for the comparison that decides.
     """
     context = [live] if live else []
     users = {arm: found.of_arm(arm) for arm in dict.fromkeys([control, *treatments, *context])}
@@ -53,8 +57,9 @@ def document_of(
     primary = next((c for c in compared if c.role == "primary" and c.arm == candidate), None)
     versus = against_live(users[candidate], users[live], candidate, live) if candidate and live else None
     ratio = sample_ratio({arm: len(found.of_arm(arm)["user"]) for arm in shares}, shares, alarm=rule.sample_ratio_alarm)
+    watched = watch(found, control, candidate, plan) if plan and candidate else None
     decision = decide(
-        primary,
+        watched or primary,
         versus,
         rule=rule,
         ratio=ratio,
@@ -73,6 +78,7 @@ def document_of(
         metrics=compared,
         against_live=versus,
         margin=rule.margin,
+        watched=watched,
         adjusted=_adjusted(users, control, candidate, before),
         rule=rule,
         confidence=CONFIDENCE,

@@ -115,7 +115,7 @@ def _deciding(report: Report) -> Line | None:
 
 def _of_given_logs(report: Report, failed: Line | None) -> str:
     """What the rules make of logs that belong to no night."""
-    primary = report.primary()
+    primary = report.deciding()
     measured = percents(primary) if primary else None
     if failed is None:
         return "Better"
@@ -130,7 +130,7 @@ def _of_given_logs(report: Report, failed: Line | None) -> str:
 
 def _found(report: Report, failed: Line | None) -> str:
     """What decided, as a clause: of the rule that failed, else the effect against the control."""
-    primary, counts = report.primary(), report.counts
+    primary, counts = report.deciding(), report.counts
     if primary is None or percents(primary) is None:
         return f"no effect can be measured, because {primary.reason if primary else 'one of the arms has no users'}"
     match failed.rule if failed else "":
@@ -181,7 +181,7 @@ def _not_as_good(report: Report) -> str:
 
 
 def _size(report: Report) -> str:
-    primary, live = report.primary(), report.against_live
+    primary, live = report.deciding(), report.against_live
     if report.experiment is None:
         return f"No listener has met the model of {report.log_date}."
     if primary is None or percents(primary) is None:
@@ -195,7 +195,7 @@ def _size(report: Report) -> str:
 
 def _sure(report: Report) -> str:
     """The interval of the comparison that decided, and what else there is to say of it."""
-    primary, live, failed = report.primary(), report.against_live, _deciding(report)
+    primary, live, failed = report.deciding(), report.against_live, _deciding(report)
     measured = percents(primary) if primary else None
     if primary is None or measured is None:
         return ""
@@ -204,6 +204,10 @@ def _sure(report: Report) -> str:
     if live and percents(live) and failed and failed.rule == LIVE:
         worse = f"More than {100 * (report.margin or 0.0):g} % worse must be ruled out."
         return f"{_lies('live version', live)} {worse} Against the control it is {_interval(primary)}."
+    if report.watched:
+        came = primary.control_users + primary.treatment_users
+        so_far = f"{counted(came, 'listener')} of {report.watched.planned_users:,} planned ones came so far."
+        return f"{_lies('control', primary)} That holds however often somebody has looked. {so_far}"
     chance = _chance(primary.p_value or 0.0)
     sure = f"{_lies('control', primary)} If the two were equal, a difference this large would come up in {chance} such tests."
     if measured[1] <= 0 <= measured[2] and primary.mde_percent is not None:
@@ -213,7 +217,7 @@ def _sure(report: Report) -> str:
 
 def _lies(other: str, row: Comparison) -> str:
     _, low, high = percents(row) or (0.0, 0.0, 0.0)
-    return f"The true effect against the {other} lies between {percent(low)} and {percent(high)} (95 % interval)."
+    return f"The true effect against the {other} lies between {percent(low)} and {percent(high)} ({row.interval})."
 
 
 def _outcome(report: Report) -> str:
@@ -240,7 +244,10 @@ def _of_live_requests(report: Report) -> bool:
 
 def _interval(row: Comparison) -> str:
     measured = percents(row)
-    return "not known" if measured is None else "{}, 95 % interval {} to {}".format(*map(percent, measured))
+    if measured is None:
+        return "not known"
+    effect, low, high = map(percent, measured)
+    return f"{effect}, {row.interval} {low} to {high}"
 
 
 def _clause(sentence: str) -> str:

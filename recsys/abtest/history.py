@@ -119,7 +119,7 @@ def night_row(store: Storage, log_date: date) -> NightRow:
 
 def _row(store: Storage, log_date: date) -> NightRow:
     verdict, report = Verdict.find(store, log_date), Report.find(store, log_date)
-    primary = report.primary("T1") if report else None
+    primary = (report.watched or report.primary("T1")) if report else None
     against, versus = (percents(row) if row else None for row in (primary, report.against_live if report else None))
     effect, low, high = against or (None, None, None)
     live_effect, live_low, live_high = versus or (None, None, None)

@@ -20,7 +20,7 @@ from recsys.abtest.wording import counted
 
 CHECKSUM = re.compile("[0-9a-f]{64}")
 #: Pictures that would be too small to read on a phone; they are scrolled there.
-WIDE = ("cumulative", "history")
+WIDE = ("nights", "cumulative", "history")
 ROLES = {
     "primary": "decides",
     "secondary": "secondary",
@@ -48,7 +48,7 @@ def write_page(directory: Path, report: Report) -> None:
     environment.filters["guardrail"] = lambda row: "not logged" if row.value is None else _guardrail(row.name, row.value)
     page = environment.get_template("report.html.j2").render(
         report=report,
-        primary=report.primary(),
+        primary=report.deciding(),
         version=report.version or (report.outcome.version if report.outcome else ""),
         images=[_image(directory, picture) for picture in report.pictures],
         wide=WIDE,
@@ -80,9 +80,12 @@ def _figures(document: Mapping[str, object]) -> Figures | None:
 
 
 def _origin(report: Report) -> list[tuple[str, str]]:
-    """Where the report comes from."""
+    """Where the report comes from; of many directories the first and the last."""
     origin, timing = report.provenance, report.provenance.timing
-    found = [("Logs", origin.source), *([("Assignment", origin.assignment)] if report.experiment else [])]
+    first, *others = origin.source.split(", ")
+    logs = f"{first} to {others[-1]}: {counted(len(others) + 1, 'log date')}; each is named in report.json" if others else first
+    timing = None if others else timing
+    found = [("Logs", logs), *([("Assignment", origin.assignment)] if report.experiment else [])]
     return found + ([("Checksum", timing.checksum)] if timing else [])
 
 
@@ -115,7 +118,7 @@ def _groups(report: Report) -> list[tuple[str, list[Comparison]]]:
     """Metrics by pair of arms, those of the treatments first."""
     found: dict[str, list[Comparison]] = {}
     extra = [row for row in (report.adjusted, report.against_live) if row]
-    for row in [*report.metrics, *extra]:
+    for row in [*([report.watched] if report.watched else []), *report.metrics, *extra]:
         found.setdefault(f"{label_of(report, row.arm)} against {label_of(report, row.control)}", []).append(row)
     return sorted(found.items(), key=lambda group: group[1][0].role == "context")
 

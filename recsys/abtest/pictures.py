@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recsys.abtest.metrics import Columns
+from recsys.abtest.nights_picture import nights
 from recsys.abtest.schema import Picture, Report, percents
 from recsys.abtest.sessions import ExperimentLog
 
@@ -42,7 +43,14 @@ Drawing = Callable[["Axes", Report, ExperimentLog, Theme], Picture | None]
 
 #: Width and height in inches; the two in the middle stand side by side.
 #: The narrow one is that of effects on a phone.
-SIZES = {"_effects": (8.8, 3.7), "_times": (4.7, 3.5), "_survival": (4.7, 3.5), "_cumulative": (8.8, 2.9), "_history": (8.8, 2.9)}
+SIZES = {
+    "nights": (8.8, 3.7),
+    "_effects": (8.8, 3.7),
+    "_times": (4.7, 3.5),
+    "_survival": (4.7, 3.5),
+    "_cumulative": (8.8, 2.9),
+    "_history": (8.8, 2.9),
+}
 
 FOR_PHONES, NARROW = (4.7, 4.4), "-narrow"
 
@@ -53,12 +61,12 @@ COMPRESSION = 3
 def draw_all(report: Report, log: ExperimentLog, directory: Path) -> list[Picture]:
     """Write every picture that the data allow as ``<name>.png`` and ``<name>-dark.png``, that of effects for phones too."""
     pictures = []
-    for draw in (_effects, _times, _survival, _cumulative, _history):
+    for draw in (nights, _effects, _times, _survival, _cumulative, _history):
         picture = _draw(draw, SIZES[draw.__name__], report, log, directory)
         if picture is not None:
             pictures.append(picture)
-    if pictures and pictures[0].name == "effects":
-        _draw(_effects, FOR_PHONES, report, log, directory, NARROW)
+        if picture is not None and draw is _effects:
+            _draw(draw, FOR_PHONES, report, log, directory, NARROW)
     return pictures
 
 
@@ -125,7 +133,7 @@ def _effects(axes: "Axes", report: Report, log: ExperimentLog, theme: Theme) -> 
     axes.axvline(0, color=theme.faint, linewidth=1)
     for y, (row, (mid, low, high)) in enumerate(found):
         colour = theme.good if low > 0 else theme.bad if high < 0 else theme.faint
-        if row.role == "validity":
+        if row.role == "validity" or report.watched:
             colour = theme.faint
         width = 3.2 if row.role == "primary" else 2
         axes.plot([low, high], [y, y], color=colour, linewidth=width, solid_capstyle="round")
@@ -146,10 +154,13 @@ def _effects(axes: "Axes", report: Report, log: ExperimentLog, theme: Theme) -> 
     axes.set_yticks(range(len(found)), labels, color=theme.ink, linespacing=1.25)
     axes.set_ylim(len(found) - 0.5, -0.7)
     axes.margins(x=0.08)
-    axes.set_xlabel("effect in percent, with 95 % interval")
+    once = " for one look" if report.watched else ""
+    axes.set_xlabel(f"effect in percent, with 95 % interval{once}")
     caption = "Each dot is the measured effect, each bar its 95 % interval. A bar that touches the line at 0 shows no difference."
     if report.against_live:
         caption += " The dashed mark is the margin against the live version."
+    if report.watched:
+        caption += " These intervals hold for one look, not night after night, and decide nothing."
     return Picture(
         name="effects",
         title="How large the effects are",
@@ -238,8 +249,9 @@ def _cumulative(axes: "Axes", report: Report, log: ExperimentLog, theme: Theme) 
     x = [int(k) for k, _ in rows]
     effects, lows, highs = zip(*(measured for _, measured in rows), strict=True)
     axes.axhline(0, color=theme.faint, linewidth=1)
-    axes.fill_between(x, lows, highs, color=theme.good, alpha=0.16, linewidth=0)
-    axes.plot(x, effects, color=theme.good, linewidth=2, marker="o", markersize=4)
+    colour, once = (theme.faint, " for one look") if report.watched else (theme.good, "")
+    axes.fill_between(x, lows, highs, color=colour, alpha=0.16, linewidth=0)
+    axes.plot(x, effects, color=colour, linewidth=2, marker="o", markersize=4)
     axes.set_xticks(x)
     axes.set_xlabel("sessions of each user that are counted, from the first")
     axes.set_ylabel("effect in percent")
@@ -247,7 +259,7 @@ def _cumulative(axes: "Axes", report: Report, log: ExperimentLog, theme: Theme) 
     return Picture(
         name="cumulative",
         title="Does the effect last",
-        caption="The main effect with its 95 % interval when only each user's first sessions are counted.",
+        caption=f"The main effect with its 95 % interval{once} when only each user's first sessions are counted.",
         alt=f"Effect by number of sessions counted: {told}.",
     )
 
@@ -259,7 +271,7 @@ _WORDS = {"promoted": "promoted", "held": "held", "tested": "this night"}
 def _history(axes: "Axes", report: Report, log: ExperimentLog, theme: Theme) -> Picture | None:
     """The primary effect of every finished night up to this one; others may be under way."""
     del log
-    primary = report.primary()
+    primary = report.deciding()
     tested = percents(primary) if primary else None
     rows = [(row.log_date, row.verdict, measured) for row in report.history if (measured := percents(row)) is not None]
     rows = [row for row in rows if row[1] in _WORDS]

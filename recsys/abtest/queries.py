@@ -134,7 +134,7 @@ def _parts(db: "DuckDBPyConnection", source: str) -> bool:
     db.execute(
         f"""CREATE OR REPLACE TEMP TABLE parts AS SELECT base, "user", session, min(arm) AS arm, max(arm) <> min(arm) AS mixed,
              count(*) AS steps, count(arm) AS armed, count(*) FILTER (is_last) AS lasts,
-             min(timestamp) AS began,
+             min(timestamp) AS began, max(timestamp) AS ended,
              sum(time)::BIGINT AS time, count(*) FILTER (time > 800000) AS finished,
              count(*) FILTER (NOT is_last AND latency IS NOT NULL) AS requests,
              coalesce(sum(latency) FILTER (NOT is_last), 0)::BIGINT AS latency,
@@ -194,7 +194,7 @@ def user_columns(db: "DuckDBPyConnection", arms: tuple[str, ...]) -> Columns:
 
 def session_columns(db: "DuckDBPyConnection", users: Columns) -> Columns:
     """Whole sessions, [sessions] by name, in order of user and session; ``user`` is a row of ``users``, :func:`user_columns`."""
-    found = db.execute('SELECT "user", ordinal, steps, time FROM sessions ORDER BY "user", ordinal').fetchnumpy()
+    found = db.execute('SELECT "user", ordinal, steps, time, ended FROM sessions ORDER BY "user", ordinal').fetchnumpy()
     sessions: dict[str, Column] = {name: np.asarray(column) for name, column in found.items()}
     sessions["user"] = np.searchsorted(users["user"], sessions["user"])
     sessions["arm"] = users["arm"][sessions["user"]]
@@ -215,6 +215,15 @@ def earlier_means(db: "DuckDBPyConnection") -> tuple[Ints, Floats, int]:
     ).fetchnumpy()
     [(last,)] = db.execute("SELECT coalesce(max(timestamp) FILTER (valid), 0) FROM raw").fetchall()
     return np.asarray(found["user"]), np.asarray(found["time"]), last
+
+
+def visits(db: "DuckDBPyConnection") -> Columns:
+    """Whole sessions, in whatever arm, by user and day: user, day, sessions, time in tracks; ascending."""
+    found = db.execute(
+        """SELECT "user", ended // 86400000 AS day, count(*) AS sessions, sum(time) / 1e6 AS time FROM parts WHERE whole
+           GROUP BY "user", day ORDER BY "user", day"""
+    ).fetchnumpy()
+    return {name: np.asarray(column) for name, column in found.items()}
 
 
 def guardrails(db: "DuckDBPyConnection", arms: tuple[str, ...], catalogue: int) -> dict[str, dict[str, float | None]]:

@@ -12,6 +12,7 @@ from recsys.abtest.analysis import Adjusted, Comparison, SampleRatio
 from recsys.abtest.calibration import Calibration
 from recsys.abtest.decision import Line
 from recsys.abtest.rule import PromotionRule
+from recsys.abtest.watch import Watched
 from recsys.schemas import Card, Gate, Verdict
 from recsys.storage.document import Document, Part
 from recsys.storage.layout import Dated
@@ -166,6 +167,7 @@ class Report(Document):
         control, treatments, live_arm: names of arms. candidate: the treatment that the decision is about.
         margin: how much worse than the live version is still not worse, a fraction. srm: the sample ratio.
         counts: records, sessions and users, and what was dropped. salt, version: of the night's experiment.
+        watched: of real listeners, the comparison that decides, for it may be looked at every night; absent where one looks once.
         outcome, calibration, paired, history, pictures: what else was known when the report was written; it may differ between
             equal nights.
     """
@@ -205,10 +207,15 @@ class Report(Document):
     outcome: Verdict | None = None
     calibration: Calibration | None = None
     paired: Paired | None = None
+    watched: Watched | None = Field(default=None, exclude_if=lambda watched: watched is None)
     history: list[PastNight] = Field(default_factory=list)
     pictures: list[Picture] = Field(default_factory=list)
 
     def primary(self, arm: str | None = None) -> Comparison | None:
-        """The primary comparison of an arm, the candidate by default."""
+        """The primary comparison of an arm, the candidate by default, for one look."""
         wanted = arm or self.candidate
         return next((row for row in self.metrics if row.role == "primary" and row.arm == wanted), None)
+
+    def deciding(self) -> Comparison | None:
+        """The primary comparison of the candidate by which it is judged."""
+        return self.watched or self.primary()

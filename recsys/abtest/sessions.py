@@ -44,8 +44,8 @@ class ExperimentLog:
 
     ``users`` holds a row a user, ordered by user: user, arm (int, an index into ``arms``), sessions, steps, time (tracks),
     finished, requests, latency_ms. ``sessions`` holds a row a session: user (an index into ``users``), arm, ordinal
-    (0 for the user's first), steps, time. ``guardrails`` holds values by arm and name, None where the log does not tell.
-    ``first_ms`` is the earliest timestamp of its records, in milliseconds.
+    (0 for the user's first), steps, time, ended (a timestamp in milliseconds). ``guardrails`` holds values by arm and name, None
+    where the log does not tell. ``first_ms`` is the earliest timestamp of its records, in milliseconds.
     """
 
     experiment: str
@@ -169,6 +169,25 @@ def read_before(logs: Path | Sequence[Path], first_ms: int) -> Before:
             "leave out what came later"
         )
     return Before(users, means)
+
+
+def read_visits(logs: Path | Sequence[Path]) -> Columns:
+    """Whole sessions in any request logs, of whatever experiment, summed by user and day, ascending.
+
+    Returns:
+        Columns user, day (since 1970, UTC, by the sessions' last timestamps), sessions, time (tracks).
+
+    Raises:
+        MissingDataError: no log files.
+    """
+    import duckdb
+
+    files = log_files(logs)
+    with tempfile.TemporaryDirectory(prefix="abtest-") as scratch, errors_of_the_system(), duckdb.connect() as db:
+        db.execute(f"SET memory_limit='{MEMORY_LIMIT}'; SET temp_directory='{scratch}/spill'")
+        readable, _ = _without_torn_lines(files, Path(scratch))
+        queries.load(db, readable, "")
+        return queries.visits(db)
 
 
 def _without_torn_lines(files: Sequence[Path], scratch: Path) -> tuple[list[str], int]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -102,6 +103,42 @@ def calibrate(
             print(f"{_mark(planted.ok)}  {told}")
     if not document.ok:
         raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    effect: Annotated[float, typer.Option(help="Effect to be found, in percent of the control mean.")] = 5.0,
+    days: Annotated[int, typer.Option(min=1, help="Log dates, ending with --date, by which is planned.")] = 28,
+    day: Annotated[str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="Log date; default the last one.")] = None,
+    logs: Annotated[Path | None, typer.Option(help="Or a directory of logs; days are those of its timestamps (UTC).")] = None,
+    power: Annotated[float, typer.Option(help="Probability with which it is found.")] = 0.8,
+    as_json: JsonOption = False,
+) -> None:
+    """How many listeners and nights an experiment needs, by past logs: for one look, and for a look every night."""
+    from recsys.abtest import plan as planning
+    from recsys.abtest.sessions import read_visits
+    from recsys.experiments import ORIGINAL, load_live_experiment
+    from recsys.storage.store import Storage
+
+    if day is not None and logs is not None:
+        raise InvalidInputError("give either --date or --logs")
+    settings = load_settings()
+    last = None if day is None else past(day)
+    visits = [read_visits(logs)] if logs else planning.stored_visits(Storage(settings.storage_url), last, days)
+    design = load_live_experiment(settings.experiments) or ORIGINAL
+    found = planning.plan(*planning.arrivals(visits), effect / 100, power=power, design=design)
+    if as_json:
+        print(json.dumps(asdict(found), indent=1))
+        return
+    print(
+        f"{counted(found.users, 'listener')} in {counted(found.nights, 'night')}: {found.mean:.2f} tracks a session on average, "
+        f"standard deviation of listeners {found.deviation:.2f}"
+    )
+    print(f"{effect:+g} % is found with a probability of {100 * power:g} %, between {found.control} and {found.treatment}:")
+    for name, needed in (("one look at the end", found.once), ("a look every night", found.nightly)):
+        nights = "never with these arrivals" if needed.nights is None else f"after {counted(needed.nights, 'night')}"
+        print(f"  {name}: {counted(needed.users, 'listener')} of these two arms, {nights}")
+    print(f"RECSYS_PLANNED_USERS={found.nightly.users} makes the sequence narrowest there")
 
 
 @app.command()

@@ -1,18 +1,24 @@
 """Real listeners: their requests become ``logs/date=D``, and a night's report reads the experiment that they took part in.
 
 In go the files of the service's ``live`` directory, one a worker and day (UTC); out comes ``logs/date=D`` with the specification
-they were served from. The experiment is the one of ``RECSYS_EXPERIMENTS``, which the service reads too.
+they were served from. The experiment is the one of ``RECSYS_EXPERIMENTS``, which the service reads too; when it began, and for
+how many users it was planned, stands in ``beginnings/<design>/date=<first day>``.
 """
 
+import hashlib
+import json
 import logging
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from typing import ClassVar
 
 from recsys.exceptions import InvalidInputError, MissingDataError
 from recsys.experiments import Experiment, RunSpec, load_live_experiment
 from recsys.logs.upload import LIVE_WAIT_SECONDS, copy, count_events, remove, require_events, resting
 from recsys.schemas import DatedCatalogue
 from recsys.settings import Settings
+from recsys.storage.document import Document
 from recsys.storage.layout import Dated
 from recsys.storage.store import Storage
 
@@ -73,13 +79,82 @@ def experiment(settings: Settings) -> Experiment:
     return found
 
 
-def sources(store: Storage, log_date: date, days: int) -> list[str]:
-    """Names of the logs of the last days, ascending, as far as they are there.
+class Beginning(Document):
+    """``beginning.json``: what was fixed when an experiment began, so that nobody chooses it after a look at the results.
+
+    Attributes:
+        experiment: its design. first: the first log date with requests under it.
+        planned_users: users of the two compared arms at which the confidence sequence is narrowest.
+    """
+
+    FILE: ClassVar[str] = "beginning.json"
+
+    experiment: Experiment
+    first: date
+    planned_users: int
+
+
+@dataclass(frozen=True)
+class Course:
+    """An experiment up to a log date: how it began, and the log dates with its requests, ascending."""
+
+    began: Beginning
+    dates: tuple[date, ...]
+
+
+def course(settings: Settings, store: Storage, log_date: date) -> Course:
+    """The experiment that real listeners took part in on a log date, from its first day on.
+
+    It is the one of the date's own logs, whatever the settings say by now. Another name, salt, share or recommender makes another
+    experiment, and so does a design that comes back after another one; days without any are a pause. A day on which the design
+    was changed holds requests under both and counts for neither; its own night alone reads it. The first night that asks notes
+    the beginning.
 
     Raises:
-        MissingDataError: none is.
+        InvalidInputError: there is no experiment. MissingDataError: logs of the date, or of the first day, are absent.
     """
-    found = [d for d in store.dates(Dated.LOGS) if log_date - timedelta(days=days) < d <= log_date]
-    if not found:
-        raise MissingDataError(f"no logs of the {days} days up to {log_date} are in {store.url}; collect them first")
-    return [Dated.LOGS.on(day) for day in found]
+    name = Dated.LOGS.on(log_date)
+    if not store.is_complete(name):
+        raise MissingDataError(f"{name} is not in {store.url}; collect it first")
+    design = _design(store, log_date) or experiment(settings)
+    dates, interrupted = [log_date], date.min
+    for day in reversed([day for day in store.dates(Dated.LOGS) if day < log_date]):
+        other = _design(store, day)
+        if other not in (None, design):
+            interrupted = day
+            break
+        dates += [day] if other else []
+    if interrupted > date.min and len(dates) > 1:
+        dates.pop()
+    elif interrupted > date.min:
+        return Course(Beginning(experiment=design, first=log_date, planned_users=settings.planned_users), (log_date,))
+    began = _beginning(settings, store, design, dates[-1], interrupted, log_date)
+    if not store.is_complete(Dated.LOGS.on(began.first)):
+        raise MissingDataError(
+            f"experiment {design.name!r} began on {began.first}, whose logs are not in {store.url} any more; restore them, or "
+            "begin another experiment by another salt"
+        )
+    return Course(began, tuple(day for day in reversed(dates) if day >= began.first))
+
+
+def _design(store: Storage, log_date: date) -> Experiment | None:
+    """The experiment of a log date's requests; None if they are not of real listeners, or of no experiment."""
+    try:
+        spec = store.read(RunSpec, Dated.LOGS.on(log_date))
+    except MissingDataError:
+        return None
+    return spec.experiment if spec.base == BASE else None
+
+
+def _beginning(
+    settings: Settings, store: Storage, design: Experiment, first: date, interrupted: date, log_date: date
+) -> Beginning:
+    """What was noted of the experiment since it was last interrupted; notes ``first`` if nothing was."""
+    place = f"beginnings/{hashlib.sha256(json.dumps(asdict(design), sort_keys=True).encode()).hexdigest()[:16]}"
+    noted = [day for day in store.dates(place) if interrupted < day <= log_date]
+    if noted:
+        return store.read(Beginning, f"{place}/date={noted[-1]}")
+    began = Beginning(experiment=design, first=first, planned_users=settings.planned_users)
+    with store.stage(f"{place}/date={first}") as staging:
+        began.write(staging)
+    return began

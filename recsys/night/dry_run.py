@@ -48,7 +48,7 @@ def _experiment(settings: Settings, live: str) -> dict[str, str]:
     if settings.experiment_source == "none":
         return {"experiment": "none; the gate alone decides"}
     if settings.experiment_source == "live":
-        return {"experiment": f"that of real listeners in {counted(settings.live_days, 'log date')}"}
+        return {"experiment": "that of real listeners, from its first day on"}
     arms = f"{EXPERIMENT}: C, T1" + (f", L ({live})" if live else "")
     return {"experiment": arms, "sessions": f"{settings.episodes:,} in {counted(settings.shards, 'shard')}"}
 

@@ -8,28 +8,31 @@ import logging
 import shutil
 from collections import Counter
 from dataclasses import asdict
+from datetime import date, timedelta
 
 import numpy as np
 
 from recsys.abtest.analysis import SampleRatio
 from recsys.abtest.calibration import stored_calibration
-from recsys.abtest.document import document_of
+from recsys.abtest.document import CONTROL, document_of
 from recsys.abtest.headline import NO_EXPERIMENT
 from recsys.abtest.history import nights
 from recsys.abtest.report import write_report
 from recsys.abtest.rule import load_rule
 from recsys.abtest.schema import Decision, Paired, PastNight, Provenance, ReadFiles, Report
 from recsys.abtest.sessions import Before, ExperimentLog, read_log
+from recsys.abtest.watch import Plan
 from recsys.exceptions import MissingDataError
 from recsys.experiments import Experiment, RunSpec
 from recsys.logs import real_listeners
 from recsys.night.night import Night
 from recsys.schemas import Card, Gate, Verdict
+from recsys.storage.layout import Dated
 from recsys.storage.manifest import SUCCESS, Manifest
 
 log = logging.getLogger(__name__)
 
-CONTROL, LIVE = "C", "L"
+LIVE = "L"
 #: What arms are called, and what one is called that real listeners had: no candidate, but whatever was live on their days.
 WAS_LIVE = "what was live"
 LABELS = {"contextual": "contextual", "dae": "new version", "top100": "TOP 100", "session": "session-aware"}
@@ -50,22 +53,25 @@ def build_report(night: Night) -> Report:
     if night.settings.experiment_source == "none":
         report = _of_gate(night, Decision(verdict="promote", reasons=[NO_EXPERIMENT]))
         return _store(night, report.model_copy(update={"model": Card.read(store, night.log_date)}), None)
-    sources, design = _sources(night)
+    course = _course(night)
+    sources, design = _sources(night, course)
     directories = [store.local(source) for source in sources]
     catalogue = store.read(RunSpec, sources[-1]).catalogue
-    of_live_requests = night.settings.experiment_source == "live"
-    found = read_log(directories, design.name, design, catalogue=catalogue, required=not of_live_requests)
+    found = read_log(directories, design.name, design, catalogue=catalogue, required=course is None)
     arms = list(dict.fromkeys(arm.name for arm in design.arms))
     control = CONTROL if CONTROL in arms else arms[0]
-    live = LIVE if LIVE in arms and control != LIVE else None
+    # Whatever real listeners have, none of their arms is the live version alone.
+    live = LIVE if LIVE in arms and control != LIVE and course is None else None
     treatments = [arm for arm in arms if arm not in (control, live)]
     shares, rule = dict(Counter(arm.name for arm in design.arms)), load_rule(night.settings.promotion)
-    report = document_of(found, control, treatments, live, shares=shares, rule=rule, before=_before(night))
+    plan = Plan(course.began.planned_users, course.dates) if course else None
+    before = _before(night, course.began.first - timedelta(days=1) if course else night.log_date)
+    report = document_of(found, control, treatments, live, shares=shares, rule=rule, before=before, plan=plan)
     figures, card = dict(report.arms), Card.read(store, night.log_date)
-    labels = LABELS if of_live_requests else LABELS | CONTEXTUAL.get(str(card.neighbours.get("from")), {})
+    labels = LABELS if course else LABELS | CONTEXTUAL.get(str(card.neighbours.get("from")), {})
     for arm in design.arms:
         label = "live version" if arm.name == live else labels[arm.recommender]
-        label = WAS_LIVE if of_live_requests and arm.recommender == "dae" else label
+        label = WAS_LIVE if course and arm.recommender == "dae" else label
         told = {"recommender": arm.recommender, "version": arm.version, "label": label}
         figures[arm.name] = figures[arm.name].model_copy(update=told)
     manifests = [store.manifest(source) for source in sources]
@@ -158,20 +164,26 @@ def finish_report(night: Night, verdict: Verdict) -> None:
         write_report(staging, report, None)
 
 
-def _sources(night: Night) -> tuple[list[str], Experiment]:
+def _course(night: Night) -> real_listeners.Course | None:
+    """The experiment of real listeners, if the night reads one."""
+    if night.settings.experiment_source != "live":
+        return None
+    return real_listeners.course(night.settings, night.store, night.log_date)
+
+
+def _sources(night: Night, course: real_listeners.Course | None) -> tuple[list[str], Experiment]:
     """The directories of logs that the report reads, and the design of the experiment that they are of."""
-    if night.settings.experiment_source == "live":
-        names = real_listeners.sources(night.store, night.log_date, night.settings.live_days)
-        return names, real_listeners.experiment(night.settings)
+    if course:
+        return [Dated.LOGS.on(day) for day in course.dates], course.began.experiment
     design = night.store.read(RunSpec, night.experiment).experiment
     if design is None:
         raise MissingDataError(f"{night.experiment} was not an experiment; run the night again")
     return [night.experiment], design
 
 
-def _before(night: Night) -> Before | None:
-    """Users' sessions in the logs that the night learned from; all of them are older than its experiment."""
-    store, name = night.store, night.interactions
+def _before(night: Night, log_date: date) -> Before | None:
+    """Users' sessions in the logs that the night of a log date learned from; all of them are older than the experiment."""
+    store, name = night.store, Dated.INTERACTIONS.on(log_date)
     if not store.is_complete(name) or not (store.local(name) / "sessions.parquet").exists():
         return None
     import pyarrow.parquet as pq

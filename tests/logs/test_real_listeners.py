@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from recsys.abtest.schema import Decision, Report
 from recsys.exceptions import CorruptDataError, InvalidInputError, MissingDataError, UnavailableError
-from recsys.experiments import ORIGINAL, RunSpec
+from recsys.experiments import ORIGINAL, Experiment, RunSpec
 from recsys.inspection.verify import verify
 from recsys.logs import real_listeners
 from recsys.night import steps, traffic
@@ -37,7 +38,7 @@ def settings(tmp_path: Path, valkey: Valkey) -> Settings:
         world=write_world(tmp_path / "world"),
         redis_url=valkey.url,
         experiment_source="live",
-        live_days=2,
+        planned_users=200,
         shards=1,
     )
 
@@ -50,6 +51,7 @@ def write_requests(settings: Settings, day: date, sessions: int, seed: int) -> i
     """A worker's file of a day, as the service writes it for requests without a run id; T1's listeners stay longer."""
     rng = np.random.default_rng(seed)
     lines = []
+    midnight = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
     for number in range(sessions):
         user = int(rng.integers(USERS))
         arm = ORIGINAL.arm_of(user)
@@ -59,7 +61,7 @@ def write_requests(settings: Settings, day: date, sessions: int, seed: int) -> i
             last = step == steps - 1
             record = {
                 "message": "last" if last else "next",
-                "timestamp": 1_000_000 + number * 1000 + step,
+                "timestamp": midnight + number * 1000 + step,
                 "user": user,
                 "track": tracks[step],
                 "time": float(rng.integers(60, 101) / 100),
@@ -108,8 +110,8 @@ def test_a_day_that_is_not_over_or_had_no_requests_is_named(settings: Settings, 
     with pytest.raises(InvalidInputError, match="is not over"):
         traffic.collect(Night(datetime.now(UTC).date(), settings), 5, run="x")
     assert Storage(settings.storage_url).dates("catalogue") == []  # that of a day is taken when the day is over
-    with pytest.raises(MissingDataError, match="2 days"):
-        real_listeners.sources(Storage(settings.storage_url), DAY, 2)
+    with pytest.raises(MissingDataError, match="collect it first"):
+        real_listeners.course(settings, Storage(settings.storage_url), DAY)
     monkeypatch.setattr(real_listeners, "LIVE_WAIT_SECONDS", 0.0)
     next((settings.log_dir / "live").iterdir()).touch()
     with pytest.raises(UnavailableError, match="still being written"):
@@ -154,10 +156,69 @@ def test_a_night_reads_what_real_listeners_did(settings: Settings) -> None:
     assert report.counts["next"] + report.counts["last"] == events
     assert report.counts["misassigned"] == 0
     assert report.decision.verdict == "promote", report.decision
+    assert report.watched
+    assert [look.log_date for look in report.watched.looks] == [str(BEFORE), str(DAY)]
+    assert report.watched.planned_users == 200
+    assert "95 % interval for all nights" in report.decision.reasons[0]
     assert not night.store.is_complete(night.experiment)
     result = verify(night)
     assert result.failures == []
     assert any("2 log dates" in line for line in result.checks)
+
+
+def write_logs(settings: Settings, day: date, design: Experiment | None, base: str = "live") -> None:
+    """The logs of a day, of which only the design matters."""
+    store = Storage(settings.storage_url)
+    with store.stage(f"logs/date={day}") as staging:
+        RunSpec(base, "", 0.0, 1, design, 400).write(staging)
+
+
+def dates_of(settings: Settings, day: date) -> tuple[int, list[int]]:
+    """Planned users and the days from DAY of the experiment of a day."""
+    found = real_listeners.course(settings, Storage(settings.storage_url), day)
+    return found.began.planned_users, [(date - DAY).days for date in found.dates]
+
+
+def test_an_experiment_is_read_from_its_first_day_on(settings: Settings) -> None:
+    days = [DAY + timedelta(days=number) for number in range(11)]
+    other, resalted = ORIGINAL.arms + ORIGINAL.arms[:1], "another"
+    designs = [
+        replace(ORIGINAL, arms=other),  # other shares
+        ORIGINAL,
+        ORIGINAL,
+        None,  # a pause
+        ORIGINAL,
+        replace(ORIGINAL, salt=resalted),
+        ORIGINAL,
+        ORIGINAL,
+    ]
+    for day, design in zip(days, designs, strict=False):
+        write_logs(settings, day, design)
+    write_logs(settings, days[8], ORIGINAL, base="import")
+    write_logs(settings, days[9], ORIGINAL)
+    later = settings.model_copy(update={"planned_users": 5000})
+    assert dates_of(settings, days[4]) == (200, [2, 4]), "the day of the change counts for neither design"
+    assert dates_of(later, days[4]) == (200, [2, 4]), "what was planned is kept"
+    assert dates_of(later, days[2]) == (200, [2]), "a backfill reads the same beginning"
+    assert dates_of(settings, days[0]) == (200, [0])
+    assert dates_of(later, days[5]) == (5000, [5]), "the night of the day of a change reads that day alone"
+    assert dates_of(later, days[9]) == (5000, [7, 9]), "a design that comes back is another experiment"
+    assert dates_of(settings, days[9]) == (5000, [7, 9])
+    with pytest.raises(MissingDataError, match="collect it first"):
+        dates_of(settings, days[10])
+
+
+def test_what_was_noted_stays_the_first_day_whatever_comes_to_light_or_is_lost(settings: Settings) -> None:
+    days = [DAY + timedelta(days=number) for number in range(4)]
+    for day in days[1:3]:
+        write_logs(settings, day, ORIGINAL)
+    assert dates_of(settings, days[2]) == (200, [1, 2])
+    write_logs(settings, days[0], ORIGINAL)
+    write_logs(settings, days[3], ORIGINAL)
+    assert dates_of(settings, days[3]) == (200, [1, 2, 3])
+    Storage(settings.storage_url).remove(f"logs/date={days[1]}")
+    with pytest.raises(MissingDataError, match="another salt"):
+        dates_of(settings, days[3])
 
 
 @pytest.mark.parametrize(("serving", "verdict"), [("", "promote"), ("2026-01-01-aaaaaaaa", "hold")])

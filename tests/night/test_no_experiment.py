@@ -136,7 +136,7 @@ def test_nobody_is_simulated_and_a_date_that_nobody_has_stored_is_named(settings
     ("source", "experiment"),
     [
         ("none", "none; the gate alone decides"),
-        ("live", "that of real listeners in 7 log dates"),
+        ("live", "that of real listeners, from its first day on"),
         ("simulate", "DAE_VS_CONTEXTUAL: C, T1"),
     ],
 )

@@ -28,9 +28,7 @@ TRACKS = 200
 
 
 def settings_of(tmp_path: Path, valkey: Valkey, **more: Any) -> Settings:
-    return load_settings(
-        var=tmp_path / "var", world=tmp_path / "world", redis_url=valkey.url, experiment_source="live", live_days=2, **more
-    )
+    return load_settings(var=tmp_path / "var", world=tmp_path / "world", redis_url=valkey.url, experiment_source="live", **more)
 
 
 def finished(settings: Settings, attempt: str = "first", back: int = 0, **more: Any) -> Night:
