@@ -17,9 +17,13 @@ LONG_QUERY = "SELECT sum(hash(range)) FROM range(2_000_000_000)"
 def test_a_signal_in_a_query_of_duckdb_is_no_error_of_the_query() -> None:
     sender = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Stopped) as stopped, duckdb.connect() as db, stopped_by_signals():
+
+    def ask(db: duckdb.DuckDBPyConnection) -> None:
         sender.start()
         db.execute(LONG_QUERY)
+
+    with pytest.raises(Stopped) as stopped, duckdb.connect() as db, stopped_by_signals():
+        ask(db)
     assert stopped.value.exit_code == 128 + signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) == before
 
