@@ -15,12 +15,16 @@ from typing import Any, Protocol
 
 from granian._granian import CallbackScheduler
 
+from recsys.service.meters import GIVEN_UP
 from recsys.service.requests import MAX_BODY, BadRequestError
 
 log = logging.getLogger(__name__)
 
 #: Seconds within which a body must have come.
 BODY_SECONDS = 30.0
+#: Seconds after which a worker that comes to itself again asks of what has arrived whether its client still waits, how often it
+#: looks whether it does, and how long it then gives Granian to find out.
+STOOD_STILL, BEAT, FINDING_OUT = 1.0, 0.1, 0.25
 #: So much of a body that is too large is read and thrown away: a client that is still sending would not read the refusal.
 MAX_DISCARDED = 8 * 2**20
 
@@ -80,6 +84,8 @@ class Edge:
         self._ready: deque[Request] = deque()
         self._woken = False
         self._reading: dict[Request, float] = {}
+        #: When the event loop was last seen to run, and until when what arrives may have been given up by its client.
+        self._beat = self._doubtful = loop.time()
         #: What Granian hands requests to.
         self.scheduler = _Scheduler(self, self._received)
 
@@ -129,10 +135,21 @@ class Edge:
     call_soon = call_soon_threadsafe
 
     # In the event loop.
+    def beat(self) -> None:
+        """Tell that the event loop runs; whoever calls this does so every :data:`BEAT` seconds."""
+        now = self._loop.time()
+        if (still := now - self._beat) > STOOD_STILL:
+            log.warning("this worker stood still for %.1f s; what its clients have given up meanwhile is not done", still)
+            self._doubtful = now + FINDING_OUT
+        self._beat = now
+
     def _take(self) -> None:
         """Hand on the requests that have arrived."""
         self._woken = False
         ready, application = self._ready, self._application
+        if self._loop.time() - self._beat > STOOD_STILL:
+            self.beat()
+        handle = self._doubt if self._loop.time() < self._doubtful else application.handle
         while ready:
             request = ready.popleft()
             try:
@@ -144,7 +161,21 @@ class Edge:
             if whole and request.size > MAX_BODY:
                 application.refuse(request, BadRequestError("body", f"{request.size} bytes", f"at most {MAX_BODY} bytes", 413))
             elif whole:
-                application.handle(request)
+                handle(request)
+
+    def _doubt(self, request: Request) -> None:
+        """Handle a request unless its client has gone: it has asked another worker, and may be further by now."""
+        gone = request.transport.client_disconnect()
+
+        def decide() -> None:
+            if gone.done():
+                GIVEN_UP.inc()
+                request.respond(503, b"{}")  # which nobody reads
+            else:
+                gone.cancel()
+                self._application.handle(request)
+
+        self._loop.call_later(FINDING_OUT, decide)
 
     def _is_whole(self, request: Request) -> bool:
         """Whether the body has come to its end; if not, its next piece is awaited."""

@@ -10,6 +10,7 @@ from prometheus_client import multiprocess
 
 REQUESTS = prom.Counter("recsys_requests", "Requests answered, by route and status", ["route", "status"])
 ANSWERS = prom.Counter("recsys_answers", "Tracks answered, by source", ["source"])
+GIVEN_UP = prom.Counter("recsys_given_up", "Requests whose clients had gone when a worker that had stood still came to them")
 UNKNOWN_TRACKS = prom.Counter("recsys_unknown_tracks", "Plays of tracks that tracks.json does not have")
 TRACKS = prom.Gauge("recsys_tracks", "Tracks of tracks.json as it was last taken", multiprocess_mode="mostrecent")
 REFUSED = prom.Gauge(

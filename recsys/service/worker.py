@@ -17,7 +17,7 @@ from granian import _granian
 from granian.http import HTTP1Settings
 
 from recsys.service.app import App
-from recsys.service.edge import Edge
+from recsys.service.edge import BEAT, Edge
 
 log = logging.getLogger(__name__)
 
@@ -97,5 +97,6 @@ def _connections() -> int:
 
 async def _watch(edge: Edge) -> None:
     while True:
-        await asyncio.sleep(1)
+        await asyncio.sleep(BEAT)
+        edge.beat()
         edge.give_up()

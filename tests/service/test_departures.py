@@ -1,7 +1,11 @@
 """Who left while Redis was away: noted for all workers, recorded once it is back, and nobody's later session is closed by it."""
 
+import http.client
+import json
 import os
 import signal
+import socket
+import struct
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.service.departures import Departure, Departures, commands
+from recsys.service.edge import FINDING_OUT, STOOD_STILL
 from recsys.service.requests import NO_EVENT, Event
 from recsys.settings import load_settings
 from recsys.versions import keyspace
@@ -221,6 +226,33 @@ def test_who_left_while_redis_hung_begins_a_new_session(stage: Stage) -> None:
         assert stage.service.post(f"/next/{user}", PLAY)[0] == 200
     found = sorted((r["user"], r["session"] - first[r["user"]], r["step"]) for r in answers(stage))
     assert found == [(user, *place) for user in LISTENERS for place in ((0, 0), (1, 0))]
+
+
+@pytest.mark.real
+@pytest.mark.drill("service", "a worker stands still while listeners give up", "what they gave up is not done later")
+def test_a_worker_that_stood_still_does_not_do_what_was_given_up(stage: Stage) -> None:
+    assert stage.service.process is not None
+    workers = psutil.Process(stage.service.process.pid).children()
+    head = b"POST /next/%d HTTP/1.1\r\nHost: h\r\nContent-Length: 25\r\n\r\n"
+    kept = http.client.HTTPConnection("127.0.0.1", stage.service.port)
+    kept.request("GET", "/healthz")
+    kept.getresponse().read()
+    for worker in workers:
+        worker.suspend()
+    for user in LISTENERS:
+        with socket.create_connection(("127.0.0.1", stage.service.port)) as gone:
+            gone.sendall(head % user + b'{"track": 1, "time": 0.5}')
+            if user % 2:  # a connection that is reset, not ended
+                gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    kept.request("POST", f"/next/{max(LISTENERS) + 1}", json.dumps(PLAY))
+    time.sleep(STOOD_STILL + 0.5)
+    for worker in workers:
+        worker.resume()
+    assert kept.getresponse().status == 200
+    kept.close()
+    time.sleep(2 * FINDING_OUT)
+    assert [record["user"] for record in answers(stage)] == [max(LISTENERS) + 1]
+    assert stage.service.post("/next/7", PLAY)[0] == 200
 
 
 @pytest.mark.real
