@@ -17,13 +17,13 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from benchmarks.oracle import Oracle
 from recsys.abtest.plan import users_needed
 from recsys.abtest.sequences import Arm, Bounds, relative
 from recsys.abtest.watch import LEAST_USERS, means
 from recsys.exceptions import InvalidInputError, RecsysError
 from recsys.settings import load_settings
 from recsys.simulate.listeners import load_listeners
+from recsys.simulate.oracle import Oracle
 from recsys.simulate.play import Plays
 from recsys.simulate.run import run_in_process
 
