@@ -13,18 +13,6 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.marathon
 @pytest.mark.timeout(3000)
 def test_some_nights_under_faults(tmp_path: Path) -> None:
-    words = [
-        sys.executable,
-        "-m",
-        "tests.nemesis",
-        "--nights",
-        "3",
-        "--first",
-        "17",
-        "--seed",
-        "1",
-        "--keep",
-        str(tmp_path / "nights"),
-    ]
+    words = [sys.executable, "-m", "tests.nemesis", "--nights", "8", "--seed", "6", "--keep", str(tmp_path / "nights")]
     played = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert played.returncode == 0, played.stdout[-8000:] + played.stderr[-2000:]
