@@ -135,6 +135,7 @@ def working() -> Iterator[tuple[Night, Lease]]:
     with lease.held(client, current.log_date, held_by(), linger=RUN_TIMEOUT) as held:
         free_if_ended(client)
         yield current, held
+    free_if_ended(client)  # The run's end may not have been to be seen at the beginning.
 
 
 def free_if_ended(client: redis.Redis) -> None:

@@ -56,3 +56,24 @@ def test_a_run_waits_then_gives_up_and_has_changed_nothing(
     with pytest.raises(AirflowFailException, match=f"run {dag} second has ended"):
         look(dag_bag, dag, timedelta(), state="failed", **more)
     assert lease.holders(client) == {}
+
+
+def test_a_task_that_ends_after_its_run_leaves_nothing_held(
+    dag_bag: Any, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import run_context
+    from airflow.sdk.exceptions import AirflowFailException
+    from airflow.sdk.execution_time.context import set_current_context
+
+    client = keyspace.connect(load_settings(redis_url=valkey.url))
+    connection = {"conn_type": "redis", "host": "127.0.0.1", "port": valkey.port, "extra": {"db": 0}}
+    monkeypatch.setenv("AIRFLOW_CONN_REDIS_DEFAULT", json.dumps(connection))
+    dag, due = "nightly_recommender", datetime(2026, 1, 6, 2, tzinfo=UTC)
+    run = SimpleNamespace(dag_id=dag, run_id="marked", run_type="manual", data_interval_start=None, run_after=due)
+    states = ["running", "failed"]
+    ti = SimpleNamespace(get_dagrun_state=lambda _dag, _run: states.pop(0))
+    context: Any = {"dag_run": run, "params": {"log_date": str(DAY)}, "ti": ti}
+    # Airflow frees the dates of a run that is marked failed, and then commits that: a task that begins in between takes them.
+    with set_current_context(context), pytest.raises(AirflowFailException, match="has ended"), run_context.working():
+        assert list(lease.holders(client)) == [DAY]
+    assert lease.holders(client) == {}
