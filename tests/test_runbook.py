@@ -71,7 +71,7 @@ def test_every_message_to_people_has_its_section() -> None:
 def test_every_metric_of_the_service_has_its_section() -> None:
     found = {metric.name: metric.type for thing in vars(service).values() for metric in getattr(thing, "describe", list)()}
     names = {f"{name}_total" if kind == "counter" else name for name, kind in found.items()}
-    assert len(names) == 7
+    assert len(names) == 8
     assert names <= set(signals())
 
 
