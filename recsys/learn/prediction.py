@@ -1,0 +1,249 @@
+"""How long sessions would last with a policy that no listener has met, from random answers in the logs.
+
+In go plays and policies; out come each one's mean session time, and the effect of one policy against another, with intervals.
+A single step's reward does not tell it: who is pleased stays. So sessions are drawn from what the logs say:
+
+1. Each listener has a curve from fit to time (:mod:`recsys.learn.curves`), and random tracks have fit 0 on average.
+2. How much better a policy's tracks fit is told by the random answers that the policy might have given, too: to the same user (or
+   after the same track), at whatever place of the list, as a track of its own or as another one of its artist. That is importance
+   weighting marginalised over the place and over an embedding of the action (Saito and Joachims 2022), each answer weighted by
+   its propensity; the curves are moved until they agree with these weighted answers (a targeted, doubly robust estimate; van der Laan
+   and Rubin 2006). What other tracks of the artist say counts as much as the fits of an artist's tracks within a session correlate.
+3. Listeners leave as they do in the logs (:mod:`recsys.learn.departures`).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.learn.curves import MIDDLE, SPREAD, Curves, expected, sigmoid
+from recsys.learn.departures import Departures
+from recsys.learn.plays import Plays
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+#: A random answer's propensity times the number of tracks, at most.
+MOST_LIKELY = 2.0
+#: Sessions that are drawn, and answers in each.
+SESSIONS, STEPS = 4000, 16
+#: Answers of the logs below which nothing is predicted.
+FEWEST = 30
+#: Standard deviations of shift and slope before any answer is seen, and the place at which the shift stands.
+PRIORS, MIDPLACE = (2.0, 0.2), 5.0
+#: The fits of a policy's tracks correlate by so much within a session, before any pair is seen: mean, standard deviation.
+COHERENCE = (0.4, 0.25)
+_ROWS = 65_536
+_95 = 1.959964
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Candidates of an answer, and how it is chosen.
+
+    Attributes:
+        table: int64 [keys, candidates], best first; -1 behind the last one.
+        by: what the key is: the user's row, or the track played last.
+        ordered: the first unplayed candidate answers; otherwise any unplayed one, equally likely.
+    """
+
+    table: Ints
+    by: Literal["user", "previous"] = "user"
+    ordered: bool = True
+
+    def candidates(self, row: Ints, previous: Ints) -> Ints:
+        """[n, candidates]."""
+        return self.table[row if self.by == "user" else previous]
+
+
+@dataclass(frozen=True)
+class Session:
+    """Mean session time with a policy: how it depends on what was estimated, and how many answers told it.
+
+    Attributes:
+        times: float64 [sessions drawn]. slopes: float64 [parameters], change of the mean's logarithm with each.
+        covariance: float64 [parameters, parameters]. answers: random answers that the policy might have given.
+    """
+
+    times: Floats
+    slopes: Floats
+    covariance: Floats
+    answers: int
+
+    @property
+    def time(self) -> float:
+        """The mean."""
+        return float(self.times.mean())
+
+    @property
+    def variance(self) -> float:
+        """Of the mean's logarithm, by what was estimated."""
+        return float(self.slopes @ self.covariance @ self.slopes)
+
+
+class Predictor:
+    """What logs say about listeners, common to all policies.
+
+    Args:
+        plays: whole sessions, of which those that ``judged`` names (bool [n]) tell about policies that have not seen them; all
+            tell about listeners.
+    """
+
+    def __init__(self, plays: Plays, judged: npt.NDArray[np.bool_], seed: int) -> None:
+        drawn = (plays.step > 0) & ~plays.repeated & (plays.propensity * len(plays.artist_of) <= MOST_LIKELY)
+        self._curves = Curves.of(plays.row[drawn], plays.time[drawn], plays.users)
+        self._departures = Departures.of(plays)
+        self.kinship = self._kinship(plays, drawn)
+        told = np.flatnonzero(drawn & judged)
+        self._artist_of, self._row, self._track, self._time = plays.artist_of, plays.row[told], plays.track[told], plays.time[told]
+        self._session = np.cumsum(plays.step == 0)[told]
+        self._previous, self._weight = plays.track[told - 1], 1 / (plays.propensity[told] * len(plays.artist_of))
+        rng = np.random.default_rng([seed, 5])
+        starts = np.flatnonzero(judged & (plays.step == 0))
+        chosen = starts[rng.integers(0, len(starts), SESSIONS)] if len(starts) else starts
+        self._users, self._firsts = plays.row[chosen], plays.track[chosen]
+        posterior = self._curves.posterior(self._users)
+        point = (posterior.cumsum(axis=1) < rng.random((len(chosen), 1))).sum(axis=1).clip(0, len(MIDDLE) - 1)
+        self._middle, self._spread = MIDDLE[point, None], SPREAD[point, None]
+        self._common, self._own = rng.standard_normal((len(chosen), 1)), rng.standard_normal((len(chosen), STEPS))
+        self._uniform = rng.random((len(chosen), STEPS))
+
+    def session(self, policy: Policy) -> Session:
+        """Predict a policy."""
+        shift, covariance, answers = self._fit(policy)
+        places, repeated = self._play(policy)
+        times = self._times(shift, places, repeated)
+        slopes = np.zeros(len(shift))
+        for number, step in enumerate(np.sqrt(np.diag(covariance))):
+            moved = shift.copy()
+            moved[number] += step / 2
+            up = self._times(moved, places, repeated).mean()
+            moved[number] -= step
+            slopes[number] = np.log(up / self._times(moved, places, repeated).mean()) / step if step > 0 else 0.0
+        return Session(times, slopes, covariance, answers)
+
+    def _kinship(self, plays: Plays, drawn: npt.NDArray[np.bool_]) -> float:
+        """How the fits of an artist's tracks correlate within a session; 0 to 1."""
+        session = np.cumsum(plays.step == 0)[drawn]
+        artist, row, time = plays.artist_of[plays.track[drawn]], plays.row[drawn], plays.time[drawn]
+        order = np.lexsort((artist, session))
+        left, right = order[:-1], order[1:]
+        pair = (session[left] == session[right]) & (artist[left] == artist[right])
+        left, right = left[pair], right[pair]
+        if len(left) < FEWEST:
+            return 0.0
+        posterior = self._curves.posterior(row[left])
+        usual, slope = expected(posterior, np.zeros(len(left)))
+        both = (time[left] / 100 - usual) * (time[right] / 100 - usual) * slope**2
+        return float(np.clip(both.sum() / max((slope**4).sum(), 1e-12), 0, 1))
+
+    def _matches(self, policy: Policy) -> tuple[Ints, Floats, Floats]:
+        """Random answers that the policy might have given: which ones, what each one counts, and its place."""
+        found, shares, places = [], [], []
+        for start in range(0, len(self._row), _ROWS):
+            part = slice(start, start + _ROWS)
+            candidates = policy.candidates(self._row[part], self._previous[part])
+            track = self._track[part, None]
+            same = candidates == track
+            kin = (self._artist_of[candidates] == self._artist_of[track]) & (candidates >= 0)
+            share = np.where(same.any(axis=1), 1.0, np.where(kin.any(axis=1), self.kinship, 0.0))
+            here = np.flatnonzero(share > 0)
+            found.append(start + here)
+            shares.append(share[here])
+            places.append(np.where(same.any(axis=1), same.argmax(axis=1), kin.argmax(axis=1))[here].astype(np.float64))
+        return np.concatenate(found), np.concatenate(shares), np.concatenate(places)
+
+    def _fit(self, policy: Policy) -> tuple[Floats, Floats, int]:
+        """Shift and slope by the logarithm of the place; their covariance, clustered by user; answers that told them."""
+        which, share, place = self._matches(policy)
+        row, time, weight = self._row[which], self._time[which], self._weight[which]
+        covariates = share[:, None] * _covariates(place, policy.ordered)
+        posterior = self._curves.posterior(row, time)
+        penalty = np.diag(1 / np.square(PRIORS[: covariates.shape[1]]))
+        found = np.zeros(covariates.shape[1])
+        for _ in range(30):
+            mean, slope = expected(posterior, covariates @ found)
+            pull = weight * slope / np.maximum(mean * (1 - mean), 1e-3)
+            scores = covariates * (pull * (time / 100 - mean))[:, None]
+            information = (covariates * (pull * slope)[:, None]).T @ covariates + penalty
+            step = np.linalg.solve(information, scores.sum(axis=0) - penalty @ found)
+            found = found + np.clip(step, -1, 1)
+            if np.abs(step).max() < 1e-6:
+                break
+        inverse = np.linalg.inv(information)
+        _, owner = np.unique(row, return_inverse=True)
+        by_user = np.stack([np.bincount(owner, weights=column) for column in scores.T], axis=1)
+        coherence, variance = self._coherence(which, share * slope, time / 100 - mean)
+        covariance = np.zeros((len(found) + 1, len(found) + 1))
+        covariance[:-1, :-1] = inverse @ (by_user.T @ by_user + penalty) @ inverse
+        covariance[-1, -1] = variance
+        return np.append(found, coherence), covariance, len(which)
+
+    def _coherence(self, which: Ints, slope: Floats, error: Floats) -> tuple[float, float]:
+        """How the fits of the policy's tracks correlate within a session, and the variance of that, from pairs of such answers.
+
+        Pairs of one artist are left out: they may stand for the same track of the list.
+        """
+        _, session = np.unique(self._session[which], return_inverse=True)
+        artist = session * (int(self._artist_of.max()) + 1) + self._artist_of[self._track[which]]
+        _, kin = np.unique(artist, return_inverse=True)
+        first = np.zeros(kin.max() + 1, np.int64)
+        first[kin] = session
+        above, below = (
+            _pairs(value, session) - np.bincount(first, weights=_pairs(value, kin), minlength=session.max() + 1)
+            for value in (slope * error, slope**2)
+        )
+        total = float(below.sum()) + 1e-12
+        found = float(above.sum()) / total
+        variance = float(np.square(above - found * below).sum()) / total**2 + 1e-4
+        precision = 1 / variance + 1 / COHERENCE[1] ** 2
+        return float(np.clip((found / variance + COHERENCE[0] / COHERENCE[1] ** 2) / precision, 0, 1)), 1 / precision
+
+    def _play(self, policy: Policy) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """Places of the answers of each session drawn, [sessions, steps], and where nothing was left to answer."""
+        heard = np.full((len(self._users), STEPS + 1), -1, np.int64)
+        heard[:, 0] = self._firsts
+        places, lacking = np.zeros((len(heard), STEPS)), np.zeros((len(heard), STEPS), bool)
+        everyone = np.arange(len(heard))
+        for step in range(STEPS):
+            candidates = policy.candidates(self._users, heard[:, step])
+            left = candidates >= 0
+            for earlier in range(step + 1):
+                left &= candidates != heard[:, earlier, None]
+            if policy.ordered:
+                place = left.argmax(axis=1)
+            else:
+                order = left.cumsum(axis=1)
+                place = (order <= (self._uniform[:, step] * order[:, -1])[:, None]).sum(axis=1).clip(0, left.shape[1] - 1)
+            lacking[:, step] = ~left.any(axis=1)
+            heard[:, step + 1] = np.where(lacking[:, step], heard[:, step], candidates[everyone, place])
+            places[:, step] = place
+        self._ordered = policy.ordered
+        return places, lacking
+
+    def _times(self, shift: Floats, places: Floats, lacking: npt.NDArray[np.bool_]) -> Floats:
+        *better, coherence = shift
+        coherence = min(max(coherence, 0.0), 1.0)
+        fit = (_covariates(places.ravel(), len(better) > 1) @ np.array(better)).reshape(places.shape)
+        fit = np.where(lacking, 0.0, fit) + np.sqrt(coherence) * self._common + np.sqrt(1 - coherence) * self._own
+        return self._departures.session_time(sigmoid(self._middle + self._spread * fit))
+
+
+def effect(candidate: Session, other: Session) -> tuple[float, float, float]:
+    """Relative effect of a policy on mean session time against another one, and its 95 % interval."""
+    ratio = candidate.times / candidate.time - other.times / other.time
+    variance = candidate.variance + other.variance + float(ratio.var()) / len(ratio)
+    middle, half = np.log(candidate.time / other.time), _95 * np.sqrt(variance)
+    return float(np.expm1(middle)), float(np.expm1(middle - half)), float(np.expm1(middle + half))
+
+
+def _covariates(place: Floats, ordered: bool) -> Floats:
+    constant = np.ones_like(place)
+    return np.stack([constant, np.log((1 + place) / (1 + MIDPLACE))], axis=1) if ordered else constant[:, None]
+
+
+def _pairs(value: Floats, group: Ints) -> Floats:
+    """The products of all pairs within each group, summed."""
+    return np.asarray((np.bincount(group, weights=value) ** 2 - np.bincount(group, weights=value**2)) / 2)
