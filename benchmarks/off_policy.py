@@ -1,4 +1,4 @@
-"""``python -m benchmarks.off_policy [--world DIR] [--sessions N] [--played N] [--seed N] [--json PATH]``: predicted and simulated.
+"""``python -m benchmarks.off_policy [--world DIR] [--sessions N] [--played N] [--seed N]``: effects, predicted and simulated.
 
 In goes a world; out comes a table of 20 candidate policies. Half of the exploratory sessions, of one log date, train them; the
 other half, of the next date, tells what :mod:`recsys.learn.prediction` says about their effect on mean session time against the
@@ -230,7 +230,9 @@ def show(result: dict[str, Any]) -> str:
         other = f"{time_:.2f} ({least:.2f} to {most:.2f})" if np.isfinite(time_) else "–"
         told = f"{guess} % ({low} to {high}{'' if row['covers'] else ', misses'})"
         lines.append(f"| {name} | {row['time']:.2f} | {truth} | {told} | {row['answers']:,} | {other} | {effective:.0f} |")
-    covered = f"{result['covered']} of {len(result['policies'])} intervals cover ({result['band'][0]} to {result['band'][1]} expected)"
+    covered = (
+        f"{result['covered']} of {len(result['policies'])} intervals cover ({result['band'][0]} to {result['band'][1]} expected)"
+    )
     lines.append(
         f"\nSpearman's correlation: predicted {result['spearman']}, SNIPS {result['spearman_snips']} of the "
         f"{result['policies_with_snips']} policies that it says anything about; {covered}; predicted in {result['seconds']} s."
@@ -255,7 +257,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m benchmarks.off_policy", description="Predicted and simulated effects of policies.")
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.off_policy", description="Predicted and simulated effects of policies."
+    )
     parser.add_argument("--world", type=Path, metavar="DIR", help="world directory; default RECSYS_WORLD, or a generated one")
     parser.add_argument("--sessions", type=int, default=100_000, metavar="N", help="exploratory sessions, of two log dates")
     parser.add_argument("--played", type=int, default=50_000, metavar="N", help="sessions that each policy plays")

@@ -1,10 +1,10 @@
 """How easily each listener is pleased: curves from how well a track fits to how long it is heard, learned from random answers.
 
-In go how often a user heard random tracks for how long; out come :class:`Curves`. The time of a track is sigmoid(middle + spread *
-fit), and the fit of a random track is standard normal: so a user who hears everything to the end, one who hears nothing, and one
-who hears half of the tracks to the end each have a curve, and what a recommender's tracks fit better than random ones is a number
-that can be told from all users together. Middle and spread are on a grid; their distribution over users is estimated by
-maximum likelihood (Kiefer and Wolfowitz 1956; by expectation maximisation), each user's own by Bayes' rule.
+In go times of random answers; out come :class:`Curves`. The time of a track is sigmoid(middle + spread * fit), and the fit of a
+random track is standard normal. So who hears everything, who hears nothing, and who hears half of the tracks to the end each have
+a curve, and by how much a recommender's tracks fit better than random ones is a number that all users together tell. Middle and
+spread are on a grid; their distribution over users is estimated by maximum likelihood (Kiefer and Wolfowitz 1956, by expectation
+maximisation), each user's own by Bayes' rule.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ Ints = npt.NDArray[np.int64]
 _MIDDLES, _SPREADS = np.linspace(-12, 4, 33), np.array([0.25, 0.5, 0.75, 1.0, 1.4, 2.0, 2.8, 4.0])
 #: Middle and spread of every point of the grid.
 MIDDLE, SPREAD = (part.ravel() for part in np.meshgrid(_MIDDLES, _SPREADS, indexing="ij"))
-#: Values of a time in hundredths; iterations; what every point of the grid keeps.
-HUNDREDTHS, ITERATIONS, FLOOR = 101, 30, 1e-9
+#: Values of a time in hundredths; users who tell the distribution, at most; iterations; what every point of the grid keeps.
+HUNDREDTHS, MOST, ITERATIONS, FLOOR = 101, 10_000, 30, 1e-9
 #: Shifts of the fit at which a curve is tabulated, between which it is interpolated.
 SHIFTS = np.linspace(-4, 6, 41)
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
@@ -42,7 +42,7 @@ class Curves:
     def of(cls, row: Ints, time: Ints, users: int) -> "Curves":
         """Learn from plays of random tracks: rows of their users, and hundredths heard, each [n]."""
         counts = np.bincount(row * HUNDREDTHS + time, minlength=users * HUNDREDTHS).reshape(users, HUNDREDTHS).astype(np.float64)
-        likelihood = _likelihood(counts[counts.sum(axis=1) > 0])
+        likelihood = _likelihood(counts[np.flatnonzero(counts.sum(axis=1))[:MOST]])
         prior = np.full(len(MIDDLE), 1 / len(MIDDLE))
         for _ in range(ITERATIONS if len(likelihood) else 0):
             prior = _normal(likelihood * prior).mean(axis=0) + FLOOR
@@ -56,10 +56,17 @@ class Curves:
             counts[np.arange(len(row)), without] -= 1
         return _normal(_likelihood(counts) * self.prior)
 
+    def table(self, row: Ints, without: Ints | None = None) -> Floats:
+        """Expected times at :data:`SHIFTS`, float64 [n, shifts]; arguments as of :meth:`posterior`."""
+        return np.asarray(self.posterior(row, without) @ _TABLE)
 
-def expected(posterior: Floats, shift: Floats) -> tuple[Floats, Floats]:
-    """Expected time of tracks that fit better than random ones by a shift, and its derivative; [n] each."""
-    table = posterior @ _TABLE
+
+def expected(table: Floats, shift: Floats) -> tuple[Floats, Floats]:
+    """Expected time of tracks that fit better than random ones by a shift, and its derivative; [n] each.
+
+    Args:
+        table: of :meth:`Curves.table`, [n, shifts]. shift: [n].
+    """
     place = np.clip((shift - SHIFTS[0]) / (SHIFTS[1] - SHIFTS[0]), 0, len(SHIFTS) - 1.001)
     low = place.astype(np.int64)
     here, rows = place - low, np.arange(len(shift))

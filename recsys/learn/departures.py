@@ -51,7 +51,7 @@ class Departures:
         """Expected time of sessions, the whole first track included.
 
         Args:
-            times: [sessions, steps], of each answer if the listener is still there; after the last step it goes on as it was there.
+            times: [sessions, steps], of each answer if the listener is still there; what follows the last one is like it.
 
         Returns:
             float64 [sessions].

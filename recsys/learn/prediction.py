@@ -5,10 +5,10 @@ A single step's reward does not tell it: who is pleased stays. So sessions are d
 
 1. Each listener has a curve from fit to time (:mod:`recsys.learn.curves`), and random tracks have fit 0 on average.
 2. How much better a policy's tracks fit is told by the random answers that the policy might have given, too: to the same user (or
-   after the same track), at whatever place of the list, as a track of its own or as another one of its artist. That is importance
-   weighting marginalised over the place and over an embedding of the action (Saito and Joachims 2022), each answer weighted by
-   its propensity; the curves are moved until they agree with these weighted answers (a targeted, doubly robust estimate; van der Laan
-   and Rubin 2006). What other tracks of the artist say counts as much as the fits of an artist's tracks within a session correlate.
+   after the same track), at whatever place of the list, the track itself or another one of its artist. That is importance
+   weighting marginalised over the place and over an embedding of the action (Saito and Joachims 2022), with the logged
+   propensities. The curves are shifted until they agree with the answers so weighted (a targeted, doubly robust estimate; van der
+   Laan and Rubin 2006). Another track of the artist counts as much as the fits of an artist's tracks correlate within a session.
 3. Listeners leave as they do in the logs (:mod:`recsys.learn.departures`).
 """
 
@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from recsys.exceptions import InvalidInputError, MissingDataError
 from recsys.learn.curves import MIDDLE, SPREAD, Curves, expected, sigmoid
 from recsys.learn.departures import Departures
 from recsys.learn.plays import Plays
@@ -29,8 +30,8 @@ Ints = npt.NDArray[np.int64]
 MOST_LIKELY = 2.0
 #: Sessions that are drawn, and answers in each.
 SESSIONS, STEPS = 4000, 16
-#: Answers of the logs below which nothing is predicted.
-FEWEST = 30
+#: Answers of the logs below which nothing is predicted, and those that tell about a policy, at most.
+FEWEST, MOST = 30, 20_000
 #: Standard deviations of shift and slope before any answer is seen, and the place at which the shift stands.
 PRIORS, MIDPLACE = (2.0, 0.2), 5.0
 #: The fits of a policy's tracks correlate by so much within a session, before any pair is seen: mean, standard deviation.
@@ -89,15 +90,32 @@ class Predictor:
     Args:
         plays: whole sessions, of which those that ``judged`` names (bool [n]) tell about policies that have not seen them; all
             tell about listeners.
+
+    Attributes:
+        answers: how many judged answers were drawn at random. kinship: how the fits of an artist's tracks correlate within a
+            session, 0 to 1.
+
+    Raises:
+        InvalidInputError: a propensity is not in (0, 1].
     """
 
     def __init__(self, plays: Plays, judged: npt.NDArray[np.bool_], seed: int) -> None:
+        known = plays.propensity[~np.isnan(plays.propensity)]
+        if not ((known > 0) & (known <= 1)).all():
+            wrong = known[~((known > 0) & (known <= 1))][0]
+            raise InvalidInputError(f"a logged propensity is {wrong}; it must be above 0 and at most 1: leave such plays out")
         drawn = (plays.step > 0) & ~plays.repeated & (plays.propensity * len(plays.artist_of) <= MOST_LIKELY)
         self._curves = Curves.of(plays.row[drawn], plays.time[drawn], plays.users)
         self._departures = Departures.of(plays)
         self.kinship = self._kinship(plays, drawn)
         told = np.flatnonzero(drawn & judged)
-        self._artist_of, self._row, self._track, self._time = plays.artist_of, plays.row[told], plays.track[told], plays.time[told]
+        self.answers = len(told)
+        self._row, self._track, self._time, self._artist_of = (
+            plays.row[told],
+            plays.track[told],
+            plays.time[told],
+            plays.artist_of,
+        )
         self._session = np.cumsum(plays.step == 0)[told]
         self._previous, self._weight = plays.track[told - 1], 1 / (plays.propensity[told] * len(plays.artist_of))
         rng = np.random.default_rng([seed, 5])
@@ -108,10 +126,17 @@ class Predictor:
         point = (posterior.cumsum(axis=1) < rng.random((len(chosen), 1))).sum(axis=1).clip(0, len(MIDDLE) - 1)
         self._middle, self._spread = MIDDLE[point, None], SPREAD[point, None]
         self._common, self._own = rng.standard_normal((len(chosen), 1)), rng.standard_normal((len(chosen), STEPS))
+        self._lot = rng.random(plays.users)
         self._uniform = rng.random((len(chosen), STEPS))
 
     def session(self, policy: Policy) -> Session:
-        """Predict a policy."""
+        """Predict a policy.
+
+        Raises:
+            MissingDataError: too few answers of the logs were drawn at random.
+        """
+        if self.answers < FEWEST:
+            raise MissingDataError(f"{self.answers} answers were drawn at random; a prediction needs {FEWEST}: explore more")
         shift, covariance, answers = self._fit(policy)
         places, repeated = self._play(policy)
         times = self._times(shift, places, repeated)
@@ -131,11 +156,10 @@ class Predictor:
         order = np.lexsort((artist, session))
         left, right = order[:-1], order[1:]
         pair = (session[left] == session[right]) & (artist[left] == artist[right])
-        left, right = left[pair], right[pair]
+        left, right = left[pair][:MOST], right[pair][:MOST]
         if len(left) < FEWEST:
             return 0.0
-        posterior = self._curves.posterior(row[left])
-        usual, slope = expected(posterior, np.zeros(len(left)))
+        usual, slope = expected(self._curves.table(row[left]), np.zeros(len(left)))
         both = (time[left] / 100 - usual) * (time[right] / 100 - usual) * slope**2
         return float(np.clip(both.sum() / max((slope**4).sum(), 1e-12), 0, 1))
 
@@ -153,21 +177,25 @@ class Predictor:
             found.append(start + here)
             shares.append(share[here])
             places.append(np.where(same.any(axis=1), same.argmax(axis=1), kin.argmax(axis=1))[here].astype(np.float64))
-        return np.concatenate(found), np.concatenate(shares), np.concatenate(places)
+        which, share, place = (np.concatenate(parts) if parts else np.zeros(0) for parts in (found, shares, places))
+        # Whole users are left out, so that what they heard in a session stays together.
+        kept = self._lot[self._row[which.astype(np.int64)]] * len(which) < MOST
+        return which[kept].astype(np.int64), share[kept], place[kept]
 
     def _fit(self, policy: Policy) -> tuple[Floats, Floats, int]:
         """Shift and slope by the logarithm of the place; their covariance, clustered by user; answers that told them."""
         which, share, place = self._matches(policy)
         row, time, weight = self._row[which], self._time[which], self._weight[which]
         covariates = share[:, None] * _covariates(place, policy.ordered)
-        posterior = self._curves.posterior(row, time)
+        table = self._curves.table(row, time)
         penalty = np.diag(1 / np.square(PRIORS[: covariates.shape[1]]))
         found = np.zeros(covariates.shape[1])
         for _ in range(30):
-            mean, slope = expected(posterior, covariates @ found)
-            pull = weight * slope / np.maximum(mean * (1 - mean), 1e-3)
-            scores = covariates * (pull * (time / 100 - mean))[:, None]
-            information = (covariates * (pull * slope)[:, None]).T @ covariates + penalty
+            mean, slope = expected(table, covariates @ found)
+            # The answers' weighted mean is met whatever the curves are; one scale for all makes of the slope an information.
+            scale = (weight @ slope) / max(weight @ (mean * (1 - mean)), 1e-9)
+            scores = covariates * (scale * weight * (time / 100 - mean))[:, None]
+            information = (covariates * (scale * weight * slope)[:, None]).T @ covariates + penalty
             step = np.linalg.solve(information, scores.sum(axis=0) - penalty @ found)
             found = found + np.clip(step, -1, 1)
             if np.abs(step).max() < 1e-6:
@@ -186,6 +214,8 @@ class Predictor:
 
         Pairs of one artist are left out: they may stand for the same track of the list.
         """
+        if not len(which):
+            return COHERENCE[0], COHERENCE[1] ** 2
         _, session = np.unique(self._session[which], return_inverse=True)
         artist = session * (int(self._artist_of.max()) + 1) + self._artist_of[self._track[which]]
         _, kin = np.unique(artist, return_inverse=True)
@@ -220,7 +250,6 @@ class Predictor:
             lacking[:, step] = ~left.any(axis=1)
             heard[:, step + 1] = np.where(lacking[:, step], heard[:, step], candidates[everyone, place])
             places[:, step] = place
-        self._ordered = policy.ordered
         return places, lacking
 
     def _times(self, shift: Floats, places: Floats, lacking: npt.NDArray[np.bool_]) -> Floats:

@@ -35,6 +35,7 @@ from recsys.models.ease import Ease
 from recsys.models.offer import NOTHING, Offer
 from recsys.models.popularity import Popularity
 from recsys.night.catalogue import tracks_of
+from recsys.night.forecast import predicted_effects
 from recsys.night.night import Night
 from recsys.schemas import (
     LIST_LENGTH,
@@ -97,9 +98,14 @@ def decide(night: Night, live: ListsOf | None = None) -> Gate:
             lists, _ = best(model, past, LIST_LENGTH, offer)
             reasons = _broken(judged, lists, offer, offer.room(past))
             if not reasons:
-                earned = _off_policy(night, data, catalogue, users, lists)
-                against_live = None if live is None else _against_live(data, night, users, lists, live, offer)
-                judged = judged.model_copy(update={"off_policy": earned, "live": against_live})
+                theirs = None if live is None else _live_lists(data.users[users].tolist(), live, offer)
+                against_live = None if theirs is None else _against_live(data, night, users, lists, theirs, offer)
+                told = {
+                    "off_policy": _off_policy(night, data, catalogue, users, lists),
+                    "live": against_live,
+                    "predicted": predicted_effects(night, data, catalogue, model, users, past, offer, theirs),
+                }
+                judged = judged.model_copy(update=told)
     outcome = _verdict(judged) if judged and not reasons else (False, reasons)
     gate = Gate(passed=outcome[0], reasons=outcome[1], users=len(users), metrics=judged)
     with store.stage(Gate.KIND.on(night.log_date)) as staging:
@@ -202,9 +208,8 @@ def _off_policy(night: Night, data: Interactions, catalogue: Catalogue, users: I
     )
 
 
-def _against_live(data: Interactions, night: Night, users: Ids, lists: Ids, live: ListsOf, offer: Offer) -> AgainstLive:
-    """NDCG@50 of both lists on everything liked on D that lists may hold, and the interval of candidate minus a share of live."""
-    ids = data.users[users].tolist()
+def _live_lists(ids: list[int], live: ListsOf, offer: Offer) -> Ids:
+    """What of the live lists may still be answered, int64 [users, 50]."""
     served = live(ids)
     theirs = np.full((len(ids), LIST_LENGTH), NOTHING, dtype=np.int64)
     for row, user in enumerate(ids):
@@ -212,6 +217,11 @@ def _against_live(data: Interactions, night: Night, users: Ids, lists: Ids, live
         tracks = tracks[tracks < len(offer.available)]
         tracks = tracks[offer.available[tracks]][:LIST_LENGTH]
         theirs[row, : len(tracks)] = tracks
+    return theirs
+
+
+def _against_live(data: Interactions, night: Night, users: Ids, lists: Ids, theirs: Ids, offer: Offer) -> AgainstLive:
+    """NDCG@50 of both lists on everything liked on D that lists may hold, and the interval of candidate minus a share of live."""
     before = data.before(night.log_date)
     present = data.matrix(~before & offer.available[data.track])[users]
     if not offer.keeps_liked:
@@ -270,4 +280,9 @@ def _verdict(judged: Judgement) -> tuple[bool, list[str]]:
             refusals.append(f"{text}: surely below {TOLERATED:.0%} of it.")
         else:
             notes.append(f"{text}: not surely below {TOLERATED:.0%} of it.")
+    for told in judged.predicted:
+        notes.append(
+            f"Session time is predicted to change by {told.effect_percent:+.1f} % against {told.against} "
+            f"({told.ci_low_percent:+.1f} to {told.ci_high_percent:+.1f}, 95 %): for orientation."
+        )
     return not refusals, refusals or notes
