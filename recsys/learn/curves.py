@@ -7,6 +7,7 @@ spread are on a grid; their distribution over users is estimated by maximum like
 maximisation), each user's own by Bayes' rule.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -20,7 +21,7 @@ _MIDDLES, _SPREADS = np.linspace(-12, 4, 33), np.array([0.25, 0.5, 0.75, 1.0, 1.
 #: Middle and spread of every point of the grid.
 MIDDLE, SPREAD = (part.ravel() for part in np.meshgrid(_MIDDLES, _SPREADS, indexing="ij"))
 #: Values of a time in hundredths; users who tell the distribution, at most; iterations; what every point of the grid keeps.
-HUNDREDTHS, MOST, ITERATIONS, FLOOR = 101, 10_000, 30, 1e-9
+HUNDREDTHS, MOST, ITERATIONS, FLOOR = 101, 3000, 30, 1e-9
 #: Shifts of the fit at which a curve is tabulated, between which it is interpolated.
 SHIFTS = np.linspace(-4, 6, 41)
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
@@ -72,6 +73,44 @@ def expected(table: Floats, shift: Floats) -> tuple[Floats, Floats]:
     here, rows = place - low, np.arange(len(shift))
     left, right = table[rows, low], table[rows, low + 1]
     return left + here * (right - left), (right - left) / (SHIFTS[1] - SHIFTS[0])
+
+
+@dataclass(frozen=True)
+class Targeted:
+    """Coefficients of the shift, float64 [k], their covariance [k, k], and each answer's expected time and its slope, [n]."""
+
+    shift: Floats
+    covariance: Floats
+    mean: Floats
+    slope: Floats
+
+
+def targeted(table: Floats, covariates: Floats, time: Floats, weight: Floats, user: Ints, priors: Sequence[float]) -> Targeted:
+    """Shift curves until they agree with weighted answers: the weighted sum of covariate times (time - expected time) becomes 0.
+
+    So the answers' weighted mean is met however wrong the curves are, and a shift that is right stays right however wrong the
+    weights are: doubly robust (van der Laan and Rubin 2006).
+
+    Args:
+        table: of :meth:`Curves.table`, [n, shifts]. covariates: [n, k]. time: [n], 0 to 1. weight: [n], of importance.
+        user: [n], whose answer it was; the covariance is clustered by user. priors: [k], standard deviations around 0.
+    """
+    penalty = np.diag(1 / np.square(priors))
+    found = np.zeros(covariates.shape[1])
+    for _ in range(ITERATIONS):
+        mean, slope = expected(table, covariates @ found)
+        # One scale for all makes of slopes an information, with which the priors compare.
+        scale = float(weight @ slope) / max(float(weight @ (mean * (1 - mean))), 1e-9)
+        scores = covariates * (scale * weight * (time - mean))[:, None]
+        information = (covariates * (scale * weight * slope)[:, None]).T @ covariates + penalty
+        step = np.linalg.solve(information, scores.sum(axis=0) - penalty @ found)
+        found = found + np.clip(step, -1, 1)
+        if np.abs(step).max() < 1e-6:
+            break
+    inverse = np.linalg.inv(information)
+    _, owner = np.unique(user, return_inverse=True)
+    by_user = np.stack([np.bincount(owner, weights=column) for column in scores.T], axis=1)
+    return Targeted(found, inverse @ (by_user.T @ by_user + penalty) @ inverse, mean, slope)
 
 
 def _likelihood(counts: Floats) -> Floats:

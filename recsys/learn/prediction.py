@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.exceptions import InvalidInputError, MissingDataError
-from recsys.learn.curves import MIDDLE, SPREAD, Curves, expected, sigmoid
+from recsys.learn.curves import MIDDLE, SPREAD, Curves, expected, sigmoid, targeted
 from recsys.learn.departures import Departures
 from recsys.learn.plays import Plays
 
@@ -187,27 +187,11 @@ class Predictor:
         which, share, place = self._matches(policy)
         row, time, weight = self._row[which], self._time[which], self._weight[which]
         covariates = share[:, None] * _covariates(place, policy.ordered)
-        table = self._curves.table(row, time)
-        penalty = np.diag(1 / np.square(PRIORS[: covariates.shape[1]]))
-        found = np.zeros(covariates.shape[1])
-        for _ in range(30):
-            mean, slope = expected(table, covariates @ found)
-            # The answers' weighted mean is met whatever the curves are; one scale for all makes of the slope an information.
-            scale = (weight @ slope) / max(weight @ (mean * (1 - mean)), 1e-9)
-            scores = covariates * (scale * weight * (time / 100 - mean))[:, None]
-            information = (covariates * (scale * weight * slope)[:, None]).T @ covariates + penalty
-            step = np.linalg.solve(information, scores.sum(axis=0) - penalty @ found)
-            found = found + np.clip(step, -1, 1)
-            if np.abs(step).max() < 1e-6:
-                break
-        inverse = np.linalg.inv(information)
-        _, owner = np.unique(row, return_inverse=True)
-        by_user = np.stack([np.bincount(owner, weights=column) for column in scores.T], axis=1)
-        coherence, variance = self._coherence(which, share * slope, time / 100 - mean)
-        covariance = np.zeros((len(found) + 1, len(found) + 1))
-        covariance[:-1, :-1] = inverse @ (by_user.T @ by_user + penalty) @ inverse
-        covariance[-1, -1] = variance
-        return np.append(found, coherence), covariance, len(which)
+        found = targeted(self._curves.table(row, time), covariates, time / 100, weight, row, PRIORS[: covariates.shape[1]])
+        coherence, variance = self._coherence(which, share * found.slope, time / 100 - found.mean)
+        covariance = np.zeros((len(found.shift) + 1, len(found.shift) + 1))
+        covariance[:-1, :-1], covariance[-1, -1] = found.covariance, variance
+        return np.append(found.shift, coherence), covariance, len(which)
 
     def _coherence(self, which: Ints, slope: Floats, error: Floats) -> tuple[float, float]:
         """How the fits of the policy's tracks correlate within a session, and the variance of that, from pairs of such answers.

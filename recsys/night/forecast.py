@@ -7,6 +7,7 @@ measures them: against the contextual control and against the lists that are liv
 """
 
 import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,8 @@ from recsys.models.base import Recommender
 from recsys.models.offer import NOTHING, Offer
 from recsys.models.response import LISTS, Response
 from recsys.night.night import Night
-from recsys.night.recommend import artist_discount, ranked
-from recsys.schemas import PredictedEffect
+from recsys.night.recommend import artist_discount, ranked, top_tracks
+from recsys.schemas import LIST_LENGTH, PredictedEffect
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -31,36 +32,36 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Ids = npt.NDArray[np.int64]
+#: Gives the lists of users, best track first; those without one are left out.
+ListsOf = Callable[[Sequence[int]], Mapping[int, Sequence[int]]]
+
+#: Users of D by whom effects are foretold, at most.
+MOST_USERS = 10_000
 
 
 def predicted_effects(
-    night: Night,
-    data: Interactions,
-    catalogue: Catalogue,
-    model: Recommender,
-    users: Ids,
-    past: "csr_matrix",
-    offer: Offer,
-    live: Ids | None,
+    night: Night, data: Interactions, catalogue: Catalogue, model: Recommender, offer: Offer, live: ListsOf | None
 ) -> list[PredictedEffect]:
     """The candidate against the control and what is live; nothing where the plays were not kept or say too little.
 
     Args:
-        users, past: rows of the users who are judged, and what they liked before D. live: their live lists, [users, 50].
+        model: the candidate. live: gives the lists of the version that is live.
     """
     if not data.plays_checksum:
         return []
     plays = load_plays(night.store, night.log_date, catalogue)
+    active = np.unique(plays.row[plays.day == np.datetime64(night.log_date)])
+    users = np.sort(np.random.default_rng([night.seed, 6]).permutation(active)[:MOST_USERS])
     plays = plays.chosen(np.isin(plays.row, users))
     plays = replace(plays, users=len(users), row=np.searchsorted(users, plays.row))
     predictor = Predictor(plays, plays.day == np.datetime64(night.log_date), night.seed)
     if predictor.answers < FEWEST:
         return []
-    candidate = predictor.session(Policy(_lists(night, data, catalogue, model, users, past, offer)))
+    candidate = predictor.session(Policy(_lists(night, data, catalogue, model, users, offer)))
     near = np.load(night.store.local(night.models) / "neighbours.npy", allow_pickle=False).astype(np.int64)
     others = {"control": Policy(np.where(near == np.arange(len(near))[:, None], NOTHING, near), "previous", ordered=False)}
     if live is not None:
-        others["live"] = Policy(live)
+        others["live"] = Policy(listed(data.users[users].tolist(), live, offer))
     found = []
     for name, policy in others.items():
         other = predictor.session(policy)
@@ -73,16 +74,20 @@ def predicted_effects(
     return found
 
 
-def _lists(
-    night: Night,
-    data: Interactions,
-    catalogue: Catalogue,
-    model: Recommender,
-    users: Ids,
-    past: "csr_matrix",
-    offer: Offer,
-) -> Ids:
-    """The candidate's lists, [users, 50]."""
+def listed(ids: Sequence[int], live: ListsOf, offer: Offer) -> Ids:
+    """What of users' lists may still be answered, int64 [users, 50]."""
+    served = live(ids)
+    lists = np.full((len(ids), LIST_LENGTH), NOTHING, dtype=np.int64)
+    for row, user in enumerate(ids):
+        tracks = np.array(served.get(user, []), np.int64)
+        tracks = tracks[tracks < len(offer.available)]
+        tracks = tracks[offer.available[tracks]][:LIST_LENGTH]
+        lists[row, : len(tracks)] = tracks
+    return lists
+
+
+def _lists(night: Night, data: Interactions, catalogue: Catalogue, model: Recommender, users: Ids, offer: Offer) -> Ids:
+    """The candidate's lists of some users, [users, 50]; the TOP 100's first for users without history."""
     directory = night.store.local(night.models)
     response, discount = None, Discount()
     if (directory / LISTS).exists():
@@ -90,5 +95,11 @@ def _lists(
         response.load(directory)
     else:
         discount = artist_discount(night, data, catalogue, model)
-    parts = ranked(model, past, discount, response, data.artist_of, offer, users)
-    return np.concatenate([lists for _, lists in parts])
+    history: csr_matrix = data.matrix(data.before(night.log_date))
+    past = history[users]
+    found = np.concatenate([part for _, part in ranked(model, past, discount, response, data.artist_of, offer, users)])
+    usual = np.full(found.shape[1], NOTHING)
+    top = top_tracks(history, catalogue.available)[: len(usual)]
+    usual[: len(top)] = top
+    found[np.diff(past.indptr) == 0] = usual
+    return found

@@ -6,7 +6,6 @@ neither ranked nor held out: nobody may be recommended them.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +34,7 @@ from recsys.models.ease import Ease
 from recsys.models.offer import NOTHING, Offer
 from recsys.models.popularity import Popularity
 from recsys.night.catalogue import tracks_of
-from recsys.night.forecast import predicted_effects
+from recsys.night.forecast import ListsOf, listed, predicted_effects
 from recsys.night.night import Night
 from recsys.schemas import (
     LIST_LENGTH,
@@ -54,8 +53,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Ids = npt.NDArray[np.int64]
-#: Gives the lists of users, best track first; those without one are left out.
-ListsOf = Callable[[Sequence[int]], Mapping[int, Sequence[int]]]
 
 #: Users that are judged, at most.
 MOST_USERS = 2000
@@ -98,12 +95,12 @@ def decide(night: Night, live: ListsOf | None = None) -> Gate:
             lists, _ = best(model, past, LIST_LENGTH, offer)
             reasons = _broken(judged, lists, offer, offer.room(past))
             if not reasons:
-                theirs = None if live is None else _live_lists(data.users[users].tolist(), live, offer)
+                theirs = None if live is None else listed(data.users[users].tolist(), live, offer)
                 against_live = None if theirs is None else _against_live(data, night, users, lists, theirs, offer)
                 told = {
                     "off_policy": _off_policy(night, data, catalogue, users, lists),
                     "live": against_live,
-                    "predicted": predicted_effects(night, data, catalogue, model, users, past, offer, theirs),
+                    "predicted": predicted_effects(night, data, catalogue, model, offer, live),
                 }
                 judged = judged.model_copy(update=told)
     outcome = _verdict(judged) if judged and not reasons else (False, reasons)
@@ -206,18 +203,6 @@ def _off_policy(night: Night, data: Interactions, catalogue: Catalogue, users: I
     return OffPolicyFigures(
         time=time, low=low, high=high, plays=found.plays, effective=round(found.effective, 4), reliable=found.reliable
     )
-
-
-def _live_lists(ids: list[int], live: ListsOf, offer: Offer) -> Ids:
-    """What of the live lists may still be answered, int64 [users, 50]."""
-    served = live(ids)
-    theirs = np.full((len(ids), LIST_LENGTH), NOTHING, dtype=np.int64)
-    for row, user in enumerate(ids):
-        tracks = np.array(served.get(user, []), np.int64)
-        tracks = tracks[tracks < len(offer.available)]
-        tracks = tracks[offer.available[tracks]][:LIST_LENGTH]
-        theirs[row, : len(tracks)] = tracks
-    return theirs
 
 
 def _against_live(data: Interactions, night: Night, users: Ids, lists: Ids, theirs: Ids, offer: Offer) -> AgainstLive:
