@@ -51,6 +51,8 @@ def predicted_effects(
         return []
     plays = load_plays(night.store, night.log_date, catalogue)
     active = np.unique(plays.row[plays.day == np.datetime64(night.log_date)])
+    if not len(active):
+        return []
     users = np.sort(np.random.default_rng([night.seed, 6]).permutation(active)[:MOST_USERS])
     plays = plays.chosen(np.isin(plays.row, users))
     plays = replace(plays, users=len(users), row=np.searchsorted(users, plays.row))
