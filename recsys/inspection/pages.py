@@ -35,6 +35,7 @@ FILES = {"report.html": "text/html", "report.json": "application/json"}
 #: Headings of the runbook that help with a night.
 HELP = {
     "held": "a-candidate-is-held",
+    "rolling_out": "a-rollout-is-held-or-taken-back",
     "gate_refused": "the-gate-refused-a-candidate",
     "failed": "a-run-failed",
     "unfinished": "a-night-without-a-verdict",

@@ -101,9 +101,18 @@ def look(now: Rollout, found: Evidence, rule: RolloutRule, at: datetime) -> Look
     low, high = (None, None) if effect is None else (float(lower.low), float(upper.high))
     action, reason = _decide(now, found, rule, at, level, planned, margin, effect, low, high)
     return Look(
-        at=at, experiment=now.experiment, stage=now.stage, share=now.share, since=now.since, action=action, reason=reason,
-        effect=effect, low=low, high=high, evidence=found,
-    )  # fmt: skip
+        at=at,
+        experiment=now.experiment,
+        stage=now.stage,
+        share=now.share,
+        since=now.since,
+        action=action,
+        reason=reason,
+        effect=effect,
+        low=low,
+        high=high,
+        evidence=found,
+    )
 
 
 def _decide(

@@ -95,7 +95,7 @@ def read(client: redis.Redis) -> Rollout:
             found["who"],
             found["reason"],
         )
-    except (KeyError, ValueError, OverflowError) as error:
+    except (KeyError, ValueError, OverflowError, OSError) as error:
         raise CorruptDataError(
             f"Redis holds no rollout in {keyspace.ROLLOUT} ({error!r}); delete that key: live serves all"
         ) from None

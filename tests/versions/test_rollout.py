@@ -63,8 +63,9 @@ def test_a_second_click_changes_nothing(client: redis.Redis, candidate: str) -> 
     seen = rollout.read(client)
     rollout.advance(client, seen, 2, 5, who="ann", why="go on")
     assert rollout.advance(client, rollout.read(client), 2, 5, who="ann", why="go on") == (
-        False, f"{candidate} is served to 5 % of listeners or more already",
-    )  # fmt: skip
+        False,
+        f"{candidate} is served to 5 % of listeners or more already",
+    )
     assert rollout.advance(client, seen, 3, 25, who="run", why="seen before")[1].startswith("the rollout has changed meanwhile")
     assert rollout.pause(client, seen, who="run", why="too long")[0] is False
     assert rollout.abort(client, candidate, who="ann", why="complaints")[0]
@@ -93,8 +94,9 @@ def test_a_second_candidate_is_refused_while_one_is_under_way(
     begun, why = rollout.begin(client, other, DAYS[2], live, 1, who="run", why="passed the gate")
     assert (begun, f"the rollout of {candidate} is under way" in why) == (False, True)
     assert rollout.begin(client, candidate, DAYS[1], live, 1, who="run", why="rerun") == (
-        True, f"{candidate} is being rolled out already",
-    )  # fmt: skip
+        True,
+        f"{candidate} is being rolled out already",
+    )
     assert rollout.read(client).generation == 1
 
 
@@ -146,8 +148,9 @@ def test_a_hold_stops_the_next_stage_but_neither_the_candidate_nor_its_end(
 def test_a_held_rollout_stays_at_its_share_until_a_person_goes_on(client: redis.Redis, candidate: str) -> None:
     seen = rollout.read(client)
     assert rollout.pause(client, seen, who="run", why="no telling") == (
-        True, f"{candidate} stays at 1 % of listeners until a person decides",
-    )  # fmt: skip
+        True,
+        f"{candidate} stays at 1 % of listeners until a person decides",
+    )
     held = rollout.read(client)
     assert (held.state, held.share, held.since, held.experiment) == ("held", 1, seen.since, seen.experiment)
     assert rollout.advance(client, held, 2, 5, who="ann", why="it is fine")[0]
