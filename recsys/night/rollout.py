@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import redis
 
-from recsys.exceptions import InvalidInputError
+from recsys.exceptions import InvalidInputError, MissingDataError
 from recsys.night.night import Night
 from recsys.night.promote import record
 from recsys.night.report import finish_report
@@ -65,13 +65,18 @@ def looks(store: Storage, now: Rollout) -> Looks:
     return (Looks.find(store, parse_date(now.log_date)) or Looks()) if now.log_date else Looks()
 
 
-def advance(settings: Settings, client: redis.Redis, share: float, *, who: str, why: str) -> str:
+def advance(settings: Settings, client: redis.Redis, share: float, version: str | None = None, *, who: str, why: str) -> str:
     """Serve the candidate to a larger share because a person says so; a second time nothing happens. Returns a sentence.
 
+    Args:
+        version: the candidate, if it must be this one.
+
     Raises:
-        InvalidInputError: no stage has this share. MissingDataError: no rollout is under way.
+        InvalidInputError: no stage has this share. MissingDataError: no rollout, or that of another version, is under way.
     """
     now = rollout.require_under_way(rollout.read(client))
+    if version not in (None, now.candidate):
+        raise MissingDataError(f"{version} is not being rolled out: {now.told}")
     shares = [stage.share for stage in load_rule(settings.rollout).stages]
     if share not in shares:
         raise InvalidInputError(f"share {share:g} is that of no stage; they are {', '.join(f'{one:g}' for one in shares)}")

@@ -195,22 +195,22 @@ local function set_rollout(key, generation, state, share, who, why, ...)
 end
 
 -- Whatever moves the live pointer ends a rollout: what its candidate was compared with is live no more.
-local function settle_rollout(key, trail, version, who)
+local function settle_rollout(key, trail, version, who, why)
   local candidate, generation = rollout_of(key)
   if not candidate then return end
   if candidate == version then
-    set_rollout(key, generation + 1, 'done', 0, who, 'it is live')
+    set_rollout(key, generation + 1, 'done', 0, who, why)
   else
-    local why = version .. ' became live meanwhile'
-    set_rollout(key, generation + 1, 'aborted', 0, who, why)
-    audit(trail, 'abort', candidate, version, who, why)
+    local because = version .. ' became live meanwhile'
+    set_rollout(key, generation + 1, 'aborted', 0, who, because)
+    audit(trail, 'abort', candidate, version, who, because)
   end
 end
 
 local function point(keys, rollout, version, generation, log_date, previous, who, why)
   redis.call('HSET', keys[1], 'version', version, 'generation', generation, 'log_date', log_date, 'previous', previous,
     'who', who, 'why', why)
-  settle_rollout(rollout, keys[3], version, who)
+  settle_rollout(rollout, keys[3], version, who, why)
 end
 
 -- keys: live pointer, blocked set, audit trail, leases, the version, rollout. args: expected generation, version, log date, who, why,
