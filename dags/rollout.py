@@ -45,7 +45,7 @@ def look() -> str:
     run_context.tell_move(client, before)
     leave(found.action if found else "no rollout")
     if found and found.action != "stay":
-        tell(f"rollout: {found.action}", said)
+        tell(f"rollout: {found.action}", f"{found.reason}. {said}. See docs/runbook.md#a-rollout-is-held-or-taken-back.")
     return said
 
 

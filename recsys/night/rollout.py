@@ -74,6 +74,7 @@ def advance(settings: Settings, client: redis.Redis, share: float, version: str 
     Raises:
         InvalidInputError: no stage has this share. MissingDataError: no rollout, or that of another version, is under way.
     """
+    Storage(settings.storage_url).require_writable()
     now = rollout.require_under_way(rollout.read(client))
     if version not in (None, now.candidate):
         raise MissingDataError(f"{version} is not being rolled out: {now.told}")
@@ -91,6 +92,7 @@ def begin(settings: Settings, client: redis.Redis, version: str, *, who: str, wh
     Raises:
         InvalidInputError: the rule has no share below 100 percent. MissingDataError: the version is not in Redis.
     """
+    Storage(settings.storage_url).require_writable()
     share = load_rule(settings.rollout).stages[0].share
     if share == 100:
         raise InvalidInputError("the rollout rule has no stage below 100 percent; 'recsys promote' makes a version live at once")
