@@ -80,9 +80,12 @@ def _figures(document: Mapping[str, object]) -> Figures | None:
 
 
 def _origin(report: Report) -> list[tuple[str, str]]:
-    """Where the report comes from."""
+    """Where the report comes from; of many directories the first and the last."""
     origin, timing = report.provenance, report.provenance.timing
-    found = [("Logs", origin.source), *([("Assignment", origin.assignment)] if report.experiment else [])]
+    first, *others = origin.source.split(", ")
+    logs = f"{first} to {others[-1]}: {counted(len(others) + 1, 'log date')}; each is named in report.json" if others else first
+    timing = None if others else timing
+    found = [("Logs", logs), *([("Assignment", origin.assignment)] if report.experiment else [])]
     return found + ([("Checksum", timing.checksum)] if timing else [])
 
 

@@ -106,8 +106,9 @@ def course(settings: Settings, store: Storage, log_date: date) -> Course:
     """The experiment that real listeners took part in on a log date, from its first day on.
 
     It is the one of the date's own logs, whatever the settings say by now. Another name, salt, share or recommender makes another
-    experiment, and so does a design that comes back after another one; days without any are a pause. The first night that asks
-    notes the beginning.
+    experiment, and so does a design that comes back after another one; days without any are a pause. A day on which the design
+    was changed holds requests under both and counts for neither; its own night alone reads it. The first night that asks notes
+    the beginning.
 
     Raises:
         InvalidInputError: there is no experiment. MissingDataError: logs of the date, or of the first day, are absent.
@@ -123,6 +124,10 @@ def course(settings: Settings, store: Storage, log_date: date) -> Course:
             interrupted = day
             break
         dates += [day] if other else []
+    if interrupted > date.min and len(dates) > 1:
+        dates.pop()
+    elif interrupted > date.min:
+        return Course(Beginning(experiment=design, first=log_date, planned_users=settings.planned_users), (log_date,))
     began = _beginning(settings, store, design, dates[-1], interrupted, log_date)
     if not store.is_complete(Dated.LOGS.on(began.first)):
         raise MissingDataError(

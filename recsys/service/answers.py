@@ -109,7 +109,7 @@ class Answerer:
         draw = request_hash(scope.seed, event.user, session, step, event.track)
         listed = keyspace.unpack(packed)
         greedy = candidates(slot.arm, slot.version, listed, heard, played, scope.stock, scope.newcomers)
-        return explore(greedy, scope.exploration, scope.stock, played, draw)
+        return explore(greedy, slot.exploration, scope.stock, played, draw)
 
 
 class Moment:

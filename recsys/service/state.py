@@ -75,10 +75,14 @@ class Version:
 
 
 class Slot(NamedTuple):
-    """What serves one arm's users (or all of a scope without an experiment): the arm, its version, its part of a log line."""
+    """What serves one arm's users (or all of a scope without an experiment): the arm, its version, its part of a log line.
+
+    ``exploration`` is the share of random answers.
+    """
 
     arm: Arm | None
     version: Version
+    exploration: float
     logged: bytes
 
     @property
@@ -146,14 +150,9 @@ class Scope:
             dealt = dealt or arms.get(version.name)
             experiments |= {self.split.name: dealt.name} if dealt else {}
         logged = orjson.dumps({"experiments": experiments, "run": self.name, "version": version.name})[1:-1]
-        return Slot(arm, version.beside(self.world), logged)
-
-
-def _specification(run: str, data: bytes) -> RunSpec:
-    try:
-        return RunSpec.parse(data, f"run {run} in Redis")
-    except CorruptDataError as error:
-        raise InvalidInputError(f"run id {run!r} cannot be served: {error}") from None
+        # Live requests are not explored with while nothing is live.
+        exploration = self.exploration if version.name or self.name != "live" else 0.0
+        return Slot(arm, version.beside(self.world), exploration, logged)
 
 
 def _lists(version: str) -> tuple[str, ...]:
@@ -237,10 +236,12 @@ class Catalogue:
             data = await self.link.fetch("GET", keyspace.run_key(preview_base(run)))
             if data is None:
                 raise InvalidInputError(f"run id {run!r} is not registered; publish its version first")
-            spec = _specification(run, data)
+            spec = RunSpec.parse(data, f"run {run} in Redis")
             version = await self._version(spec.version)
             arms = spec.experiment.arms if spec.experiment else ()
             arm_versions = [await self._version(arm.version or spec.version) for arm in arms]
+        except CorruptDataError as error:
+            raise InvalidInputError(f"run id {run!r} cannot be served: {error}") from None
         except RedisDownError as error:
             raise UnavailableError(str(error)) from None
         world = self._world.of_run(spec.catalogue, frozenset(spec.retired))
@@ -282,13 +283,12 @@ class Catalogue:
 
     def _live_scope(self, name: str) -> Scope:
         version = self._versions[name]
-        share = self._exploration if version.name else 0.0
         arms = len(self._experiment.arms) if self._experiment else 0
         versions, history = (version,) * arms, self._live_history
         split, withdrawn = self._offer
         offered = (split, self._versions[split.candidate]) if split else None
         served = (self._experiment, versions, history, self._newcomers, offered, withdrawn)
-        return Scope("live", version, share, self._seed, self._world, *served)
+        return Scope("live", version, self._exploration, self._seed, self._world, *served)
 
     def loaded(self, name: str) -> Version | None:
         """A version if this worker has it in memory."""

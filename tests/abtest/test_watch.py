@@ -14,6 +14,8 @@ from recsys.abtest.watch import LEAST_USERS, Plan, watch
 from recsys.experiments import ORIGINAL
 from tests.support.traffic import records, write
 
+pytestmark = pytest.mark.slow
+
 FIRST = date(2026, 11, 1)
 DATES = tuple(FIRST + timedelta(days=number) for number in range(5) if number != 2)  # a night without requests
 PLAN = Plan(400, DATES)

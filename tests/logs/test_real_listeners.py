@@ -180,10 +180,11 @@ def dates_of(settings: Settings, day: date) -> tuple[int, list[int]]:
 
 
 def test_an_experiment_is_read_from_its_first_day_on(settings: Settings) -> None:
-    days = [DAY + timedelta(days=number) for number in range(10)]
+    days = [DAY + timedelta(days=number) for number in range(11)]
     other, resalted = ORIGINAL.arms + ORIGINAL.arms[:1], "another"
     designs = [
         replace(ORIGINAL, arms=other),  # other shares
+        ORIGINAL,
         ORIGINAL,
         None,  # a pause
         ORIGINAL,
@@ -193,17 +194,18 @@ def test_an_experiment_is_read_from_its_first_day_on(settings: Settings) -> None
     ]
     for day, design in zip(days, designs, strict=False):
         write_logs(settings, day, design)
-    write_logs(settings, days[7], ORIGINAL, base="import")
-    write_logs(settings, days[8], ORIGINAL)
+    write_logs(settings, days[8], ORIGINAL, base="import")
+    write_logs(settings, days[9], ORIGINAL)
     later = settings.model_copy(update={"planned_users": 5000})
-    assert dates_of(settings, days[3]) == (200, [1, 3])
-    assert dates_of(later, days[3]) == (200, [1, 3]), "what was planned is kept"
-    assert dates_of(later, days[1]) == (200, [1]), "a backfill reads the same beginning"
+    assert dates_of(settings, days[4]) == (200, [2, 4]), "the day of the change counts for neither design"
+    assert dates_of(later, days[4]) == (200, [2, 4]), "what was planned is kept"
+    assert dates_of(later, days[2]) == (200, [2]), "a backfill reads the same beginning"
     assert dates_of(settings, days[0]) == (200, [0])
-    assert dates_of(later, days[4]) == (5000, [4])
-    assert dates_of(later, days[8]) == (5000, [5, 6, 8]), "a design that comes back is another experiment"
+    assert dates_of(later, days[5]) == (5000, [5]), "the night of the day of a change reads that day alone"
+    assert dates_of(later, days[9]) == (5000, [7, 9]), "a design that comes back is another experiment"
+    assert dates_of(settings, days[9]) == (5000, [7, 9])
     with pytest.raises(MissingDataError, match="collect it first"):
-        dates_of(settings, days[9])
+        dates_of(settings, days[10])
 
 
 def test_what_was_noted_stays_the_first_day_whatever_comes_to_light_or_is_lost(settings: Settings) -> None:

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
 
+from tests.nemesis.ending import end
+
 HOST = "127.0.0.1"
 #: Seconds that a listener waits for an answer, and between two tries.
 PATIENCE, PAUSE = 3.0, 0.15
@@ -67,9 +69,7 @@ class Listeners:
         self._over = True
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         self._record.write_text("".join(json.dumps(asdict(event)) + "\n" for event in self.events))
         return [event for event in self.events if not event.answered]
 

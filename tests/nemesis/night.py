@@ -17,6 +17,7 @@ from recsys.platform.hdfs import Hdfs
 from recsys.storage.store import Storage
 from tests.nemesis.checker import CONFLICT
 from tests.nemesis.client import Event, Listeners
+from tests.nemesis.ending import end
 from tests.nemesis.faults import strike
 from tests.nemesis.history import POINTER, History, Reference, Snapshot, read_redis
 from tests.nemesis.launcher import Launcher
@@ -77,10 +78,8 @@ class Night:
         except TimeoutError:
             raise UnfinishedError(f"the night did not come to an end within {NIGHT_SECONDS:g} s") from None
         finally:
-            for task in (*watch, *faults):
-                task.cancel()
             # Each fault mends what it has broken.
-            await asyncio.gather(*watch, *faults, return_exceptions=True)
+            await end((*watch, *faults))
             unanswered = await listeners.stop(60)
         return listeners.events, unanswered
 

@@ -3,18 +3,20 @@
 import asyncio
 from contextlib import suppress
 
+from tests.nemesis.ending import end
+
 HOST = "127.0.0.1"
 
 
 class Proxy:
-    """Stands before a port.
+    """Stands at a port before another one.
 
     Attributes:
         delay: seconds that each reply waits. losing: how many replies get lost from now on, each with its connection.
     """
 
-    def __init__(self, target: int) -> None:
-        self.port = 0
+    def __init__(self, port: int, target: int) -> None:
+        self.port = port
         self.delay = 0.0
         self.losing = 0
         self._target = target
@@ -27,7 +29,6 @@ class Proxy:
         """Take connections, at the same port as before."""
         if self._server is None:
             self._server = await asyncio.start_server(self._pass, HOST, self.port, backlog=512)
-            self.port = self._server.sockets[0].getsockname()[1]
 
     def refuse(self) -> None:
         """Cut what is connected, and refuse new connections."""
@@ -57,9 +58,7 @@ class Proxy:
             ways = [self._copy(reader, behind, replies=False), self._copy(behind_reader, writer, replies=True)]
             tasks = [asyncio.ensure_future(way) for way in ways]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(tasks)
         finally:
             self._open -= pair
             for each in pair:

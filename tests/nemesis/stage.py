@@ -22,6 +22,7 @@ from recsys.platform import components
 from recsys.platform.ports import HOST, free_ports
 from recsys.settings import Settings, environment_of, load_settings
 from tests.nemesis import clock
+from tests.nemesis.ending import end
 from tests.nemesis.launcher import Child, Launcher
 from tests.nemesis.plan import Command, Plan
 from tests.nemesis.proxy import Proxy
@@ -84,9 +85,11 @@ class Stage:
         self.disks = {name: directory / "disks" / name for name in DISKS}
         self.clock = directory / "clock"
         clock.write(self.clock, 0.0)
-        valkey_port, service_port = free_ports(2)
+        # All at once, so that they are different ones.
+        valkey_port, service_port, *before = free_ports(5)
         self.valkey_port, self.service_port = valkey_port, service_port
-        self.behind = {"service": Proxy(valkey_port), "commands": Proxy(valkey_port), "edge": Proxy(service_port)}
+        targets = {"service": valkey_port, "commands": valkey_port, "edge": service_port}
+        self.behind = {name: Proxy(port, target) for port, (name, target) in zip(before, targets.items(), strict=True)}
         self.running: dict[int, Child] = {}
         self.signalled: dict[int, list[int]] = {}
         self.ran: list[Ran] = []
@@ -231,8 +234,7 @@ class Stage:
             statuses[name] = part.child.status
             part.child.signal(signal.SIGKILL, group=True)
         left = await self._left()
-        for task in self._tasks:
-            task.cancel()
+        await end(self._tasks)
         for proxy in self.behind.values():
             proxy.refuse()
         return statuses.get("service"), left

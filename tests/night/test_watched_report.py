@@ -58,6 +58,7 @@ def test_the_page_shows_the_nights_and_greys_what_holds_once(night: Night, repor
     assert text.count('<tr class="main">') == 1
     assert text.count('<tr class="once">') == len(report.metrics)
     assert (directory / "nights-dark.png").exists()
+    assert "logs/date=2026-09-20 to logs/date=2026-09-25: 6 log dates; each is named in report.json" in text
     row = night_row(night.store, night.log_date)
     assert report.watched
     assert (row.ci_low_percent, row.ci_high_percent) == (report.watched.ci_low_percent, report.watched.ci_high_percent)

@@ -11,10 +11,12 @@ from selenium.webdriver.common.keys import Keys
 
 from recsys.abtest.report import analyse, write_report
 from recsys.experiments import Arm, Experiment
+from recsys.night.report import build_report
 from tests.support.browser import PHONE, chopped, chromium, colours, overflowing, resize, shot
 from tests.support.documents import full_card, full_gate
 from tests.support.reports import ended
 from tests.support.traffic import records, write
+from tests.support.watched import live_settings, watched_night
 
 pytestmark = pytest.mark.real
 
@@ -125,3 +127,21 @@ def test_it_prints(report: Path, tmp_path: Path) -> None:
         paper = base64.b64decode(driver.print_page())
     assert paper.startswith(b"%PDF")
     assert 2 <= paper.count(b"/Type /Page\n") <= 8
+
+
+def test_the_nights_of_a_watched_experiment_come_first_and_the_rest_is_grey(tmp_path: Path, directory: Path) -> None:
+    night = watched_night(live_settings(tmp_path / "night"), 1.125, 6)
+    build_report(night)
+    page = night.store.local(night.report) / "report.html"
+    with chromium(tmp_path / "profile") as driver:
+        for width in (1100, PHONE):
+            show(driver, page, width)
+            shot(driver, directory / f"watched-{width}.png")
+            assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+            assert overflowing(driver) == []
+            assert chopped(driver) == []
+        assert (
+            driver.find_element(By.CSS_SELECTOR, "figure img").get_attribute("alt").startswith("The main effect night by night.")
+        )
+        colour = "return getComputedStyle(document.querySelector(arguments[0])).color"
+        assert driver.execute_script(colour, "tr.once td") == driver.execute_script(colour, "p.soft")

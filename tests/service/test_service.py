@@ -168,6 +168,18 @@ def test_promotion_reaches_the_service_without_restart(stage: Stage) -> None:
     assert stage.records("live")[-1]["version"] == stage.version
 
 
+def test_who_asks_again_after_the_first_promotion_is_answered_alike(tmp_path: Path, valkey: Valkey) -> None:
+    with serving(tmp_path, valkey, RECSYS_LIVE_EXPLORATION="1") as stage:
+        bodies = {user: {"track": user, "time": 1.0, "event": "e"} for user in range(1, 20)}
+        first = [stage.service.post(f"/next/{user}", body) for user, body in bodies.items()]
+        assert {record["source"] for record in stage.records("live")} == {"top100"}
+        pointer.move(stage.client, stage.version, DAY, who="t", why="w")
+        wait_until(lambda: stage.service.get("/readyz")[1]["live"] == stage.version)
+        assert [stage.service.post(f"/next/{user}", body) for user, body in bodies.items()] == first
+        stage.service.post("/next/3", {"track": 5, "time": 1.0, "event": "f"})
+        assert stage.records("live")[-1]["source"] == "exploration"
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "field"),
     [
