@@ -50,7 +50,12 @@ class Versions:
 
     def wait_for(self, share: float) -> None:
         told = {"candidate": self.candidate, "share": share} if 0 < share < 100 else None
-        wait_until(lambda: all(self.stage.service.get("/readyz")[1]["rollout"] == told for _ in range(3)))
+
+        def is_told() -> bool:
+            status, answer = self.stage.service.get("/readyz")
+            return status == 200 and answer["rollout"] == told
+
+        wait_until(is_told)
 
     def ask(self, user: int | str, track: int = 0, **more: object) -> dict:
         """The log line of an answer, which is all of one version."""
