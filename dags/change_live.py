@@ -1,4 +1,4 @@
-"""The live version, moved by a person from the web UI; the same as ``recsys promote``, ``rollback``, ``hold`` and ``release``."""
+"""What is live, changed by a person from the web UI: as ``recsys promote``, ``rollback``, ``hold``, ``release``, ``rollout``."""
 
 import logging
 from datetime import datetime, timedelta
@@ -9,6 +9,7 @@ from airflow.sdk import Param, dag, get_current_context, task
 from run_context import MOVE, step
 
 from recsys.exceptions import InvalidInputError
+from recsys.night import rollout
 from recsys.storage.store import Storage
 from recsys.versions import keyspace, pointer, restore
 
@@ -29,6 +30,8 @@ always given, a version for everything but a rollback.
 | rollback | the previous version becomes live; the one that is left is blocked until it is released |
 | hold | `version` may not be promoted; `*`: no night promotes anything |
 | release | ends a hold, of `version`, or `*`: the one of all |
+| advance | `version`, which is being rolled out, is served to `share` percent of listeners; at 100 it becomes live |
+| abort | `version` is being rolled out, and nobody gets it any more; it is blocked until it is released |
 
 ### Triage
 A failed `change` has changed nothing: its message says why (blocked, held, nothing to go back to, version not in Redis).
@@ -50,6 +53,12 @@ def change() -> str:
         sentence = pointer.rollback(client, who=who, why=why)
     elif not version:
         raise InvalidInputError(f"Param version is empty, but {params['action']} needs one; give one, or * for hold and release")
+    elif params["action"] == "abort":
+        sentence = rollout.abort(settings, client, version, who=who, why=why)
+    elif params["action"] == "advance":
+        if params["share"] is None:
+            raise InvalidInputError("Param share is empty, but advance needs one; give one of the stages")
+        sentence = rollout.advance(settings, client, params["share"], version, who=who, why=why)
     elif params["action"] == "promote":
         sentence = pointer.make_live(client, version, who=who, why=why)
     else:
@@ -70,7 +79,7 @@ def _who(run: "DagRunProtocol") -> str:
 @dag(
     dag_id="change_live",
     dag_display_name="Change what is live",
-    description="Promote, roll back, hold or release a version by hand",
+    description="Promote, roll back, hold, release, advance or abort a version by hand",
     doc_md=DOC,
     schedule=None,
     start_date=datetime(2024, 1, 1),
@@ -83,7 +92,7 @@ def _who(run: "DagRunProtocol") -> str:
     params={
         "action": Param(
             type="string",
-            enum=["promote", "rollback", "hold", "release"],
+            enum=["promote", "rollback", "hold", "release", "advance", "abort"],
             title="Action",
             description="What to do with the live version.",
         ),
@@ -93,6 +102,14 @@ def _who(run: "DagRunProtocol") -> str:
             pattern=r"^(\*|\d{4}-\d{2}-\d{2}-[0-9a-f]{8})$",
             title="Version",
             description="As the page Nights lists it. Not used by a rollback; * for hold and release: all versions.",
+        ),
+        "share": Param(
+            None,
+            type=["null", "number"],
+            exclusiveMinimum=0,
+            maximum=100,
+            title="Share",
+            description="Percent of listeners, for advance alone.",
         ),
         "why": Param(type="string", minLength=3, title="Reason", description="For the audit trail."),
     },

@@ -47,7 +47,8 @@ With `RECSYS_EXPERIMENT_SOURCE=live` nothing is simulated: the report reads the 
 `none` there is no experiment, and the gate alone decides.
 
 ### Verdicts
-The run is green in each case, and its last tasks show which it is: `promoted`; `held` (the live version stays, the report says
+The run is green in each case, and its last tasks show which it is: `promoted`; `rolling_out` (some listeners get the candidate
+first, the DAG `rollout` decides what follows); `held` (the live version stays, the report says
 why); with neither of them the gate refused (`gate_refused`, later steps are skipped, the report says why). `recsys nights` lists
 verdicts, `recsys verify --date D` checks a night.
 
@@ -196,7 +197,7 @@ def promote_or_hold(parts: list[Part]) -> str:
         leave(night_row(night.store, night.log_date).outcome)
     if verdict.verdict == "promoted":
         run_context.tell_move(client, before)
-    elif not backfill:
+    elif verdict.verdict == "held" and not backfill:
         reasons = [*verdict.reasons, "See docs/runbook.md#a-candidate-is-held."]
         tell(f"the candidate of {night.log_date} is held", " ".join(reasons))
     return verdict.verdict
@@ -297,7 +298,7 @@ def nightly_recommender() -> None:
         measured >> report
     logs = wait_for_logs_on_hdfs() if run_context.on_hdfs(DEFAULTS) else wait_for_logs()
     check_run() >> logs >> hold_date() >> collected
-    outcomes = [EmptyOperator(task_id="promoted"), EmptyOperator(task_id="held")]
+    outcomes = [EmptyOperator(task_id=name) for name in ("promoted", "rolling_out", "held")]
     decided = promote_or_hold(candidate)  # type: ignore[arg-type]
     asked = [approval.approve(DEFAULTS)] if DEFAULTS.approval else []
     chain(report, *asked, decided, outcomes)

@@ -24,6 +24,7 @@ from recsys.abtest.history import Nights
 from recsys.exceptions import InvalidInputError, MissingDataError, RecsysError
 from recsys.inspection import diff, health, leaderboards, listing, pages
 from recsys.inspection.standing import Standing, standing, standing_in_files
+from recsys.rollout.rule import load_rule
 from recsys.settings import Settings, load_settings
 from recsys.storage.layout import Dated, parse_date
 from recsys.storage.store import Storage
@@ -81,7 +82,12 @@ def night_file(log_date: LogDate, name: str) -> Response:
 def change() -> Response:
     """What is live, with forms that go to Airflow's own API, which asks who may."""
     settings = _settings()
-    return _html(pages.change_page(*_standing(settings, Storage(settings.storage_url)), home=PREFIX))
+    now, problem = _standing(settings, Storage(settings.storage_url))
+    try:
+        rule = load_rule(settings.rollout)
+    except RecsysError as error:  # a candidate can be taken back all the same
+        rule, problem = None, problem or str(error)
+    return _html(pages.change_page(now, problem, rule, home=PREFIX))
 
 
 @app.get("/compare", dependencies=READERS)
@@ -174,7 +180,7 @@ def _nights(url: str) -> Nights:
 def _standing(settings: Settings, store: Storage) -> tuple[Standing, str]:
     """What is live; from the copy in files, with a sentence, while Redis is away."""
     try:
-        return standing(keyspace.connect(settings, patience=health.PATIENCE)), ""
+        return standing(keyspace.connect(settings, patience=health.PATIENCE), store), ""
     except (RecsysError, redis.RedisError, OSError) as error:
         return standing_in_files(store), f"From the copy in files, which may be older, for Redis cannot be asked: {error}"
 

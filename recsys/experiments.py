@@ -77,6 +77,46 @@ class Experiment:
 
 
 @dataclass(frozen=True)
+class Split:
+    """Listeners of a rollout's stage: some get the candidate, the others what is live; an experiment of its own in the log.
+
+    Attributes:
+        name: of the experiment. share: percent of the listeners who get the candidate.
+    """
+
+    CANDIDATE: ClassVar[Arm] = Arm("candidate", "dae")
+    LIVE: ClassVar[Arm] = Arm("live", "dae")
+
+    name: str
+    candidate: str
+    live: str
+    share: float
+
+    def takes(self, user: int | str) -> bool:
+        """Whether the user, whose id counts as it was given, gets the candidate; also at every larger share.
+
+        >>> small, large = (Split("X", "2026-11-23-0a1b2c3d", "", share) for share in (1, 25))
+        >>> sum(map(small.takes, range(10_000))), sum(map(large.takes, range(10_000)))
+        (98, 2518)
+        >>> all(large.takes(user) for user in range(10_000) if small.takes(user))
+        True
+        """
+        return mmh3.hash(str(user), self._seed, signed=False) < self._below
+
+    def arm_of(self, user: int | str) -> Arm:
+        """The user's arm."""
+        return self.CANDIDATE if self.takes(user) else self.LIVE
+
+    @cached_property
+    def _seed(self) -> int:
+        return mmh3.hash(self.candidate, signed=False)
+
+    @cached_property
+    def _below(self) -> float:
+        return self.share / 100 * 2**32
+
+
+@dataclass(frozen=True)
 class RunSpec:
     """What a simulated run is served from; registered in Redis under ``base`` before the first request.
 

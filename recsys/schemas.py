@@ -189,7 +189,7 @@ class Verdict(Document):
     FILE: ClassVar[str] = "promotion.json"
     KIND: ClassVar[Dated] = Dated.PROMOTIONS
 
-    verdict: Literal["promoted", "held", "gate_refused"]
+    verdict: Literal["promoted", "held", "gate_refused", "rolling_out"]
     reasons: list[str]
     version: str
     live: str

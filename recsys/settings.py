@@ -83,6 +83,14 @@ class Settings(BaseSettings):
     )
     gate_users: int = Field(20, ge=1, description="Users who liked something new on the date, below which the gate refuses.")
     promotion: Path | None = Field(None, description="YAML file of the promotion rule; unset: config/promotion.yml's values.")
+    rollout: Path | None = Field(
+        None,
+        description="YAML file of the rollout rule, such as config/rollout.yml: a candidate of real listeners' logs is served to "
+        "some of them first; unset: it is promoted at once.",
+    )
+    rollout_cron: str = Field(
+        "0 * * * *", pattern=r"^\S+( \S+){4}$", description="When Airflow looks at a rollout (cron, UTC); every hour by default."
+    )
     night_hour: int = Field(2, ge=0, le=23, description="Hour (UTC) at which Airflow begins the night of the day before.")
     deadline_hours: float = Field(4.0, gt=0, description="Hours after which a night that has not ended is reported as late.")
     wait_hours: float = Field(

@@ -22,6 +22,7 @@ LAYERS = [
     ["logs", "versions", "learn"],
     ["models", "service", "simulate", "imports"],
     ["abtest"],
+    ["rollout"],
     ["night"],
     ["score"],
     ["frames"],

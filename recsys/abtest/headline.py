@@ -19,6 +19,7 @@ BACKFILL = "A backfill promotes nothing unless it is asked to."
 NOTHING_LIVE = "Nothing was live yet, and the candidate has passed the gate."
 NO_EXPERIMENT = "There is no experiment, and the candidate has passed the gate."
 GATE_ALONE = "The report speaks of what was live; of this candidate itself only the gate does."
+ROLLED_OUT = "The candidate has passed the gate; how listeners fare with it decides."
 #: Begins the reason of a pointer that did not move.
 NOT_PROMOTED = "Not promoted: "
 
@@ -99,7 +100,13 @@ def _title(report: Report) -> tuple[str, str, Style]:
         return word, f"{word}; the rules say {'hold' if failed else 'promote'}: {found}.", "open"
     if outcome.verdict == "promoted":
         # Of real listeners' logs the rules may fail all the same, if nothing was live.
-        return "Promoted", f"Promoted: {_clause(NOTHING_LIVE) if NOTHING_LIVE in outcome.reasons else found}.", "promote"
+        said = _clause(NOTHING_LIVE) if NOTHING_LIVE in outcome.reasons else found
+        said = _clause(outcome.reasons[-1]) if ROLLED_OUT in outcome.reasons else said
+        return "Promoted", f"Promoted: {said}.", "promote"
+    if outcome.verdict == "rolling_out":
+        return "Rolling out", f"Rolling out: {_clause(outcome.reasons[-1])}.", "open"
+    if ROLLED_OUT in outcome.reasons:
+        return "Held", f"Held: {_clause(outcome.reasons[-1])}.", "hold"
     if failed and NOTHING_LIVE not in outcome.reasons:
         return "Held", f"Held: {found}.", "hold"
     other = [reason for reason in beside_rules(report) if reason not in (NOTHING_LIVE, GATE_ALONE)]

@@ -17,11 +17,15 @@ from recsys.logs.record import NO_TRACK, SHARD_AND_TRY, SQL_TYPES, degraded_sql,
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+#: Later than any timestamp.
+NEVER = 2**63 - 1
 
-def load(db: "DuckDBPyConnection", files: list[str], experiment: str) -> dict[str, int]:
+
+def load(db: "DuckDBPyConnection", files: list[str], experiment: str, until: int = NEVER) -> dict[str, int]:
     """``events``: distinct, valid records with base, user, session and step; ``arm`` is null outside the experiment.
 
-    Rows are copied only where they must be: in the original's format, or when records are repeated.
+    Rows are copied only where they must be: in the original's format, or when records are repeated. Records from ``until`` on, in
+    milliseconds, are left out.
     """
     source = lines_sql("?")
     if not files:
@@ -34,7 +38,7 @@ def load(db: "DuckDBPyConnection", files: list[str], experiment: str) -> dict[st
     db.execute(
         f"""CREATE TEMP TABLE raw AS SELECT {whole_sql(original=True)} AS valid, {degraded_sql()} AS alone,
             message = 'last' AS is_last, timestamp,
-            CASE WHEN valid THEN "user"::BIGINT END AS "user",
+            CASE WHEN valid OR alone THEN "user"::BIGINT END AS "user",
             -- Unknown tracks share a number; below zero each has one of its own.
             CASE WHEN valid THEN coalesce(CASE WHEN track = {NO_TRACK} THEN -1 - (hash(track_id) >> 2)::BIGINT END, track::BIGINT)
             END AS track,
@@ -43,8 +47,9 @@ def load(db: "DuckDBPyConnection", files: list[str], experiment: str) -> dict[st
             recommendation, json_extract_string(experiments, ?) AS arm,
             CASE WHEN arm IS NULL THEN experiments END AS others, coalesce(run, '') AS run,
             CASE WHEN valid THEN session::INTEGER END AS session, CASE WHEN valid THEN step::INTEGER END AS step,
-            source, degraded, CASE WHEN valid THEN user_id END AS user_id, named FROM {source}""",
-        ["/" + experiment.replace("~", "~0").replace("/", "~1"), files],  # a JSON pointer
+            source, degraded, CASE WHEN valid THEN user_id END AS user_id, named FROM {source}
+            WHERE coalesce(timestamp < ?, true)""",
+        ["/" + experiment.replace("~", "~0").replace("/", "~1"), files, until],  # a JSON pointer
     )
     _number_texts(db)
     db.execute(
@@ -224,6 +229,29 @@ def visits(db: "DuckDBPyConnection") -> Columns:
            GROUP BY "user", day ORDER BY "user", day"""
     ).fetchnumpy()
     return {name: np.asarray(column) for name, column in found.items()}
+
+
+def trouble_columns(db: "DuckDBPyConnection", arms: tuple[str, ...]) -> Columns:
+    """What each user of the experiment got, [users] by name, users ascending; ``arm`` as in :func:`user_columns`.
+
+    ``answers``: all in sessions; ``fallback``: those from the TOP 100; ``degraded``: those without Redis, which are in no
+    session; ``unanswered``: requests of which Redis knows, but not the log.
+    """
+    found = db.execute(
+        """WITH told AS (
+             SELECT "user", arm, count(*) FILTER (NOT is_last) AS answers,
+               count(*) FILTER (NOT is_last AND source IN ('top100', 'newcomer_top100')) AS fallback, 0 AS degraded,
+               max(step) - min(step) + 1 - count(*) AS unanswered
+             FROM events WHERE arm IS NOT NULL GROUP BY base, "user", session, arm
+             UNION ALL SELECT "user", arm, 0, 0, count(*), 0 FROM raw
+             WHERE alone AND NOT is_last AND arm IS NOT NULL GROUP BY "user", arm)
+           SELECT "user", people.arm, sum(answers)::BIGINT AS answers, sum(fallback)::BIGINT AS fallback,
+             sum(degraded)::BIGINT AS degraded, sum(unanswered)::BIGINT AS unanswered
+           FROM told JOIN people USING ("user", arm) GROUP BY "user", people.arm ORDER BY "user" """
+    ).fetchnumpy()
+    users: dict[str, Column] = {name: np.asarray(column) for name, column in found.items()}
+    users["arm"] = np.searchsorted(np.array(arms, dtype=str), users["arm"].astype(str)) if arms else np.zeros(0, dtype=np.int64)
+    return users
 
 
 def guardrails(db: "DuckDBPyConnection", arms: tuple[str, ...], catalogue: int) -> dict[str, dict[str, float | None]]:

@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -45,7 +45,8 @@ class ExperimentLog:
     ``users`` holds a row a user, ordered by user: user, arm (int, an index into ``arms``), sessions, steps, time (tracks),
     finished, requests, latency_ms. ``sessions`` holds a row a session: user (an index into ``users``), arm, ordinal
     (0 for the user's first), steps, time, ended (a timestamp in milliseconds). ``guardrails`` holds values by arm and name, None
-    where the log does not tell. ``first_ms`` is the earliest timestamp of its records, in milliseconds.
+    where the log does not tell. ``first_ms`` is the earliest timestamp of its records, in milliseconds. ``troubles`` holds what
+    :func:`recsys.abtest.queries.trouble_columns` gives, if only records up to a time were read.
     """
 
     experiment: str
@@ -56,6 +57,7 @@ class ExperimentLog:
     counts: dict[str, int]
     warnings: tuple[str, ...]
     first_ms: int = 0
+    troubles: Columns = field(default_factory=dict)
 
     def of_arm(self, arm: str) -> Columns:
         """The users' columns of one arm; empty columns for an arm that nobody was in."""
@@ -112,6 +114,7 @@ def read_log(
     *,
     catalogue: int = 0,
     required: bool = True,
+    until: int | None = None,
 ) -> ExperimentLog:
     """Read the sessions of one experiment.
 
@@ -121,6 +124,7 @@ def read_log(
         design: if given, every user's arm is recomputed by its hash and differences are counted.
         catalogue: number of tracks, for the coverage share; 0 if unknown.
         required: whether somebody must have taken part in it.
+        until: leave out what is as late, in milliseconds, and read the users' troubles, too.
 
     Raises:
         MissingDataError: no log files. InvalidInputError: no record belongs to the experiment, though it is required; the
@@ -132,7 +136,7 @@ def read_log(
     with tempfile.TemporaryDirectory(prefix="abtest-") as scratch, errors_of_the_system(), duckdb.connect() as db:
         db.execute(f"SET memory_limit='{MEMORY_LIMIT}'; SET temp_directory='{scratch}/spill'")
         readable, torn = _without_torn_lines(files, Path(scratch))
-        counts = queries.load(db, readable, experiment)
+        counts = queries.load(db, readable, experiment, queries.NEVER if until is None else until)
         counts["malformed"] += torn
         log.info("read %d records from %d log files", counts["events"] + counts["repeated"], len(files))
         counts |= queries.find_sessions(db)
@@ -146,7 +150,8 @@ def read_log(
         sessions = queries.session_columns(db, users)
         guardrails = queries.guardrails(db, arms, catalogue)
         first = queries.first_timestamp(db)
-    return ExperimentLog(experiment, arms, users, sessions, guardrails, counts, tuple(_warnings(counts)), first)
+        troubles = queries.trouble_columns(db, arms) if until is not None else {}
+    return ExperimentLog(experiment, arms, users, sessions, guardrails, counts, tuple(_warnings(counts)), first, troubles)
 
 
 def read_before(logs: Path | Sequence[Path], first_ms: int) -> Before:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from recsys import __version__
-from recsys.cli import abtest, failures, imports, live, logs, night, online, platform, score, settings, storage, world
+from recsys.cli import abtest, failures, imports, live, logs, night, online, platform, rollout, score, settings, storage, world
 from recsys.exceptions import RecsysError, Stopped, stopped_by_signals
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Nightshift: retrain, ship and A/B-test a recommender.")
@@ -22,6 +22,7 @@ app.add_typer(live.app)
 app.add_typer(score.app)
 app.command()(platform.doctor)
 app.command()(settings.settings)
+app.add_typer(rollout.app, name="rollout")
 app.add_typer(world.app, name="world")
 app.add_typer(abtest.app, name="abtest")
 app.add_typer(logs.app, name="logs")

@@ -18,6 +18,7 @@ from recsys.storage.layout import parse_date
 #: What a night may be, and how people call it.
 STATUSES = {
     "promoted": "Promoted",
+    "rolling_out": "Rolling out",
     "held": "Held",
     "gate_refused": "Refused by the gate",
     "running": "Running",

@@ -23,6 +23,7 @@ from recsys.inspection.leaderboards import Leaderboard
 from recsys.inspection.listing import STATUSES, Entry, Listing, duration
 from recsys.inspection.runbook import runbook
 from recsys.inspection.standing import Standing
+from recsys.rollout.rule import RolloutRule, load_rule
 from recsys.storage.layout import Dated
 from recsys.storage.store import Storage
 from recsys.versions.pointer import EVERY
@@ -35,6 +36,7 @@ FILES = {"report.html": "text/html", "report.json": "application/json"}
 #: Headings of the runbook that help with a night.
 HELP = {
     "held": "a-candidate-is-held",
+    "rolling_out": "a-rollout-is-held-or-taken-back",
     "gate_refused": "the-gate-refused-a-candidate",
     "failed": "a-run-failed",
     "unfinished": "a-night-without-a-verdict",
@@ -82,10 +84,15 @@ def night_page(around: tuple[Entry | None, Entry, Entry | None], standing: Stand
     return _render("night.html.j2", home, title=title, help=HELP.get(entry.status, ""), **found)
 
 
-def change_page(now: Standing, problem: str, *, home: str) -> str:
-    """What is live, and forms that change it; ``problem`` as in an :class:`Overview`."""
+def change_page(now: Standing, problem: str, rule: RolloutRule | None = None, *, home: str) -> str:
+    """What is live, and forms that change it; ``problem`` as in an :class:`Overview`.
+
+    Args:
+        rule: of rollouts; it says which share follows.
+    """
     overview = {"standing": now, "problem": problem}
-    return _render("change.html.j2", home, title="What is live", overview=overview, every=EVERY)
+    following = (rule or load_rule(None)).after(now.rollout.share)[1].share if now.rollout.is_under_way else 0.0
+    return _render("change.html.j2", home, title="What is live", overview=overview, every=EVERY, following=following)
 
 
 def compare_page(
@@ -149,13 +156,18 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "duration": duration, "control": percents, "live": against_live, "at": _moment}
-    environment.filters["settings"] = _settings
+    environment.filters |= {"settings": _settings, "fraction": _fraction}
     return environment
 
 
 def _settings(configuration: Mapping[str, object]) -> str:
     """A trial's configuration in words."""
     return ", ".join(f"{name} {value}" for name, value in sorted(configuration.items())) or "the defaults"
+
+
+def _fraction(value: float | None) -> str:
+    """A fraction as a signed percentage; a dash for what is not known."""
+    return "–" if value is None else percent(100 * value)
 
 
 def _moment(text: str) -> str:

@@ -4,15 +4,17 @@ In goes Redis, or the copy of what is live in files while Redis is away; out com
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 import redis
 
 from recsys.exceptions import RecsysError
+from recsys.rollout.look import Look, Looks
 from recsys.storage.store import Storage
-from recsys.versions import lease, pointer, restore
+from recsys.versions import lease, pointer, restore, rollout
 from recsys.versions.pointer import EVERY, Entry, Pointer
+from recsys.versions.rollout import Rollout
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Standing:
     Attributes:
         move: the line of the audit trail by which it became live. held: what may not be promoted. holders: the run that works on
             a log date. copied: whether this is the copy in files, which may be older. known: False if nothing could be read.
+        rollout: the newest one, which files do not tell. looks: those at its candidate so far, ascending.
     """
 
     live: Pointer = field(default_factory=Pointer)
@@ -46,12 +49,18 @@ class Standing:
     trail: Sequence[Entry] = ()
     copied: bool = False
     known: bool = True
+    rollout: Rollout = field(default_factory=Rollout)
+    looks: Sequence[Look] = ()
 
 
-def standing(client: redis.Redis) -> Standing:
-    """What Redis says."""
-    live, blocked, trail = pointer.read(client), pointer.blocked(client), pointer.audit(client)
-    return Standing(live, _move(live, trail), _held(blocked, trail), lease.holders(client), trail)
+def standing(client: redis.Redis, store: Storage | None = None) -> Standing:
+    """What Redis says, and the storage of looks at the rollout."""
+    live, blocked, trail, now = pointer.read(client), pointer.blocked(client), pointer.audit(client), rollout.read(client)
+    found = Standing(live, _move(live, trail), _held(blocked, trail), lease.holders(client), trail, rollout=now)
+    if store is None or not now.log_date:
+        return found
+    looks = (Looks.find(store, date.fromisoformat(now.log_date)) or Looks()).looks
+    return replace(found, looks=[one for one in looks if one.experiment.startswith(f"ROLLOUT-{now.candidate}-")])
 
 
 def standing_in_files(store: Storage) -> Standing:

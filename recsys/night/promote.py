@@ -7,16 +7,18 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
+from typing import Literal
 
 import redis
 
-from recsys.abtest.headline import BACKFILL, GATE_ALONE, NOT_ASKED, NOT_PROMOTED, NOTHING_LIVE
+from recsys.abtest.headline import BACKFILL, GATE_ALONE, NOT_ASKED, NOT_PROMOTED, NOTHING_LIVE, ROLLED_OUT
 from recsys.abtest.schema import Decision
 from recsys.night.night import Night
 from recsys.night.report import decision_of, finish_report
+from recsys.rollout.rule import RolloutRule, load_rule
 from recsys.schemas import Gate, Inputs, Verdict
 from recsys.storage.store import Storage
-from recsys.versions import lease, pointer, publish, restore
+from recsys.versions import lease, pointer, publish, restore, rollout
 from recsys.versions.lease import Lease
 
 log = logging.getLogger(__name__)
@@ -42,7 +44,22 @@ def proposal(night: Night, serving: str) -> Decision:
         serving: the live version; empty: none.
     """
     decision = decision_of(night)
+    if rolls_out(night, serving):
+        return decision.model_copy(update={"verdict": "promote", "reasons": [*decision.reasons, ROLLED_OUT]})
     return of_live_requests(decision, serving=serving) if night.settings.experiment_source == "live" else decision
+
+
+def rolls_out(night: Night, serving: str) -> RolloutRule | None:
+    """The rule by which real listeners get the night's candidate, if some of them get it first.
+
+    Raises:
+        InvalidInputError: the rule is missing or malformed.
+    """
+    settings = night.settings
+    if settings.rollout is None or settings.experiment_source != "live" or not serving:
+        return None
+    rule = load_rule(settings.rollout)
+    return rule if rule.stages[0].share < 100 else None
 
 
 def question(night: Night, client: redis.Redis, version: str, *, wanted: bool | None = None) -> str | None:
@@ -53,7 +70,9 @@ def question(night: Night, client: redis.Redis, version: str, *, wanted: bool | 
         return None
     instead = f"**{live.version}**" if live.version else "nothing"
     reasons = "\n".join(f"- {reason}" for reason in decision.reasons)
-    return f"**{version}**, made from the logs of {night.log_date}, would become live instead of {instead}.\n\n{reasons}"
+    rule = rolls_out(night, live.version)
+    would = f"be served to {rule.stages[0].share:g} % of listeners" if rule else "become live"
+    return f"**{version}**, made from the logs of {night.log_date}, would {would} instead of {instead}.\n\n{reasons}"
 
 
 def promote_or_hold(
@@ -66,7 +85,7 @@ def promote_or_hold(
     backfill: bool = False,
     answer: Answer | None = None,
 ) -> Verdict:
-    """Move the live pointer if the report says so, and record the night's verdict.
+    """Move the live pointer if the report says so, or begin a rollout, and record the night's verdict.
 
     A night that compared its candidate with what was live holds if something else is live by now. A backfill compares with
     nothing; what is live stops it only by being of a later log date.
@@ -86,7 +105,7 @@ def promote_or_hold(
         log.info("log date %s was promoted before; live is %s", night.log_date, live.version)
         finish_report(night, done)
         return done
-    reasons, moved = list(decision.reasons), False
+    reasons, moved, begun = list(decision.reasons), False, False
     baseline = Inputs.read(store, night.log_date).live
     if decision.verdict != "promote":
         pass
@@ -99,14 +118,25 @@ def promote_or_hold(
     else:
         why = "; ".join(decision.reasons)
         who = f"{held.run}, approved by {answer.who}" if answer else held.run
-        moved, sentence = pointer.move(client, version, night.log_date, who=who, why=why, generation=live.generation, held=held)
-        if not moved:
-            reasons.append(f"{NOT_PROMOTED}{sentence}.")
+        rule = rolls_out(night, live.version)
+        if rule and live.version != version:
+            share = rule.stages[0].share
+            begun, sentence = rollout.begin(
+                client, version, night.log_date, live.version, share, who=who, why=ROLLED_OUT, held=held
+            )
+            reasons.append(f"{sentence if begun else NOT_PROMOTED + sentence}.")
+        else:
+            moved, sentence = pointer.move(
+                client, version, night.log_date, who=who, why=why, generation=live.generation, held=held
+            )
+            if not moved:
+                reasons.append(f"{NOT_PROMOTED}{sentence}.")
     serving = version if moved else live.version
-    verdict = Verdict(verdict="promoted" if moved else "held", reasons=reasons, version=version, live=serving)
+    came: Literal["promoted", "rolling_out", "held"] = "promoted" if moved else "rolling_out" if begun else "held"
+    verdict = Verdict(verdict=came, reasons=reasons, version=version, live=serving)
     record(night, verdict)
     finish_report(night, verdict)
-    if moved:
+    if moved or begun:
         restore.save(client, store)
     publish.collect_garbage(client, needed=_compared(night.store, lease.holders(client)))
     return verdict

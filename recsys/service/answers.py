@@ -89,7 +89,9 @@ class Answerer:
                 session, step, _, _, size = _STATE.unpack_from(state)
                 plays = _STATE.size + size
                 held = state[_STATE.size : plays].decode()
-                if held != slot.version.name:
+                if scope.withdrawn and held == scope.withdrawn != slot.version.name:
+                    packed = b""  # the list of a version that nobody may get again
+                elif held != slot.version.name:
                     # A repeated event gets the answer that it got before the version changed.
                     slot = scope.from_version(slot, self._loaded(held) or slot.version)
                 choice: Choice | None = None

@@ -159,7 +159,9 @@ class App:
             ready = self._link.ready
             live = self._catalogue.live.version.name
             trouble = "; ".join(filter(None, (self._link.trouble, self._files.trouble)))
-            told = {"ready": ready, "redis": ready, "live": live or None, "trouble": trouble or None}
+            split = self._catalogue.live.split
+            rollout = {"candidate": split.candidate, "share": split.share} if split else None
+            told = {"ready": ready, "redis": ready, "live": live or None, "rollout": rollout, "trouble": trouble or None}
             return (200 if ready else 503), orjson.dumps(told)
         return 200, orjson.dumps(self._track(path[7:]))
 

@@ -57,7 +57,7 @@ class Degraded:
                 self._size += len(played)
                 answers.sources.append(choice.source)
             answers.bodies.append(body_of(event, choice, scope.world))
-            slot = scope.slot_of(event.user if event.user_id is None else event.user_id)
+            slot = scope.slot_of(event.user if event.user_id is None else event.user_id, safely=True)
             answers.lines.append(line_of(moment, slot, event, NO_SESSION, step, choice))
         self._forget()
         return answers

@@ -1,6 +1,7 @@
 """What a worker serves from: versions and run specifications, loaded from Redis into process memory when first seen.
 
-A :class:`Version` never changes, so a request that holds one cannot mix two. The live version is looked up five times a second.
+A :class:`Version` never changes, so a request that holds one cannot mix two. What is live, and the candidate that some get
+instead, are looked up five times a second.
 """
 
 import asyncio
@@ -16,10 +17,11 @@ from typing import NamedTuple
 import orjson
 
 from recsys.exceptions import CorruptDataError, InvalidInputError, UnavailableError
-from recsys.experiments import Arm, Experiment, Recommender, RunSpec
+from recsys.experiments import Arm, Experiment, Recommender, RunSpec, Split
 from recsys.logs.record import preview_base
 from recsys.schemas import NEIGHBOURS
-from recsys.service.link import RedisDownError, RedisLink
+from recsys.service.link import RedisDownError, RedisLink, RedisReplyError, Reply
+from recsys.service.offered import ASK, Offer
 from recsys.service.session import SessionChooser
 from recsys.service.single_flight import SingleFlight
 from recsys.service.world import Neighbours, World
@@ -75,8 +77,7 @@ class Version:
 class Slot(NamedTuple):
     """What serves one arm's users (or all of a scope without an experiment): the arm, its version, its part of a log line.
 
-    Attributes:
-        exploration: share of random answers.
+    ``exploration`` is the share of random answers.
     """
 
     arm: Arm | None
@@ -99,6 +100,8 @@ class Scope:
         history: prefix of the history key by bucket.
         newcomers: what listeners are answered from whom the version does not know, as
             :func:`recsys.service.candidates.candidates` takes it.
+        offered: the rollout's candidate and who gets it instead, if one is under way.
+        withdrawn: name of a candidate that nobody may get any more, not even again.
     """
 
     def __init__(
@@ -112,38 +115,44 @@ class Scope:
         arm_versions: Sequence[Version] = (),
         history: Sequence[str] = (),
         newcomers: Sequence[str] = NEWCOMERS,
+        offered: tuple[Split, Version] | None = None,
+        withdrawn: str = "",
     ) -> None:
         self.name, self.exploration, self.seed, self.world = name, exploration, seed, world
-        self.history, self.newcomers = history, newcomers
+        self.history, self.newcomers, self.withdrawn = history, newcomers, withdrawn
+        self.split = offered[0] if offered else None
+        candidate = offered[1] if offered else version
         self._experiment = experiment
         arms: Sequence[Arm | None] = experiment.arms if experiment else (None,)
         versions = arm_versions if experiment else (version,)
         #: A version may be older than the catalogue, or newer.
-        self.stock = world.stock.without(range(world.stock.size, max(each.size for each in (version, *versions))))
+        self.stock = world.stock.without(range(world.stock.size, max(each.size for each in (version, candidate, *versions))))
         self.version = version.beside(world)
         self.slots = tuple(self._slot(arm, served_by) for arm, served_by in zip(arms, versions, strict=True))
+        self._offered = tuple(self._slot(arm, candidate) for arm in arms) if self.split else ()
+        self._refrained = tuple(self._slot(arm, version, Split.CANDIDATE) for arm in arms) if self.split else ()
 
-    def slot_of(self, user: int | str) -> Slot:
-        """What serves the user, whose id counts as it was given."""
-        return self.slots[self._experiment.slot_of(user)] if self._experiment else self.slots[0]
+    def slot_of(self, user: int | str, *, safely: bool = False) -> Slot:
+        """What serves the user, whose id counts as it was given; ``safely``: no candidate, which may have been taken back."""
+        slots = self.slots
+        if self.split is not None and self.split.takes(user):
+            slots = self._refrained if safely else self._offered
+        return slots[self._experiment.slot_of(user)] if self._experiment else slots[0]
 
     def from_version(self, slot: Slot, version: Version) -> Slot:
         """The same arm, served by another version."""
         return self._slot(slot.arm, version)
 
-    def _slot(self, arm: Arm | None, version: Version) -> Slot:
+    def _slot(self, arm: Arm | None, version: Version, dealt: Arm | None = None) -> Slot:
         experiments = {self._experiment.name: arm.name} if self._experiment and arm else {}
+        if self.split:
+            arms = {self.split.candidate: Split.CANDIDATE, self.split.live: Split.LIVE}
+            dealt = dealt or arms.get(version.name)
+            experiments |= {self.split.name: dealt.name} if dealt else {}
         logged = orjson.dumps({"experiments": experiments, "run": self.name, "version": version.name})[1:-1]
         # Live requests are not explored with while nothing is live.
         exploration = self.exploration if version.name or self.name != "live" else 0.0
         return Slot(arm, version.beside(self.world), exploration, logged)
-
-
-def _specification(run: str, data: bytes) -> RunSpec:
-    try:
-        return RunSpec.parse(data, f"run {run} in Redis")
-    except CorruptDataError as error:
-        raise InvalidInputError(f"run id {run!r} cannot be served: {error}") from None
 
 
 def _lists(version: str) -> tuple[str, ...]:
@@ -182,7 +191,8 @@ class Catalogue:
         self._loading_versions = SingleFlight(self._load_version)
         self._loading_runs = SingleFlight(self._load_run)
         self._live_history = keyspace.history_prefix("live")
-        self.live = self._live_scope(self._versions[""])
+        self._offer = Offer()
+        self.live = self._live_scope("")
         self._generation = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -200,7 +210,7 @@ class Catalogue:
         """Answer from another state of the world's files from the next request on."""
         self._world = world
         self._versions[""] = Version("", world.top, lists=_lists(""))
-        self.live = self._live_scope(self._versions[self.live.version.name])
+        self.live = self._live_scope(self.live.version.name)
         # Their tracks are their own, but not what these are called: who is asked for comes back.
         self._runs.clear()
 
@@ -226,10 +236,12 @@ class Catalogue:
             data = await self.link.fetch("GET", keyspace.run_key(preview_base(run)))
             if data is None:
                 raise InvalidInputError(f"run id {run!r} is not registered; publish its version first")
-            spec = _specification(run, data)
+            spec = RunSpec.parse(data, f"run {run} in Redis")
             version = await self._version(spec.version)
             arms = spec.experiment.arms if spec.experiment else ()
             arm_versions = [await self._version(arm.version or spec.version) for arm in arms]
+        except CorruptDataError as error:
+            raise InvalidInputError(f"run id {run!r} cannot be served: {error}") from None
         except RedisDownError as error:
             raise UnavailableError(str(error)) from None
         world = self._world.of_run(spec.catalogue, frozenset(spec.retired))
@@ -263,18 +275,20 @@ class Catalogue:
         return version
 
     def _forget(self) -> None:
-        used = {"", self.live.version.name}
+        used = {"", self.live.version.name, self._offer.split.candidate if self._offer.split else ""}
         for scope in self._runs.values():
             used.update((scope.version.name, *(slot.version.name for slot in scope.slots)))
         for name in [n for n in self._versions if n not in used][:-8]:
             del self._versions[name]
 
-    def _live_scope(self, version: Version) -> Scope:
+    def _live_scope(self, name: str) -> Scope:
+        version = self._versions[name]
         arms = len(self._experiment.arms) if self._experiment else 0
         versions, history = (version,) * arms, self._live_history
-        return Scope(
-            "live", version, self._exploration, self._seed, self._world, self._experiment, versions, history, self._newcomers
-        )
+        split, withdrawn = self._offer
+        offered = (split, self._versions[split.candidate]) if split else None
+        served = (self._experiment, versions, history, self._newcomers, offered, withdrawn)
+        return Scope("live", version, self._exploration, self._seed, self._world, *served)
 
     def loaded(self, name: str) -> Version | None:
         """A version if this worker has it in memory."""
@@ -282,7 +296,11 @@ class Catalogue:
 
     async def _follow(self) -> None:
         try:
-            reply = await self.link.call("HMGET", keyspace.LIVE, "version", "generation")
+            # In this order: who sees that a rollout has ended sees what it has made live.
+            asked, live = self.link.call(*ASK), self.link.call("HMGET", keyspace.LIVE, "version", "generation")
+            offered, reply = await asyncio.gather(asked, live, return_exceptions=True)
+            if isinstance(reply, BaseException):
+                raise reply
             held, number = reply if isinstance(reply, list) else (None, None)
             name, generation = (held or b"").decode(), int(number or 0)
             if generation < self._generation:
@@ -291,13 +309,38 @@ class Catalogue:
                     "recsys restore-live brings the newest back"
                 )
             self._generation = generation
+            offer = self._offer_of(offered, name)
+            if offer != self._offer:
+                # First nobody gets the old candidate any more, then others get the new one.
+                self._show(self.live.version.name, Offer(None, offer.withdrawn))
             if name != self.live.version.name:
-                self.live = self._live_scope(await self._version(name))
+                await self._version(name)
+                self._show(name, self._offer)
                 log.info("live version is now %s", name or "none")
+            if offer.split and offer != self._offer:
+                await self._version(offer.split.candidate)
+                self._show(name, offer)
+                log.info("%s is served to %g %% of listeners", offer.split.candidate, offer.split.share)
         except InvalidInputError as error:
             self.link.note(str(error))
         except RedisDownError:
-            pass
+            # Whether the candidate has been taken back meanwhile, nobody knows.
+            if self._offer.split:
+                self._show(self.live.version.name, Offer())
+
+    def _offer_of(self, reply: Reply | BaseException, live: str) -> Offer:
+        try:
+            if isinstance(reply, BaseException):
+                raise reply
+            return Offer.of(reply, live)
+        except (RedisReplyError, ValueError) as error:
+            self.link.note(f"the rollout cannot be read, and what is live serves all: {error}")
+            return Offer()
+
+    def _show(self, name: str, offer: Offer) -> None:
+        """Serve live requests from a loaded version, and the candidate of an offer, from the next one on."""
+        self._offer = offer
+        self.live = self._live_scope(name)
 
     async def _keep(self) -> None:
         while True:

@@ -35,6 +35,8 @@ class Dated(StrEnum):
     """The A/B report."""
     PROMOTIONS = "promotions"
     """The verdict."""
+    ROLLOUTS = "rollouts"
+    """Looks at how real listeners fared with the candidate."""
     PAIRED = "paired"
     """The arms played again with the same random numbers."""
     DATASETS = "datasets"

@@ -24,6 +24,7 @@ BLOCKED = f"{PREFIX}{{pointer}}:blocked"
 AUDIT = f"{PREFIX}{{pointer}}:audit"
 LEASES = f"{PREFIX}{{pointer}}:leases"
 FENCE = f"{PREFIX}{{pointer}}:fence"
+ROLLOUT = f"{PREFIX}{{pointer}}:rollout"
 VERSIONS = f"{PREFIX}versions"
 
 

@@ -86,7 +86,7 @@ def move(
         MissingDataError: the version is not in Redis. ConflictError: the run has lost its lease.
     """
     expected, token = "" if generation is None else generation, held.token if held else ""
-    keys = (5, keyspace.LIVE, keyspace.BLOCKED, keyspace.AUDIT, keyspace.LEASES, keyspace.version_key(version))
+    keys = (6, *_KEYS, keyspace.LEASES, keyspace.version_key(version), keyspace.ROLLOUT)
     args = (expected, version, str(log_date), who, why, int(forced), token)
     outcome, current, now = client.fcall(LIBRARY.function("promote"), *keys, *args)
     if outcome == b"missing":
@@ -126,7 +126,7 @@ def rollback(client: redis.Redis, *, who: str, why: str) -> str:
             longer in Redis.
     """
     live = read(client)
-    keys = (*_KEYS, keyspace.version_key(live.previous))
+    keys = (*_KEYS, keyspace.version_key(live.previous), keyspace.ROLLOUT)
     outcome, current, generation = client.fcall(LIBRARY.function("rollback"), len(keys), *keys, str(live.generation), who, why)
     if outcome == b"missing":
         raise MissingDataError(f"the previous version {live.previous} is not in Redis; 'recsys restore-live' brings it back")
@@ -156,7 +156,7 @@ def restore(client: redis.Redis, saved: Pointer, held: Sequence[str], *, who: st
         MissingDataError: the version's lists are not in Redis.
     """
     where = saved.version, saved.generation, saved.log_date, saved.previous, who, "restored from files"
-    keys = (*_KEYS, keyspace.version_key(saved.version), keyspace.version_key(saved.previous))
+    keys = (*_KEYS, keyspace.version_key(saved.version), keyspace.version_key(saved.previous), keyspace.ROLLOUT)
     outcome, current, generation = client.fcall(LIBRARY.function("restore"), len(keys), *keys, *where, *held)
     if outcome == b"missing":
         raise MissingDataError(f"version {saved.version} was collected meanwhile; restore it again")

@@ -118,7 +118,7 @@ def matches(client: redis.Redis, version: str, content: Content) -> bool:
 
 
 def collect_garbage(client: redis.Redis, keep: int = 4, needed: Container[str] = ()) -> None:
-    """Drop versions that are neither live nor previous, nor among the newest few, nor of a night that is under way.
+    """Drop versions that are neither live nor previous nor rolled out, nor among the newest few, nor of a night under way.
 
     Args:
         needed: further versions that stay.
@@ -133,7 +133,7 @@ def collect_garbage(client: redis.Redis, keep: int = 4, needed: Container[str] =
 def _collect(client: redis.Redis, version: str) -> None:
     log_date = version_date(version)
     with lease.held(client, log_date, f"{lease.COLLECTOR}{uuid.uuid4().hex[:8]}", ttl=BRIEFLY) as held:
-        keys = [keyspace.LIVE, keyspace.LEASES, keyspace.VERSIONS, keyspace.version_key(version)]
+        keys = [keyspace.LIVE, keyspace.LEASES, keyspace.VERSIONS, keyspace.ROLLOUT, keyspace.version_key(version)]
         keys += [keyspace.lists_key(version, b) for b in range(keyspace.BUCKETS)]
         keys += [keyspace.version_key(version, part) for part in ("top", "neighbours", "sessions")]
         if not client.fcall(LIBRARY.function("forget"), len(keys), *keys, version, str(log_date), held.token):

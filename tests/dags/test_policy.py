@@ -26,7 +26,7 @@ PARSE_SECONDS = 8.0
 
 def test_no_import_errors(dag_bag: Any) -> None:
     assert dag_bag.import_errors == {}
-    assert set(dag_bag.dags) == {"nightly_recommender", "collect_traffic", "tune_dae", "change_live"}
+    assert set(dag_bag.dags) == {"nightly_recommender", "collect_traffic", "tune_dae", "change_live", "rollout"}
 
 
 def test_dags_are_documented_and_bounded(dag_bag: Any) -> None:
@@ -36,7 +36,7 @@ def test_dags_are_documented_and_bounded(dag_bag: Any) -> None:
         assert dag.max_active_runs <= 3
         assert dag.has_on_failure_callback, dag.dag_id
         assert dag.catchup is False
-        expected = "NullTimetable" if dag.dag_id in ("tune_dae", "change_live") else "Nightly"
+        expected = "Nightly" if dag.dag_id in ("nightly_recommender", "collect_traffic") else "NullTimetable"
         assert type(dag.timetable).__name__ == expected
 
 
@@ -162,6 +162,14 @@ def test_only_a_simulated_experiment_has_shards(dag_bag: Any, monkeypatch: pytes
     night = runpy.run_path(str(DAGS / "nightly_recommender.py"))["nightly_recommender"]()
     assert ({"simulate", "upload_logs"} & set(night.task_dict) != set()) == (source == "simulate")
     assert night.task_dict["abtest_report"].upstream_task_ids == {"upload_logs" if source == "simulate" else "publish"}
+
+
+def test_a_rollout_is_looked_at_every_hour_where_there_is_a_rule(dag_bag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert dag_bag.dags  # puts the folder of the DAGs on the path
+    monkeypatch.setenv("RECSYS_ROLLOUT", "config/rollout.yml")
+    rollout = next(dag for dag in runpy.run_path(str(DAGS / "rollout.py")).values() if getattr(dag, "dag_id", "") == "rollout")
+    assert rollout.timetable.expression == "0 * * * *"
+    assert not rollout.catchup
 
 
 def test_results_come_from_dictionaries_and_from_what_containers_printed(dag_bag: Any) -> None:

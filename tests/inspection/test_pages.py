@@ -3,8 +3,10 @@
 import html
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,9 +29,11 @@ from recsys.inspection.pages import (
 )
 from recsys.inspection.runbook import runbook
 from recsys.inspection.standing import Held, Standing
+from recsys.rollout.look import Evidence, Look, Moments
 from recsys.storage.store import Storage
 from recsys.versions import pointer
 from recsys.versions.pointer import Pointer
+from recsys.versions.rollout import Rollout
 from tests.support.hdfs import SCHEMES
 from tests.support.markdown import ROOT, anchors
 from tests.support.pages import Page
@@ -157,6 +161,45 @@ def test_what_is_live_is_changed_from_its_page() -> None:
     text = change_page(Standing(held=[Held("*")]), "Redis is <away>.", home=HOME)
     assert "Redis is &lt;away&gt;." in text
     assert offered(text) == {"Release: All promotions": ("change_live", {"action": "release", "version": "*"}, True)}
+
+
+MOMENT = datetime(2026, 1, 6, 9, tzinfo=UTC)
+WHY = "no harm beyond <30 %>"
+ROLLOUT = Rollout("v2", "2026-01-05", "v1", "serving", 2, 5.0, "ROLLOUT-v2-2", MOMENT, MOMENT, 2, "run <r>", WHY)
+LOOK = Look(
+    at=MOMENT,
+    experiment="ROLLOUT-v2-2",
+    stage=2,
+    share=5.0,
+    since=MOMENT,
+    action="stay",
+    reason="no telling yet",
+    effect=-0.03,
+    low=-0.12,
+    evidence=Evidence(candidate=Moments(users=1234)),
+)
+
+
+@pytest.mark.parametrize(
+    ("state", "share", "said"),
+    [("serving", 5.0, "Under way"), ("held", 5.0, "Held"), ("aborted", 0.0, "Taken back"), ("done", 0.0, "Live")],
+)
+def test_a_rollout_says_how_it_stands_and_is_changed_from_the_page(state: Any, share: float, said: str) -> None:
+    now = Standing(Pointer("v1"), rollout=replace(ROLLOUT, state=state, share=share), looks=[LOOK])
+    text = change_page(now, "", home=HOME)
+    assert Page(text).open == []
+    assert f">{said}</span>" in text
+    for words in ("no harm beyond &lt;30 %&gt;", "run &lt;r&gt;", "−3.0 %", "1,234", "1 look, the newest"):
+        assert words in text
+    assert ("5 % of listeners" in text) == (share > 0)
+    changes = {
+        "Take the candidate back": ("change_live", {"action": "abort", "version": "v2"}, True),
+        "Serve it to 25 % of listeners": ("change_live", {"action": "advance", "version": "v2", "share": 25.0}, True),
+    }
+    found = offered(text)
+    assert all((found.get(name) == change) == (share > 0) for name, change in changes.items())
+    assert f">{said}</span>" in page_of([], now)
+    assert 'aria-label="Rollout"' not in page_of([], Standing(Pointer("v1")))
 
 
 def test_a_version_is_promoted_held_and_released_from_its_night_s_page_and_the_date_rebuilt() -> None:

@@ -84,7 +84,7 @@ def test_a_password_that_has_changed_is_told(stage: Stage) -> None:
     assert len(told(stage)) == 1
     stage.client.config_set("requirepass", "")
     wait_until(lambda: stage.service.get("/readyz")[1] | {"live": None} == {
-        "ready": True, "redis": True, "live": None, "trouble": None
+        "ready": True, "redis": True, "live": None, "rollout": None, "trouble": None
     }, 20)  # fmt: skip
 
 

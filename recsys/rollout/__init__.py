@@ -1,0 +1,1 @@
+"""When a candidate gets more listeners, and when it is taken back: rule, evidence, look."""
