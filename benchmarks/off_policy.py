@@ -84,6 +84,8 @@ class Candidates:
         best, plain = lists["T1: autoencoder, re-ranked"], lists["autoencoder"]
         lists["T1, shuffled"] = rng.permuted(best, axis=1)
         lists["T1, last track first"] = best[:, ::-1].copy()
+        by_turns = np.stack([best, lists["EASE, 4,000 tracks"]], axis=2).reshape(users, -1)
+        lists["T1 and EASE by turns"] = by_turns[:, :LIST_LENGTH]
         lists["autoencoder, of other users"] = plain[rng.permutation(users)]
         for name, of, share in (("T1", best, 0.3), ("T1", best, 0.7), ("autoencoder", plain, 0.5)):
             drawn = rng.random(of.shape) < share
