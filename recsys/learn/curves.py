@@ -61,6 +61,12 @@ class Curves:
         """Expected times at :data:`SHIFTS`, float64 [n, shifts]; arguments as of :meth:`posterior`."""
         return np.asarray(self.posterior(row, without) @ _TABLE)
 
+    def information(self, row: Ints) -> Floats:
+        """What a user's time of a random track tells about its fit, a share of the fit's variance; float64 [n], 0 to 1."""
+        posterior = self.posterior(row)
+        mean, slope = expected(posterior @ _TABLE, np.zeros(len(row)))
+        return np.asarray(slope**2 / np.maximum(posterior @ _SQUARES - mean**2, 1e-6))
+
 
 def expected(table: Floats, shift: Floats) -> tuple[Floats, Floats]:
     """Expected time of tracks that fit better than random ones by a shift, and its derivative; [n] each.
@@ -133,4 +139,5 @@ def _log_likelihoods() -> Floats:
     return np.asarray(np.log(np.diff(below, axis=1).clip(1e-12)))
 
 
+_SQUARES = sigmoid(MIDDLE[:, None] + SPREAD[:, None] * _NODES) ** 2 @ (_WEIGHTS / _WEIGHTS.sum())
 _TABLE = sigmoid(MIDDLE[:, None, None] + SPREAD[:, None, None] * (SHIFTS[:, None] + _NODES)) @ (_WEIGHTS / _WEIGHTS.sum())

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.exceptions import InvalidInputError, MissingDataError
-from recsys.learn.curves import MIDDLE, SPREAD, Curves, expected, sigmoid, targeted
+from recsys.learn.curves import MIDDLE, SPREAD, Curves, Targeted, expected, sigmoid, targeted
 from recsys.learn.departures import Departures
 from recsys.learn.plays import Plays
 
@@ -33,9 +33,14 @@ SESSIONS, STEPS = 4000, 16
 #: Answers of the logs below which nothing is predicted, and those that tell about a policy, at most.
 FEWEST, MOST = 30, 20_000
 #: Standard deviations of shift and slope before any answer is seen, and the place at which the shift stands.
-PRIORS, MIDPLACE = (2.0, 0.2), 5.0
+PRIORS, MIDPLACE = (2.0, 2.0, 0.2), 5.0
 #: The fits of a policy's tracks correlate by so much within a session, before any pair is seen: mean, standard deviation.
 COHERENCE = (0.4, 0.25)
+#: So do those of an artist's tracks, likewise.
+KINSHIP = (0.7, 0.12)
+#: Standard deviation of a mean's logarithm that no sampling tells: what the model of sessions errs by, as measured
+#: (``python -m benchmarks.off_policy``).
+MODEL_ERROR = 0.05
 _ROWS = 65_536
 _95 = 1.959964
 
@@ -107,7 +112,7 @@ class Predictor:
         drawn = (plays.step > 0) & ~plays.repeated & (plays.propensity * len(plays.artist_of) <= MOST_LIKELY)
         self._curves = Curves.of(plays.row[drawn], plays.time[drawn], plays.users)
         self._departures = Departures.of(plays)
-        self.kinship = self._kinship(plays, drawn)
+        self.kinship, self._kinship_error = self._kinship(plays, drawn)
         told = np.flatnonzero(drawn & judged)
         self.answers = len(told)
         self._row, self._track, self._time, self._artist_of = (
@@ -149,8 +154,8 @@ class Predictor:
             slopes[number] = np.log(up / self._times(moved, places, repeated).mean()) / step if step > 0 else 0.0
         return Session(times, slopes, covariance, answers)
 
-    def _kinship(self, plays: Plays, drawn: npt.NDArray[np.bool_]) -> float:
-        """How the fits of an artist's tracks correlate within a session; 0 to 1."""
+    def _kinship(self, plays: Plays, drawn: npt.NDArray[np.bool_]) -> tuple[float, float]:
+        """How the fits of an artist's tracks correlate within a session, 0 to 1, and the standard error of that."""
         session = np.cumsum(plays.step == 0)[drawn]
         artist, row, time = plays.artist_of[plays.track[drawn]], plays.row[drawn], plays.time[drawn]
         order = np.lexsort((artist, session))
@@ -158,10 +163,17 @@ class Predictor:
         pair = (session[left] == session[right]) & (artist[left] == artist[right])
         left, right = left[pair][:MOST], right[pair][:MOST]
         if len(left) < FEWEST:
-            return 0.0
+            return KINSHIP
         usual, slope = expected(self._curves.table(row[left]), np.zeros(len(left)))
-        both = (time[left] / 100 - usual) * (time[right] / 100 - usual) * slope**2
-        return float(np.clip(both.sum() / max((slope**4).sum(), 1e-12), 0, 1))
+        told = self._curves.information(row[left])
+        both = (time[left] / 100 - usual) * (time[right] / 100 - usual) * (told / np.maximum(slope, 1e-9)) ** 2
+        total = float((told**2).sum()) + 1e-12
+        found = float(both.sum()) / total
+        spread = float(np.square(both - found * told**2).sum()) ** 0.5 / total + 1e-6
+        # Few pairs tell most: their spread is told too small by half.
+        weight = 1 / (2 * spread) ** 2
+        precision = weight + 1 / KINSHIP[1] ** 2
+        return float(np.clip((weight * found + KINSHIP[0] / KINSHIP[1] ** 2) / precision, 0, 1)), precision**-0.5
 
     def _matches(self, policy: Policy) -> tuple[Ints, Floats, Floats]:
         """Random answers that the policy might have given: which ones, what each one counts, and its place."""
@@ -172,7 +184,7 @@ class Predictor:
             track = self._track[part, None]
             same = candidates == track
             kin = (self._artist_of[candidates] == self._artist_of[track]) & (candidates >= 0)
-            share = np.where(same.any(axis=1), 1.0, np.where(kin.any(axis=1), self.kinship, 0.0))
+            share = np.where(same.any(axis=1), 1.0, np.where(kin.any(axis=1), min(self.kinship, 0.999), 0.0))
             here = np.flatnonzero(share > 0)
             found.append(start + here)
             shares.append(share[here])
@@ -184,14 +196,29 @@ class Predictor:
 
     def _fit(self, policy: Policy) -> tuple[Floats, Floats, int]:
         """Shift and slope by the logarithm of the place; their covariance, clustered by user; answers that told them."""
+        from scipy.linalg import block_diag
+
         which, share, place = self._matches(policy)
         row, time, weight = self._row[which], self._time[which], self._weight[which]
-        covariates = share[:, None] * _covariates(place, policy.ordered)
-        found = targeted(self._curves.table(row, time), covariates, time / 100, weight, row, PRIORS[: covariates.shape[1]])
+        covariates = np.stack([share == 1, share < 1, share * _by_place(place, policy.ordered)], axis=1).astype(np.float64)
+        found = targeted(self._curves.table(row, time), covariates, time / 100, weight, row, PRIORS)
+        shift, covariance = self._combined(found)
         coherence, variance = self._coherence(which, share * found.slope, time / 100 - found.mean)
-        covariance = np.zeros((len(found.shift) + 1, len(found.shift) + 1))
-        covariance[:-1, :-1], covariance[-1, -1] = found.covariance, variance
-        return np.append(found.shift, coherence), covariance, len(which)
+        return np.append(shift, coherence), block_diag(covariance, variance), len(which)
+
+    def _combined(self, found: Targeted) -> tuple[Floats, Floats]:
+        """The shift of a policy's own tracks, from these and from others of their artists, by inverse variance; and its slope."""
+        # It knows the track itself, and others of the artist fit less; or it knows the artist, and they fit as well; or between.
+        kinship = (1 + self.kinship) / 2
+        error = np.hypot((1 - self.kinship) / np.sqrt(12), self._kinship_error / 2)
+        own, kin = found.covariance[0, 0], found.covariance[1, 1] / kinship**2
+        error = (found.shift[1] * error / kinship**2) ** 2
+        both = found.covariance[0, 1] / kinship
+        share = float(np.clip((kin + error - both) / max(own + kin + error - 2 * both, 1e-12), 0, 1))
+        mixed = np.array([[share, (1 - share) / kinship, 0], [0, 0, 1]])
+        covariance = mixed @ found.covariance @ mixed.T
+        covariance[0, 0] += (1 - share) ** 2 * error
+        return mixed @ found.shift, covariance
 
     def _coherence(self, which: Ints, slope: Floats, error: Floats) -> tuple[float, float]:
         """How the fits of the policy's tracks correlate within a session, and the variance of that, from pairs of such answers.
@@ -216,7 +243,7 @@ class Predictor:
         return float(np.clip((found / variance + COHERENCE[0] / COHERENCE[1] ** 2) / precision, 0, 1)), 1 / precision
 
     def _play(self, policy: Policy) -> tuple[Floats, npt.NDArray[np.bool_]]:
-        """Places of the answers of each session drawn, [sessions, steps], and where nothing was left to answer."""
+        """Logarithms of the answers' places in each session drawn, [sessions, steps], and where nothing was left to answer."""
         heard = np.full((len(self._users), STEPS + 1), -1, np.int64)
         heard[:, 0] = self._firsts
         places, lacking = np.zeros((len(heard), STEPS)), np.zeros((len(heard), STEPS), bool)
@@ -233,13 +260,13 @@ class Predictor:
                 place = (order <= (self._uniform[:, step] * order[:, -1])[:, None]).sum(axis=1).clip(0, left.shape[1] - 1)
             lacking[:, step] = ~left.any(axis=1)
             heard[:, step + 1] = np.where(lacking[:, step], heard[:, step], candidates[everyone, place])
-            places[:, step] = place
+            places[:, step] = _by_place(place.astype(np.float64), policy.ordered)
         return places, lacking
 
     def _times(self, shift: Floats, places: Floats, lacking: npt.NDArray[np.bool_]) -> Floats:
-        *better, coherence = shift
+        better, slope, coherence = shift
         coherence = min(max(coherence, 0.0), 1.0)
-        fit = (_covariates(places.ravel(), len(better) > 1) @ np.array(better)).reshape(places.shape)
+        fit = better + slope * places
         fit = np.where(lacking, 0.0, fit) + np.sqrt(coherence) * self._common + np.sqrt(1 - coherence) * self._own
         return self._departures.session_time(sigmoid(self._middle + self._spread * fit))
 
@@ -247,14 +274,13 @@ class Predictor:
 def effect(candidate: Session, other: Session) -> tuple[float, float, float]:
     """Relative effect of a policy on mean session time against another one, and its 95 % interval."""
     ratio = candidate.times / candidate.time - other.times / other.time
-    variance = candidate.variance + other.variance + float(ratio.var()) / len(ratio)
+    variance = candidate.variance + other.variance + 2 * MODEL_ERROR**2 + float(ratio.var()) / len(ratio)
     middle, half = np.log(candidate.time / other.time), _95 * np.sqrt(variance)
     return float(np.expm1(middle)), float(np.expm1(middle - half)), float(np.expm1(middle + half))
 
 
-def _covariates(place: Floats, ordered: bool) -> Floats:
-    constant = np.ones_like(place)
-    return np.stack([constant, np.log((1 + place) / (1 + MIDPLACE))], axis=1) if ordered else constant[:, None]
+def _by_place(place: Floats, ordered: bool) -> Floats:
+    return np.log((1 + place) / (1 + MIDPLACE)) if ordered else np.zeros_like(place)
 
 
 def _pairs(value: Floats, group: Ints) -> Floats:
