@@ -29,7 +29,7 @@ Ints = npt.NDArray[np.int64]
 #: A random answer's propensity times the number of tracks, at most.
 MOST_LIKELY = 2.0
 #: Sessions that are drawn, and answers in each.
-SESSIONS, STEPS = 4000, 16
+SESSIONS, STEPS = 4000, 40
 #: Answers of the logs below which nothing is predicted, and those that tell about a policy, at most.
 FEWEST, MOST = 30, 20_000
 #: Standard deviations of shift and slope before any answer is seen, and the place at which the shift stands.
