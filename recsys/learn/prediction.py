@@ -8,7 +8,8 @@ A single step's reward does not tell it: who is pleased stays. So sessions are d
    after the same track), at whatever place of the list, the track itself or another one of its artist. That is importance
    weighting marginalised over the place and over an embedding of the action (Saito and Joachims 2022), with the logged
    propensities. The curves are shifted until they agree with the answers so weighted (a targeted, doubly robust estimate; van der
-   Laan and Rubin 2006). Another track of the artist counts as much as the fits of an artist's tracks correlate within a session.
+   Laan and Rubin 2006). Other tracks of the artist fit less, by as much as an artist's tracks correlate within a session if the
+   policy knows the track itself, not at all if it knows the artist: the middle is taken, the width is part of the interval.
 3. Listeners leave as they do in the logs (:mod:`recsys.learn.departures`).
 """
 
