@@ -35,7 +35,7 @@ class RolloutRule(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     stages: tuple[Stage, ...] = Field(
-        (Stage(share=1, margin=0.3), Stage(share=5, margin=0.1), Stage(share=25, margin=0.05), Stage(share=100)),
+        (Stage(share=1, margin=0.5), Stage(share=5, margin=0.15), Stage(share=25, margin=0.05), Stage(share=100)),
         min_length=1,
         description="Shares in percent, each with the loss of session time, a fraction, that must be excluded at it.",
     )

@@ -224,24 +224,42 @@ def test_a_backfill_of_looks_replays_and_changes_nothing(begun: Live) -> None:
 
 @pytest.mark.drill("rollout", "a look killed before or after the share has moved", "the next one goes on from there")
 @pytest.mark.parametrize("after", [False, True])
-def test_a_look_that_is_killed(begun: Live, monkeypatch: pytest.MonkeyPatch, after: bool) -> None:
-    begun.requests(0.5, 2)
-    abort = rollout.abort
+@pytest.mark.parametrize(
+    ("change", "action", "lift", "hours", "left"),
+    [
+        ("abort", "abort", 0.5, 1, ("aborted", 0)),
+        ("advance", "advance", 1.0, 2, ("serving", 50)),
+        ("pause", "hold", 1.0, 10, ("held", 20)),
+    ],
+)
+def test_a_look_that_is_killed(
+    begun: Live, monkeypatch: pytest.MonkeyPatch, after: bool, change: str, action: str, lift: float, hours: float, left: Any
+) -> None:
+    begun.requests(lift, hours, sessions=60 if action == "hold" else 3000)
+    changed, at = getattr(rollout, change), begun.now().since + timedelta(hours=hours)
+
+    def look() -> str:
+        found, said = night_rollout.look_and_act(begun.settings, begun.client, at, who="run look")
+        return found.action if found else said
 
     def killed(*arguments: Any, **named: Any) -> tuple[bool, str]:
         if after:
-            abort(*arguments, **named)
+            changed(*arguments, **named)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(rollout, "abort", killed)
+        patch.setattr(rollout, change, killed)
         with pytest.raises(KeyboardInterrupt):
-            begun.look(1)
-    assert begun.now().share == (0 if after else 20)
+            look()
     assert begun.verdict().verdict == "rolling_out"
-    begun.look(1)
-    assert begun.now().share == 0
-    assert begun.verdict().verdict == "held"
+    generation = begun.now().generation
+    # The same run tries again, and is tried once more: it tells the same, and the share moves once.
+    assert [look(), look()] == [action, action]
+    assert (begun.now().state, begun.now().share) == left
+    assert begun.now().generation == (generation if after else generation + 1) == 2
+    (kept,) = Looks.read(begun.store, begun.day).looks
+    assert (kept.action, kept.share, kept.evidence.candidate.users > 0) == (action, 20, True)
+    assert begun.verdict().verdict == ("held" if action == "abort" else "rolling_out")
 
 
 @pytest.mark.drill(

@@ -13,7 +13,7 @@ def test_the_file_holds_the_defaults() -> None:
 
 
 def test_margins_of_shares_that_no_stage_has() -> None:
-    assert [RolloutRule().margin_of(share) for share in (0.5, 1, 4, 5, 60)] == [0.3, 0.3, 0.3, 0.1, 0.05]
+    assert [RolloutRule().margin_of(share) for share in (0.5, 1, 4, 5, 60)] == [0.5, 0.5, 0.5, 0.15, 0.05]
 
 
 @pytest.mark.parametrize(
