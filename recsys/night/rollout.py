@@ -6,11 +6,11 @@ which is explained in files afterwards: who is killed in between leaves listener
 
 import logging
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import redis
 
-from recsys.exceptions import InvalidInputError, MissingDataError
+from recsys.exceptions import CorruptDataError, InvalidInputError, MissingDataError, UnavailableError
 from recsys.night.night import Night
 from recsys.night.promote import record
 from recsys.night.report import finish_report
@@ -26,6 +26,9 @@ from recsys.versions.rollout import Rollout
 
 log = logging.getLogger(__name__)
 
+#: How far the clocks of two machines may be apart.
+CLOCKS = timedelta(minutes=5)
+
 
 def look_and_act(settings: Settings, client: redis.Redis, at: datetime, *, who: str) -> tuple[Look | None, str]:
     """Look at the stage under way as it stood at a time, UTC, and do what follows.
@@ -35,6 +38,9 @@ def look_and_act(settings: Settings, client: redis.Redis, at: datetime, *, who: 
 
     Returns:
         The look, if there was something to look at; a sentence about what has come of it.
+
+    Raises:
+        UnavailableError: the stage began in the future, by this machine's clock.
     """
     now, store = rollout.read(client), Storage(settings.storage_url)
     if again := _earlier_try(settings, store, now, at, who):
@@ -43,6 +49,11 @@ def look_and_act(settings: Settings, client: redis.Redis, at: datetime, *, who: 
     if not now.is_under_way:
         settle(settings, now)
         return None, now.told
+    if now.since > datetime.now(UTC) + CLOCKS:
+        raise UnavailableError(
+            f"{now.told}, which lies in the future: the clock here or that of Redis is wrong, and no look sees what listeners "
+            "do; set it, or 'recsys rollout abort'"
+        )
     if at <= now.since:
         return None, f"{now.told}; that is after {at:%Y-%m-%d %H:%M} UTC"
     earlier = [one for one in looks(store, now).looks if one.experiment == now.experiment]
@@ -88,8 +99,12 @@ def _keep(store: Storage, now: Rollout, found: Look) -> None:
 
 
 def looks(store: Storage, now: Rollout) -> Looks:
-    """All looks at the rollouts of a date's candidates so far."""
-    return (Looks.find(store, parse_date(now.log_date)) or Looks()) if now.log_date else Looks()
+    """All looks at the rollouts of a date's candidates so far; damaged ones are none, and keep nobody from looking again."""
+    try:
+        return (Looks.find(store, parse_date(now.log_date)) or Looks()) if now.log_date else Looks()
+    except CorruptDataError as error:
+        log.warning("looks so far are lost: %s", error)
+        return Looks()
 
 
 def advance(settings: Settings, client: redis.Redis, share: float, version: str | None = None, *, who: str, why: str) -> str:
