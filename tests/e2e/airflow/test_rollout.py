@@ -90,6 +90,7 @@ def test_the_scheduler_is_killed_during_a_look(trial: Trial, moment: Callable[[T
     assert task["try_number"] == 2
     told = platform.client.log_tail(task, 100)
     assert [line for line in told if line.startswith("rollout: abort: ")], told
+    assert platform.note(ROLLOUT, run) == "abort"
     now = rollout.read(trial.client)
     assert (now.state, now.who) == ("aborted", f"{ROLLOUT} {run}")
     assert [entry.action for entry in pointer.audit(trial.client)[trial.begun :]] == ["abort"]
