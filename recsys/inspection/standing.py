@@ -86,14 +86,15 @@ def _move(live: Pointer, trail: Sequence[Entry]) -> Entry | None:
 
 
 def _held(blocked: Sequence[str], trail: Sequence[Entry]) -> list[Held]:
-    """What is held, with the line that holds it: a hold of its name, or the rollback that left it."""
+    """What is held, with the line that holds it: a hold of its name, the rollback that left it, the abort of its rollout."""
     found = []
     for version in blocked:
-        lines = [
-            entry
-            for entry in trail
-            if (entry.action == "hold" and entry.to == version) or (entry.action == "rollback" and entry.source == version)
-        ]
+        lines = [entry for entry in trail if version == (entry.to if entry.action == "hold" else _left(entry))]
         last = lines[-1] if lines else None
         found.append(Held(version, last.at, last.who, last.why) if last else Held(version))
     return found
+
+
+def _left(entry: Entry) -> str:
+    """The version that a line leaves and blocks, if it does."""
+    return entry.source if entry.action in ("rollback", "abort") else ""

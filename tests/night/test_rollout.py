@@ -289,6 +289,8 @@ def test_looks_that_are_damaged(begun: Live) -> None:
     found = standing(begun.client, begun.store)
     assert (found.live.version, found.rollout.candidate, found.looks) == (begun.live, begun.candidate, ())
     assert begun.look(0.9) == "abort"
+    (held,) = standing(begun.client, begun.store).held
+    assert (held.version, held.who, "it is worse" in held.why) == (begun.candidate, "run look", True)
     assert [one.action for one in Looks.read(begun.store, begun.day).looks] == ["abort"]
 
 
