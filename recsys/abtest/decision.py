@@ -46,6 +46,7 @@ def decide(
     validity: Sequence[Comparison],
     guardrails: Mapping[str, float | None],
     counts: Mapping[str, int],
+    before: Sequence[Comparison] = (),
 ) -> Decision:
     """Evaluate every rule; all must hold.
 
@@ -54,12 +55,39 @@ def decide(
         live: the primary metric of the candidate against the live version; None if no live version took part.
         guardrails: the candidate's values by name.
         counts: of :class:`recsys.abtest.sessions.ExperimentLog`.
+        before: the arms compared by what users did before the experiment.
     """
     lines = [_better(primary, rule.minimum_effect_percent)]
     if live is not None:
         lines.append(_not_worse(live, rule.margin))
     lines += [_ratio(ratio), _assignment(counts), _arrivals(validity, rule.arrivals_alarm), _complete(counts, rule.max_dropped)]
+    lines += _alike(before, rule.before_alarm)
     lines += _guardrails(guardrails, rule.limited())
+    return Decision("promote" if all(line.ok for line in lines) else "hold", tuple(lines))
+
+
+def decide_table(
+    primary: Comparison | None,
+    *,
+    rule: PromotionRule,
+    ratio: SampleRatio,
+    before: Sequence[Comparison],
+    counts: Mapping[str, int],
+) -> Decision:
+    """Evaluate the rules that a table of users can answer; higher counts as better.
+
+    Args:
+        primary, ratio, before: as of :func:`decide`. counts: of :class:`recsys.abtest.table.UserTable`.
+    """
+    both, users = counts["users_in_two_arms"], counted(counts["users"], "user")
+    told = (
+        f"Assignment: {counted(both, 'user')} in two arms."
+        if both
+        else f"Assignment: {users}, each in one arm, as the table says."
+    )
+    better = _better(primary, rule.minimum_effect_percent, by_difference=True)
+    lines = [better, _ratio(ratio), Line("assignment", both == 0, told)]
+    lines += _alike(before, rule.before_alarm)
     return Decision("promote" if all(line.ok for line in lines) else "hold", tuple(lines))
 
 
@@ -79,12 +107,14 @@ def interval(result: Comparison) -> str:
     return f"95 % interval {percent(result.ci_low_percent)} to {percent(result.ci_high_percent)}"
 
 
-def _better(result: Comparison | None, least: float) -> Line:
+def _better(result: Comparison | None, least: float, *, by_difference: bool = False) -> Line:
     rule = "better than control"
     if result is None:
         return Line(rule, False, "Better than the control: cannot be said, because one of the two arms has no users.")
-    name = f"{PRIMARY.label} of {result.arm} against {result.control}"
+    name = f"{result.label or PRIMARY.label} of {result.arm} against {result.control}"
     if result.effect_percent is None or result.ci_low_percent is None or result.ci_high_percent is None:
+        if by_difference and not least:
+            return Line(rule, *_by_difference(name, result))
         return Line(rule, False, f"{name}: no result, because {result.reason}.")
     low, high = result.ci_low_percent, result.ci_high_percent
     if low > least:
@@ -94,6 +124,32 @@ def _better(result: Comparison | None, least: float) -> Line:
     else:
         said = f"around {least:g}, so no difference is shown" if least == 0 else f"not above the {least:g} % that are asked for"
     return Line(rule, low > least, f"{name}: {percent(result.effect_percent)} ({interval(result)}), {said}.")
+
+
+def _by_difference(name: str, result: Comparison) -> tuple[bool, str]:
+    """What a difference says where there is no relative effect."""
+    if result.effect is None or result.ci_low is None or result.ci_high is None:
+        return False, f"{name}: no result, because {result.reason}."
+    low, high = result.ci_low, result.ci_high
+    said = (
+        "above 0, so it is better"
+        if low > 0
+        else "below 0, so it is worse"
+        if high < 0
+        else "around 0, so no difference is shown"
+    )
+    told = f"difference {signed(result.effect)} (95 % interval {signed(low)} to {signed(high)}), {said}; {result.reason}"
+    return low > 0, f"{name}: {told}."
+
+
+def signed(value: float) -> str:
+    """A number with its sign, to four digits.
+
+    >>> signed(-0.0123456), signed(1234.5)
+    ('−0.01235', '+1,234')
+    """
+    text = f"{value:+,.4g}" if 1e-4 <= abs(value) < 1e4 or not value else f"{value:+.3e}"
+    return text.replace("-", "−")
 
 
 def _not_worse(result: Comparison, margin: float) -> Line:
@@ -136,6 +192,18 @@ def _arrivals(validity: Sequence[Comparison], alarm: float) -> Line:
         said = "; ".join(f"{c.arm} {c.treatment_mean:.2f} against {c.control_mean:.2f}" for c in bad)
         return Line("arrivals", False, f"Arrivals: sessions a user differ ({said}), which no recommendation can cause.")
     return Line("arrivals", True, "Arrivals: sessions a user do not differ between the arms, as it must be.")
+
+
+def _alike(before: Sequence[Comparison], alarm: float) -> list[Line]:
+    """Whether the arms were alike before the experiment, where that is known."""
+    tested = [c for c in before if c.p_value is not None]
+    bad = [c for c in tested if (c.p_value or 0.0) < alarm]
+    if not tested:
+        return []
+    if bad:
+        said = "; ".join(f"{c.label} of {c.arm} against {c.control}, {p_text(c.p_value or 0.0)}" for c in bad)
+        return [Line("before", False, f"Before the experiment: the arms differed already ({said}); an effect may be no effect.")]
+    return [Line("before", True, "Before the experiment: the arms did not differ in what their users did.")]
 
 
 def _complete(counts: Mapping[str, int], most: float) -> Line:

@@ -19,8 +19,12 @@ Ints = npt.NDArray[np.int64]
 Column = Ints | Floats
 Columns = Mapping[str, Column]
 
-#: primary and secondary metrics share one error rate; validity checks and costs never count as a success.
-Role = Literal["primary", "secondary", "validity", "cost"]
+#: primary and secondary metrics share one error rate; validity checks, costs and what was before never count as a success.
+Role = Literal["primary", "secondary", "validity", "cost", "before"]
+
+
+#: The unit of a proportion.
+SHARE = "share of users"
 
 
 @dataclass(frozen=True)
@@ -43,14 +47,24 @@ class Metric:
     higher_is_better: bool = True
     timing: bool = False
 
+    def kept(self, users: Columns) -> npt.NDArray[np.bool_]:
+        """Whether each user has this metric, bool [users].
+
+        A mean needs something to divide by; a ratio of sums counts those, too, who have nothing, but nobody whose denominator is
+        missing (NaN).
+        """
+        if self.denominator is None:
+            return np.ones(len(users[self.numerator]), dtype=bool)
+        denominator = np.asarray(users[self.denominator], dtype=np.float64)
+        return ~np.isnan(denominator) if self.kind == "ratio" else denominator > 0
+
     def parts(self, users: Columns) -> tuple[Floats, Floats]:
-        """Numerator and denominator of each user, float64 [users] both; users with an empty denominator are left out."""
-        numerator = np.asarray(users[self.numerator], dtype=np.float64)
+        """Numerator and denominator of each user who has the metric, float64 [users] both."""
+        kept = self.kept(users)
+        numerator = np.asarray(users[self.numerator], dtype=np.float64)[kept]
         if self.denominator is None:
             return numerator, np.ones_like(numerator)
-        denominator = np.asarray(users[self.denominator], dtype=np.float64)
-        kept = denominator > 0
-        return numerator[kept], denominator[kept]
+        return numerator, np.asarray(users[self.denominator], dtype=np.float64)[kept]
 
     def values(self, users: Columns) -> Floats:
         """The metric of each user, float64 [users]; only for ``kind`` mean.

@@ -31,6 +31,10 @@ class PromotionRule(BaseModel):
     margin: float = Field(0.02, ge=0, lt=1, description="How much worse than the live version is still not worse, a fraction.")
     sample_ratio_alarm: float = Field(0.001, gt=0, lt=1, description="p below which the split is broken.")
     arrivals_alarm: float = Field(0.001, gt=0, lt=1, description="p below which sessions a user differ.")
+    before_alarm: float = Field(0.001, gt=0, lt=1, description="p below which the arms differed before the experiment.")
+    winsorised_share: float = Field(
+        0.01, ge=0, lt=0.5, description="Share of users drawn in at each end for the winsorised effect, which decides nothing."
+    )
     max_dropped: float = Field(0.01, ge=0, le=1, description="Share of malformed records or unfinished sessions allowed.")
     guardrails: dict[str, Limit] = Field(default_factory=dict, description="Limits that replace a guardrail's own, by name.")
 

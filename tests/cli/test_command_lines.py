@@ -120,7 +120,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             "generate users": "10", "upload user": "ann", "upload source": str(root / "logs"), "pull source": str(root / "logs"),
             "files": str(root / "plays.csv"), "import user": "who", "import track": "what",
             "import dates": "2020-01-01..2020-01-02", "import world": str(root / "imported"),
-            "grow directory": str(root / "world"),
+            "grow directory": str(root / "world"), "file": str(root / "plays.csv"), "unit": "who", "table arm": "what",
+            "table control": "a", "metric": "n=who",
         }  # fmt: skip
         yield Place(root, client, words)
 
