@@ -13,17 +13,18 @@ from recsys.abtest.analysis import (
     POWER,
     Adjusted,
     Comparison,
-    adjust,
     against_live,
     compare_arms,
     sample_ratio,
     welch,
 )
 from recsys.abtest.decision import decide
+from recsys.abtest.methods import methods_of
 from recsys.abtest.metrics import METRICS, PRIMARY, Columns, Guardrail
 from recsys.abtest.rule import PromotionRule
 from recsys.abtest.schema import ArmFigures, Brief, Decision, GuardrailRow, Provenance, Report
 from recsys.abtest.sessions import Before, ExperimentLog
+from recsys.abtest.trust import Winsorised, adjusted, arms_before, earlier_of, winsorise
 
 CANDIDATE = "T1"
 #: Bounds of sessions a user between the groups of the effect by activity.
@@ -53,6 +54,10 @@ def document_of(
     primary = next((c for c in compared if c.role == "primary" and c.arm == candidate), None)
     versus = against_live(users[candidate], users[live], candidate, live) if candidate and live else None
     ratio = sample_ratio({arm: len(found.of_arm(arm)["user"]) for arm in shares}, shares, alarm=rule.sample_ratio_alarm)
+    before_columns = {arm: before.of(columns["user"]) for arm, columns in users.items()} if before else {}
+    cuped = _adjusted(users, control, candidate, before_columns)
+    drawn_in = _winsorised(users, control, candidate, rule.winsorised_share)
+    alike = arms_before(PRIMARY, before_columns, control, [*treatments, *context]) if before else []
     decision = decide(
         primary,
         versus,
@@ -61,6 +66,7 @@ def document_of(
         validity=[c for c in compared if c.role == "validity"],
         guardrails=found.guardrails.get(candidate or "", {}),
         counts=found.counts,
+        before=alike,
     )
     return Report(
         experiment=found.experiment,
@@ -73,7 +79,11 @@ def document_of(
         metrics=compared,
         against_live=versus,
         margin=rule.margin,
-        adjusted=_adjusted(users, control, candidate, before),
+        adjusted=next((row for row in cuped if row.name == PRIMARY.name), None),
+        also_adjusted=[row for row in cuped if row.name != PRIMARY.name],
+        winsorised=drawn_in,
+        before=alike,
+        methods=methods_of(compared, cuped, drawn_in, "the users' sessions in the logs from"),
         rule=rule,
         confidence=CONFIDENCE,
         power=POWER,
@@ -89,12 +99,23 @@ def document_of(
     )
 
 
-def _adjusted(users: Mapping[str, Columns], control: str, candidate: str | None, before: Before | None) -> Adjusted | None:
-    """The primary comparison with CUPED; None where nothing is known from before the experiment."""
-    if candidate is None or before is None:
-        return None
-    groups = [{**users[arm], "before": before.of(users[arm]["user"])} for arm in (control, candidate)]
-    return replace(adjust(PRIMARY, *groups), arm=candidate, control=control)
+def _adjusted(users: Mapping[str, Columns], control: str, candidate: str | None, before: Mapping[str, Columns]) -> list[Adjusted]:
+    """The candidate's comparisons with CUPED, the primary one first; none where nothing is known from before the experiment."""
+    if candidate is None or not before:
+        return []
+    rows = []
+    for metric in (metric for metric in METRICS if metric.role in ("primary", "secondary")):
+        earlier = {arm: earlier_of(metric, before[arm]) for arm in (control, candidate)}
+        known = {arm: columns for arm, columns in earlier.items() if columns is not None}
+        if len(known) == len(earlier):
+            rows.append(adjusted(metric, users, known, control, candidate))
+    return rows
+
+
+def _winsorised(users: Mapping[str, Columns], control: str, candidate: str | None, share: float) -> Winsorised | None:
+    """The primary comparison with the most extreme values drawn in."""
+    found = winsorise(PRIMARY, users[control], users[candidate], share) if candidate else None
+    return replace(found, arm=candidate or "", control=control) if found else None
 
 
 def _arm(arm: str, users: Columns) -> ArmFigures:

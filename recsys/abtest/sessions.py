@@ -72,17 +72,20 @@ class ExperimentLog:
 
 
 class Before(NamedTuple):
-    """Users who were there before the experiment, ascending, and their mean session time in tracks."""
+    """Users who were there before the experiment, ascending: how many sessions and plays they had, and for how many tracks."""
 
     user: Ints
+    sessions: Ints
+    steps: Ints
     time: Floats
 
-    def of(self, users: Column) -> Floats:
-        """The values of these users; NaN for those who were not there."""
+    def of(self, users: Column) -> dict[str, Floats]:
+        """The columns of these users by name; NaN for those who were not there."""
+        columns = {"sessions": self.sessions, "steps": self.steps, "time": self.time}
         if not len(self.user):
-            return np.full(len(users), np.nan)
+            return {name: np.full(len(users), np.nan) for name in columns}
         place = np.minimum(np.searchsorted(self.user, users), len(self.user) - 1)
-        return np.where(self.user[place] == users, self.time[place], np.nan)
+        return {name: np.where(self.user[place] == users, column[place], np.nan) for name, column in columns.items()}
 
 
 def log_files(logs: Path | Sequence[Path]) -> list[Path]:
@@ -150,7 +153,7 @@ def read_log(
 
 
 def read_before(logs: Path | Sequence[Path], first_ms: int) -> Before:
-    """Mean session time of every user in logs from before an experiment.
+    """What every user did in logs from before an experiment.
 
     Raises:
         MissingDataError: no log files. InvalidInputError: a record is not older than ``first_ms``, the experiment's first.
@@ -162,13 +165,13 @@ def read_before(logs: Path | Sequence[Path], first_ms: int) -> Before:
         db.execute(f"SET memory_limit='{MEMORY_LIMIT}'; SET temp_directory='{scratch}/spill'")
         readable, _ = _without_torn_lines(files, Path(scratch))
         queries.load(db, readable, "")
-        users, means, last = queries.earlier_means(db)
+        earlier, last = queries.earlier_sums(db)
     if last >= first_ms:
         raise InvalidInputError(
             f"logs from before the experiment hold a record of {last} ms, but the experiment began at {first_ms} ms; "
             "leave out what came later"
         )
-    return Before(users, means)
+    return Before(*earlier)
 
 
 def _without_torn_lines(files: Sequence[Path], scratch: Path) -> tuple[list[str], int]:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from recsys.abtest.analysis import EARLIER, Adjusted, Comparison, adjust, welch
-from recsys.abtest.metrics import Columns, Metric
+from recsys.abtest.metrics import Columns, Floats, Metric
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,21 @@ def arms_before(metric: Metric, arms: Mapping[str, Columns], control: str, other
     """
     found = (replace(welch(metric, arms[control], arms[arm]), arm=arm, control=control, role="before") for arm in others)
     return list(found)
+
+
+def earlier_of(metric: Metric, before: Columns) -> dict[str, Floats] | None:
+    """What users did before, as :func:`recsys.abtest.analysis.adjust` wants it; None if ``before`` does not tell it.
+
+    Args:
+        before: columns of the users by name, NaN for who was not there.
+    """
+    if metric.denominator is None or metric.numerator not in before or metric.denominator not in before:
+        return None
+    numerator, denominator = (np.asarray(before[name], np.float64) for name in (metric.numerator, metric.denominator))
+    if metric.kind == "ratio":
+        return dict(zip(EARLIER, (numerator, denominator), strict=True))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {EARLIER[0]: np.where(denominator > 0, numerator / denominator, np.nan)}
 
 
 def adjusted(metric: Metric, arms: Mapping[str, Columns], earlier: Mapping[str, Columns], control: str, arm: str) -> Adjusted:

@@ -167,15 +167,23 @@ def _sources(night: Night) -> tuple[list[str], Experiment]:
 
 
 def _before(night: Night) -> Before | None:
-    """Users' sessions in the logs that the night learned from; all of them are older than its experiment."""
+    """Users' sessions in the logs that the night learned from, which are older than a simulated experiment.
+
+    Real listeners stay in their arms from night to night: what they did earlier, they did under the experiment already. It would
+    take a part of the effect away, and pass for a difference from before.
+    """
     store, name = night.store, night.interactions
+    if night.settings.experiment_source == "live":
+        return None
     if not store.is_complete(name) or not (store.local(name) / "sessions.parquet").exists():
         return None
     import pyarrow.parquet as pq
 
-    sessions = pq.read_table(store.local(name) / "sessions.parquet", columns=["user", "time"])
+    sessions = pq.read_table(store.local(name) / "sessions.parquet", columns=["user", "steps", "time"])
     users, inverse = np.unique(sessions["user"].to_numpy(), return_inverse=True)
-    return Before(users, np.bincount(inverse, sessions["time"].to_numpy()) / np.bincount(inverse))
+    counts = np.bincount(inverse)
+    steps, time = (np.bincount(inverse, sessions[column].to_numpy()).astype(np.float64) for column in ("steps", "time"))
+    return Before(users, counts, steps.astype(np.int64), time)
 
 
 def _history(night: Night) -> list[PastNight]:

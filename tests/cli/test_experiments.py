@@ -81,7 +81,7 @@ def test_a_table_of_users_gets_a_report(tmp_path: Path, capsys: pytest.CaptureFi
     run(*words, "--metric", "spent=spent", "--share", "on=1", "--share", "off=1")
     told = capsys.readouterr().out
     assert told.startswith(f"{tmp_path}/out/report.html: Higher: spent of on is ")
-    assert "Sample ratio: users off 100, on 100" in told
+    assert "Sample ratio: users on 100, off 100" in told
     assert json.loads((tmp_path / "out/report.json").read_text())["decision"]["verdict"] == "promote"
     for share in ("on", "on=0", "=1"):
         with pytest.raises(InvalidInputError, match=r"is not ARM=SHARE .* write --share C=2 --share T1=1 say"):

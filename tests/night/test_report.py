@@ -155,7 +155,8 @@ def test_earlier_nights_calibration_and_paired_run_are_shown(tmp_path: Path) -> 
     for name in (night.interactions, later.interactions):
         with store.stage(name) as staging:
             users, times = np.repeat(np.arange(300), 2), np.random.default_rng(1).gamma(2.0, 2.0, 600)
-            pq.write_table(pa.table({"user": pa.array(users, pa.int32()), "time": times}), staging / "sessions.parquet")
+            columns = {"user": pa.array(users, pa.int32()), "steps": pa.array(users + 1, pa.int32()), "time": times}
+            pq.write_table(pa.table(columns), staging / "sessions.parquet")
     publish(store, NIGHT, verdict("promoted", VERSION))
     experiment(later, design, records(design, users=600, sessions=1500, seed=4))
     allowed = {"ok": True, "low_percent": 3.0, "high_percent": 7.0}
