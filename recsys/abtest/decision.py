@@ -11,6 +11,7 @@ from typing import Literal
 
 from recsys.abtest.analysis import Comparison, SampleRatio
 from recsys.abtest.metrics import PRIMARY, Guardrail
+from recsys.abtest.non_inferiority import NonInferiority
 from recsys.abtest.rule import PromotionRule
 from recsys.abtest.wording import counted
 
@@ -47,6 +48,8 @@ def decide(
     guardrails: Mapping[str, float | None],
     counts: Mapping[str, int],
     before: Sequence[Comparison] = (),
+    reference: Comparison | None = None,
+    tests: Sequence[NonInferiority] = (),
 ) -> Decision:
     """Evaluate every rule; all must hold.
 
@@ -56,13 +59,18 @@ def decide(
         guardrails: the candidate's values by name.
         counts: of :class:`recsys.abtest.sessions.ExperimentLog`.
         before: the arms compared by what users did before the experiment.
+        reference: the primary metric of the candidate against the last version that was shown better.
+        tests: of the guardrails that have a margin.
     """
     lines = [_better(primary, rule.minimum_effect_percent)]
     if live is not None:
-        lines.append(_not_worse(live, rule.margin))
+        lines.append(_not_worse(live, rule.margin, "not worse than live", f"the live version {live.control}"))
+    if reference is not None:
+        other = f"{reference.control}, the last version shown better, by their effects against the control"
+        lines.append(_not_worse(reference, rule.total_margin, "not worse than reference", other))
     lines += [_ratio(ratio), _assignment(counts), _arrivals(validity, rule.arrivals_alarm), _complete(counts, rule.max_dropped)]
     lines += _alike(before, rule.before_alarm)
-    lines += _guardrails(guardrails, rule.limited())
+    lines += [*_guardrails(guardrails, rule.limited()), *map(_tested, tests)]
     return Decision("promote" if all(line.ok for line in lines) else "hold", tuple(lines))
 
 
@@ -152,9 +160,8 @@ def signed(value: float) -> str:
     return text.replace("-", "−")
 
 
-def _not_worse(result: Comparison, margin: float) -> Line:
-    rule = "not worse than live"
-    name = f"{PRIMARY.label} of {result.arm} against the live version {result.control}"
+def _not_worse(result: Comparison, margin: float, rule: str, other: str) -> Line:
+    name = f"{PRIMARY.label} of {result.arm} against {other}"
     if result.effect_percent is None or result.ci_low_percent is None or result.ci_high_percent is None:
         return Line(rule, False, f"{name}: no result, because {result.reason}.")
     limit = -100 * margin
@@ -229,6 +236,26 @@ def _guardrails(values: Mapping[str, float | None], limited: Sequence[Guardrail]
             Line(guardrail.name, guardrail.holds(value), f"{guardrail.label}: {guardrail.text(value)}, allowed {limit}.")
         )
     return lines
+
+
+def _tested(test: NonInferiority) -> Line:
+    """A guardrail with a margin."""
+    unit = "points" if test.unit == "points" else "%"
+    name, worse = f"{test.label} of {test.arm} against {test.control}", f"more than {test.margin:g} {unit} worse"
+    if test.ci_low is None or test.ci_high is None or test.effect is None:
+        said = "no more than that, in every user the same" if test.ok else f"{worse} cannot be ruled out, because {test.reason}"
+        return Line(test.name, test.ok, f"{name}: {_values(test)}, {said}.")
+    is_shown = test.ci_high < -test.margin if test.higher_is_better else test.ci_low > test.margin
+    said = f"{worse} is ruled out" if test.ok else f"it is {worse}" if is_shown else f"{worse} cannot be ruled out"
+    if not test.ok and not is_shown and test.shows is not None and test.shows > test.margin:
+        said += f", for so few users show no less than {test.shows:.2g} {unit}"
+    low, high, effect = (f"{number:+.2f}".replace("-", "−") for number in (test.ci_low, test.ci_high, test.effect))
+    return Line(test.name, test.ok, f"{name}: {_values(test)}, {effect} {unit} (95 % interval {low} to {high}), {said}.")
+
+
+def _values(test: NonInferiority) -> str:
+    values = (test.value or 0.0, test.control_value or 0.0)
+    return "{} against {}".format(*(f"{100 * v:.2f} %" if test.unit == "points" else f"{v:,.3g}" for v in values))
 
 
 def p_text(p_value: float) -> str:

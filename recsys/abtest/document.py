@@ -21,6 +21,8 @@ from recsys.abtest.analysis import (
 from recsys.abtest.decision import decide
 from recsys.abtest.methods import methods_of
 from recsys.abtest.metrics import METRICS, PRIMARY, Columns, Guardrail
+from recsys.abtest.non_inferiority import NonInferiority, guardrail_tests, of_comparison, within_budget
+from recsys.abtest.reference import against_reference
 from recsys.abtest.rule import PromotionRule
 from recsys.abtest.schema import ArmFigures, Brief, Decision, GuardrailRow, Provenance, Report
 from recsys.abtest.sessions import Before, ExperimentLog
@@ -41,11 +43,13 @@ def document_of(
     shares: Mapping[str, float],
     rule: PromotionRule,
     before: Before | None = None,
+    reference: Report | None = None,
 ) -> Report:
     """The report's document: everything that the log alone says.
 
     Args:
         shares: weights of the arms that the design has. before: the users' earlier sessions, for the adjusted comparison.
+        reference: the report of the last version that was shown better.
     """
     context = [live] if live else []
     users = {arm: found.of_arm(arm) for arm in dict.fromkeys([control, *treatments, *context])}
@@ -58,6 +62,8 @@ def document_of(
     cuped = _adjusted(users, control, candidate, before_columns)
     drawn_in = _winsorised(users, control, candidate, rule.winsorised_share)
     alike = arms_before(PRIMARY, before_columns, control, [*treatments, *context]) if before else []
+    lasting = against_reference(primary, reference) if reference else None
+    tests = _tests(found, rule, candidate, live or control, [(versus, rule.margin), (lasting, rule.total_margin)])
     decision = decide(
         primary,
         versus,
@@ -67,6 +73,8 @@ def document_of(
         guardrails=found.guardrails.get(candidate or "", {}),
         counts=found.counts,
         before=alike,
+        reference=lasting,
+        tests=[test for test in tests if test.name != PRIMARY.name],
     )
     return Report(
         experiment=found.experiment,
@@ -78,12 +86,14 @@ def document_of(
         sessions=found.counts["sessions"],
         metrics=compared,
         against_live=versus,
+        against_reference=lasting,
+        guardrail_tests=tests,
         margin=rule.margin,
         adjusted=next((row for row in cuped if row.name == PRIMARY.name), None),
         also_adjusted=[row for row in cuped if row.name != PRIMARY.name],
         winsorised=drawn_in,
         before=alike,
-        methods=methods_of(compared, cuped, drawn_in, "the users' sessions in the logs from"),
+        methods=methods_of(compared, cuped, drawn_in, "the users' sessions in the logs from", len(tests)),
         rule=rule,
         confidence=CONFIDENCE,
         power=POWER,
@@ -118,6 +128,16 @@ def _winsorised(users: Mapping[str, Columns], control: str, candidate: str | Non
     return replace(found, arm=candidate or "", control=control) if found else None
 
 
+def _tests(
+    found: ExperimentLog, rule: PromotionRule, arm: str | None, control: str, relative: Sequence[tuple[Comparison | None, float]]
+) -> list[NonInferiority]:
+    """What must not get worse: the primary metric, against other versions, then the guardrails; all in one error budget."""
+    if arm is None:
+        return []
+    primary = [of_comparison(row, PRIMARY, margin) for row, margin in relative if row is not None]
+    return within_budget([*primary, *guardrail_tests(found, rule, arm, control)])
+
+
 def _arm(arm: str, users: Columns) -> ArmFigures:
     counted = len(users["user"])
     means = {m.name: float(m.values(users).mean()) for m in METRICS if m.kind == "mean" and not m.timing} if counted else {}
@@ -128,11 +148,16 @@ def _arm(arm: str, users: Columns) -> ArmFigures:
 def _guardrail_rows(found: ExperimentLog, arms: Sequence[str], limited: Sequence[Guardrail]) -> list[GuardrailRow]:
     """One row a guardrail and arm; value None where the log does not tell."""
     return [
-        _guardrail_row(guardrail, arm, found.guardrails.get(arm, {}).get(guardrail.name)) for guardrail in limited for arm in arms
+        _guardrail_row(guardrail, arm, found.guardrails.get(arm, {}).get(guardrail.name), found.latencies.get(arm, {}))
+        for guardrail in limited
+        for arm in arms
     ]
 
 
-def _guardrail_row(guardrail: Guardrail, arm: str, value: float | None) -> GuardrailRow:
+def _guardrail_row(
+    guardrail: Guardrail, arm: str, value: float | None, intervals: Mapping[str, tuple[float, float]]
+) -> GuardrailRow:
+    low, high = intervals.get(guardrail.name, (None, None))
     return GuardrailRow(
         name=guardrail.name,
         label=guardrail.label,
@@ -141,6 +166,9 @@ def _guardrail_row(guardrail: Guardrail, arm: str, value: float | None) -> Guard
         value=value,
         at_most=guardrail.at_most,
         at_least=guardrail.at_least,
+        margin=guardrail.margin,
+        ci_low=low,
+        ci_high=high,
         ok=None if value is None else guardrail.holds(value),
     )
 

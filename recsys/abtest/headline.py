@@ -24,10 +24,10 @@ NOT_PROMOTED = "Not promoted: "
 
 Style = Literal["promote", "hold", "gate_refused", "open"]
 
-CONTROL, LIVE = "better than control", "not worse than live"
+CONTROL, LIVE, REFERENCE = "better than control", "not worse than live", "not worse than reference"
 #: Without these no figure can be trusted; the first that fails is told.
 _TRUST = ("assignment", "sample ratio", "arrivals", "before", "logs")
-_ORDER = (*_TRUST, CONTROL, LIVE)
+_ORDER = (*_TRUST, CONTROL, LIVE, REFERENCE)
 _BROKEN = "the split between the arms is broken"
 
 
@@ -66,7 +66,7 @@ def beside_rules(report: Report) -> list[str]:
 
 def label_of(report: Report, arm: str) -> str:
     """An arm's name with what it is."""
-    label = report.arms[arm].label
+    label = report.arms[arm].label if arm in report.arms else arm
     return arm if label == arm else f"{arm} ({label})"
 
 
@@ -176,7 +176,7 @@ def _of_given_logs(report: Report, failed: Line | None) -> str:
         return "Not to be trusted"
     if failed.rule == CONTROL:
         return "Worse" if measured[2] < 0 else "No difference" if measured[1] <= 0 else "Not enough"
-    return "Not as good as live" if failed.rule == LIVE else "A guardrail fails"
+    return "Not as good as live" if failed.rule in (LIVE, REFERENCE) else "A guardrail fails"
 
 
 def _found(report: Report, failed: Line | None) -> str:

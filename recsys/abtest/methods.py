@@ -5,22 +5,22 @@ In go the comparisons of a report; out come sentences by what they are about, wh
 
 from collections.abc import Sequence
 
-from recsys.abtest.analysis import Adjusted, Comparison
+from recsys.abtest.analysis import POWER, Adjusted, Comparison
 from recsys.abtest.trust import Winsorised
 from recsys.abtest.wording import counted
 
 
 def methods_of(
-    compared: Sequence[Comparison], adjusted: Sequence[Adjusted], winsorised: Winsorised | None, earlier: str
+    compared: Sequence[Comparison], adjusted: Sequence[Adjusted], winsorised: Winsorised | None, earlier: str, guardrails: int = 0
 ) -> dict[str, str]:
     """The methods behind the comparisons of an experiment.
 
     Args:
-        earlier: what is known of the users from before the experiment, for people; empty: nothing.
+        earlier: what is known of the users from before the experiment, for people. guardrails: how many were tested.
     """
     family = [row for row in compared if row.p_adjusted is not None]
     tested = counted(len(family), "comparison")
-    return {
+    found = {
         "deciding effect": "Welch's t-test of users' values as they are, two-sided, without CUPED and winsorising.",
         "relative intervals": "Delta method: of the logarithm of the ratio of two means, the control's mean is estimated, too.",
         "ratios of sums": "Delta method on users (Deng, Knoblich and Lu 2018).",
@@ -28,6 +28,13 @@ def methods_of(
         "less noise": _cuped(adjusted, earlier),
         "extreme values": _winsorised(winsorised),
     }
+    if guardrails:
+        beta = 100 * (1 - POWER) / (guardrails + 1)
+        found["guardrails"] = (
+            f"Non-inferiority by 95 % intervals, uncorrected, since all must hold; margins shown at beta {beta:.2g} % each "
+            f"({counted(guardrails, 'test')} and the deciding effect share {100 * (1 - POWER):.0f} %)."
+        )
+    return found
 
 
 def _cuped(adjusted: Sequence[Adjusted], earlier: str) -> str:

@@ -116,7 +116,11 @@ PRIMARY = METRICS[0]
 
 @dataclass(frozen=True)
 class Guardrail:
-    """A value of an arm that must stay on the right side of ``limit``; without a limit it is only shown."""
+    """A value of an arm that must not get worse; without a limit or a margin it is only shown.
+
+    ``at_most`` and ``at_least`` limit the arm by itself, which only faults need. ``margin`` is how much worse than another arm is
+    still not worse: a difference of shares (``part`` by ``whole``, columns of :mod:`recsys.abtest.served`), else a fraction.
+    """
 
     name: str
     label: str
@@ -125,6 +129,9 @@ class Guardrail:
     at_most: float | None = None
     at_least: float | None = None
     timing: bool = False
+    margin: float | None = None
+    part: str | None = None
+    whole: str | None = None
 
     def holds(self, value: float) -> bool:
         """Whether the value is within the limits."""
@@ -143,11 +150,17 @@ class Guardrail:
 
 GUARDRAILS: tuple[Guardrail, ...] = (
     Guardrail("repeat_share", "Repeats", "share", "Plays of a track already played in the session, of all plays.", at_most=0.001),
-    Guardrail("fallback_share", "Fallback", "share", "Answers taken from the TOP 100, of all answers.", at_most=0.05),
-    Guardrail("degraded_share", "Degraded", "share", "Answers given without the store, of all answers.", at_most=0.01),
+    Guardrail(
+        "fallback_share", "Fallback", "share", "Answers taken from the TOP 100, of all answers.",
+        margin=0.05, part="fallback", whole="sourced",
+    ),
+    Guardrail(
+        "degraded_share", "Degraded", "share", "Answers given without the store, of all answers.",
+        margin=0.01, part="degraded", whole="known",
+    ),
     Guardrail("exploration_share", "Exploration", "share", "Answers drawn at random on purpose, of all answers."),
     Guardrail("coverage_tracks", "Different tracks", "tracks", "Different tracks recommended."),
     Guardrail("coverage_share", "Catalogue coverage", "share", "Different tracks recommended, of the catalogue.", at_least=0.005),
     Guardrail("latency_p50", "Latency p50", "ms", "Median time to an answer.", timing=True),
     Guardrail("latency_p99", "Latency p99", "ms", "99 % of answers came within this time.", timing=True),
-)
+)  # fmt: skip

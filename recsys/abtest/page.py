@@ -49,6 +49,7 @@ def write_page(directory: Path, report: Report) -> None:
     environment.filters |= {"number": number, "percent": signed_percent, "p": lambda p: "–" if p is None else p_text(p)}
     environment.filters |= {"counted": counted, "glue": lambda text: text.replace(" %", "\u00a0%")}
     environment.filters["guardrail"] = lambda row: "not logged" if row.value is None else _guardrail(row.name, row.value)
+    environment.filters |= {"fixed": lambda value: f"{value:+.2f}".replace("-", "−")}
     environment.filters |= {"signed": signed, "digits": digits, "mean": lambda row, name: _mean(row.unit, getattr(row, name))}
     page = environment.get_template("report.html.j2").render(
         report=report,
@@ -149,7 +150,9 @@ def _definitions(report: Report) -> list[tuple[str, str]]:
 def _groups(report: Report) -> list[tuple[str, list[Comparison]]]:
     """Metrics by pair of arms, those of the treatments first."""
     found: dict[str, list[Comparison]] = {}
-    extra = [row for row in (report.winsorised, *_cuped(report), *report.before, report.against_live) if row]
+    extra = [
+        row for row in (report.winsorised, *_cuped(report), *report.before, report.against_live, report.against_reference) if row
+    ]
     for row in [*report.metrics, *extra]:
         found.setdefault(f"{label_of(report, row.arm)} against {label_of(report, row.control)}", []).append(row)
     return sorted(found.items(), key=lambda group: group[1][0].role == "context")

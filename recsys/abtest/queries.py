@@ -34,7 +34,7 @@ def load(db: "DuckDBPyConnection", files: list[str], experiment: str) -> dict[st
     db.execute(
         f"""CREATE TEMP TABLE raw AS SELECT {whole_sql(original=True)} AS valid, {degraded_sql()} AS alone,
             message = 'last' AS is_last, timestamp,
-            CASE WHEN valid THEN "user"::BIGINT END AS "user",
+            CASE WHEN valid OR alone THEN "user"::BIGINT END AS "user",
             -- Unknown tracks share a number; below zero each has one of its own.
             CASE WHEN valid THEN coalesce(CASE WHEN track = {NO_TRACK} THEN -1 - (hash(track_id) >> 2)::BIGINT END, track::BIGINT)
             END AS track,

@@ -11,6 +11,7 @@ from pydantic import Field
 from recsys.abtest.analysis import Adjusted, Comparison, SampleRatio
 from recsys.abtest.calibration import Calibration
 from recsys.abtest.decision import Line
+from recsys.abtest.non_inferiority import NonInferiority
 from recsys.abtest.rule import PromotionRule
 from recsys.abtest.trust import Winsorised
 from recsys.schemas import Card, Gate, Verdict
@@ -63,6 +64,7 @@ class GuardrailRow(Part):
     value: float | None
     at_most: float | None
     at_least: float | None
+    margin: float | None = None
     ok: bool | None
     ci_low: float | None = None
     ci_high: float | None = None
@@ -181,6 +183,8 @@ class Report(Document):
 
     Attributes:
         control, treatments, live_arm: names of arms. candidate: the treatment that the decision is about.
+        against_reference: the primary metric against the last version that was shown better, where that is not the live one.
+        guardrail_tests: what must not get worse, against the live version or the control.
         adjusted, also_adjusted: the primary comparison with CUPED, and those of other metrics. winsorised: the primary one with
             the most extreme values drawn in. before: the arms by what their users did before the experiment.
         methods: how the numbers were made, and which adjustment was applied, by what it is about.
@@ -207,6 +211,8 @@ class Report(Document):
     sessions: Count
     metrics: list[Comparison]
     against_live: Comparison | None
+    against_reference: Comparison | None = None
+    guardrail_tests: list[NonInferiority] = Field(default_factory=list)
     margin: float | None = None
     adjusted: Adjusted | None
     also_adjusted: list[Adjusted] = Field(default_factory=list)

@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,6 +21,7 @@ import numpy as np
 
 from recsys.abtest import queries
 from recsys.abtest.metrics import Column, Columns, Floats, Ints
+from recsys.abtest.served import Intervals, latency_intervals, served_columns
 from recsys.abtest.wording import counted
 from recsys.exceptions import InvalidInputError, MissingDataError
 from recsys.experiments import Experiment
@@ -45,7 +46,8 @@ class ExperimentLog:
     ``users`` holds a row a user, ordered by user: user, arm (int, an index into ``arms``), sessions, steps, time (tracks),
     finished, requests, latency_ms. ``sessions`` holds a row a session: user (an index into ``users``), arm, ordinal
     (0 for the user's first), steps, time. ``guardrails`` holds values by arm and name, None where the log does not tell.
-    ``first_ms`` is the earliest timestamp of its records, in milliseconds.
+    ``first_ms`` is the earliest timestamp of its records, in milliseconds. ``served`` and ``latencies`` are those of
+    :mod:`recsys.abtest.served`.
     """
 
     experiment: str
@@ -56,6 +58,8 @@ class ExperimentLog:
     counts: dict[str, int]
     warnings: tuple[str, ...]
     first_ms: int = 0
+    served: Columns = field(default_factory=dict)
+    latencies: Intervals = field(default_factory=dict)
 
     def of_arm(self, arm: str) -> Columns:
         """The users' columns of one arm; empty columns for an arm that nobody was in."""
@@ -66,6 +70,11 @@ class ExperimentLog:
         """The sessions' columns of one arm."""
         mask = self.sessions["arm"] == self._index(arm)
         return {name: column[mask] for name, column in self.sessions.items()}
+
+    def served_of_arm(self, arm: str) -> Columns:
+        """What the users of one arm were served."""
+        mask = self.served["arm"] == self._index(arm)
+        return {name: column[mask] for name, column in self.served.items()}
 
     def _index(self, arm: str) -> int:
         return self.arms.index(arm) if arm in self.arms else -1
@@ -149,7 +158,9 @@ def read_log(
         sessions = queries.session_columns(db, users)
         guardrails = queries.guardrails(db, arms, catalogue)
         first = queries.first_timestamp(db)
-    return ExperimentLog(experiment, arms, users, sessions, guardrails, counts, tuple(_warnings(counts)), first)
+        served, latencies = served_columns(db, arms), latency_intervals(db, guardrails)
+    told = tuple(_warnings(counts))
+    return ExperimentLog(experiment, arms, users, sessions, guardrails, counts, told, first, served, latencies)
 
 
 def read_before(logs: Path | Sequence[Path], first_ms: int) -> Before:

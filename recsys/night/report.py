@@ -24,7 +24,8 @@ from recsys.exceptions import MissingDataError
 from recsys.experiments import Experiment, RunSpec
 from recsys.logs import real_listeners
 from recsys.night.night import Night
-from recsys.schemas import Card, Gate, Verdict
+from recsys.schemas import Card, Gate, Inputs, Verdict
+from recsys.storage.layout import parse_date
 from recsys.storage.manifest import SUCCESS, Manifest
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,8 @@ def build_report(night: Night) -> Report:
     live = LIVE if LIVE in arms and control != LIVE else None
     treatments = [arm for arm in arms if arm not in (control, live)]
     shares, rule = dict(Counter(arm.name for arm in design.arms)), load_rule(night.settings.promotion)
-    report = document_of(found, control, treatments, live, shares=shares, rule=rule, before=_before(night))
+    reference = _reference(night) if live else None
+    report = document_of(found, control, treatments, live, shares=shares, rule=rule, before=_before(night), reference=reference)
     figures = dict(report.arms)
     for arm in design.arms:
         label = "live version" if arm.name == live else LABELS[arm.recommender]
@@ -164,6 +166,12 @@ def _sources(night: Night) -> tuple[list[str], Experiment]:
     if design is None:
         raise MissingDataError(f"{night.experiment} was not an experiment; run the night again")
     return [night.experiment], design
+
+
+def _reference(night: Night) -> Report | None:
+    """The report of the last version that was shown better, as it was known when the night began."""
+    inputs = Inputs.find(night.store, night.log_date)
+    return Report.find(night.store, parse_date(inputs.reference)) if inputs and inputs.reference else None
 
 
 def _before(night: Night) -> Before | None:
