@@ -151,16 +151,26 @@ class Guardrail:
 GUARDRAILS: tuple[Guardrail, ...] = (
     Guardrail("repeat_share", "Repeats", "share", "Plays of a track already played in the session, of all plays.", at_most=0.001),
     Guardrail(
-        "fallback_share", "Fallback", "share", "Answers taken from the TOP 100, of all answers.",
-        margin=0.05, part="fallback", whole="sourced",
+        "fallback_share",
+        "Fallback",
+        "share",
+        "Answers taken from the TOP 100, of all answers.",
+        margin=0.05,
+        part="fallback",
+        whole="sourced",
     ),
     Guardrail(
-        "degraded_share", "Degraded", "share", "Answers given without the store, of all answers.",
-        margin=0.01, part="degraded", whole="known",
+        "degraded_share",
+        "Degraded",
+        "share",
+        "Answers given without the store, of all answers.",
+        margin=0.01,
+        part="degraded",
+        whole="known",
     ),
     Guardrail("exploration_share", "Exploration", "share", "Answers drawn at random on purpose, of all answers."),
     Guardrail("coverage_tracks", "Different tracks", "tracks", "Different tracks recommended."),
     Guardrail("coverage_share", "Catalogue coverage", "share", "Different tracks recommended, of the catalogue.", at_least=0.005),
     Guardrail("latency_p50", "Latency p50", "ms", "Median time to an answer.", timing=True),
     Guardrail("latency_p99", "Latency p99", "ms", "99 % of answers came within this time.", timing=True),
-)  # fmt: skip
+)

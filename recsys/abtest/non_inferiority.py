@@ -72,18 +72,36 @@ def of_comparison(result: Comparison, metric: Metric, margin: float) -> NonInfer
     low, high = result.ci_low_percent, result.ci_high_percent
     ok = low is not None and high is not None and (low > -100 * margin if metric.higher_is_better else high < 100 * margin)
     return NonInferiority(
-        name=result.name, label=result.label, arm=result.arm, control=result.control, unit="percent",
-        higher_is_better=metric.higher_is_better, margin=100 * margin, value=result.treatment_mean,
-        control_value=result.control_mean, effect=result.effect_percent, ci_low=low, ci_high=high, ok=ok, reason=result.reason,
-    )  # fmt: skip
+        name=result.name,
+        label=result.label,
+        arm=result.arm,
+        control=result.control,
+        unit="percent",
+        higher_is_better=metric.higher_is_better,
+        margin=100 * margin,
+        value=result.treatment_mean,
+        control_value=result.control_mean,
+        effect=result.effect_percent,
+        ci_low=low,
+        ci_high=high,
+        ok=ok,
+        reason=result.reason,
+    )
 
 
 def _of_share(guardrail: Guardrail, served: Mapping[str, Columns], arm: str, control: str) -> NonInferiority | None:
     """A share of answers, of which fewer are better; the users' error by the delta method."""
     metric = Metric(
-        guardrail.name, guardrail.label, "share of answers", "cost", guardrail.definition, str(guardrail.part), guardrail.whole,
-        "ratio", higher_is_better=False,
-    )  # fmt: skip
+        guardrail.name,
+        guardrail.label,
+        "share of answers",
+        "cost",
+        guardrail.definition,
+        str(guardrail.part),
+        guardrail.whole,
+        "ratio",
+        higher_is_better=False,
+    )
     if not all(served[name][metric.denominator or ""].any() for name in (arm, control)):
         return None
     result, margin = welch(metric, served[control], served[arm]), guardrail.margin or 0.0
@@ -94,10 +112,21 @@ def _of_share(guardrail: Guardrail, served: Mapping[str, Columns], arm: str, con
         # Where all users of each arm have the same share there is no error, and most often none of it at all.
         ok = result.treatment_mean <= result.control_mean
     return NonInferiority(
-        name=result.name, label=result.label, arm=arm, control=control, unit="points", higher_is_better=False,
-        margin=100 * margin, value=result.treatment_mean, control_value=result.control_mean, effect=_hundred(result.effect),
-        ci_low=_hundred(low), ci_high=_hundred(high), ok=ok, reason=None if high is not None else result.reason,
-    )  # fmt: skip
+        name=result.name,
+        label=result.label,
+        arm=arm,
+        control=control,
+        unit="points",
+        higher_is_better=False,
+        margin=100 * margin,
+        value=result.treatment_mean,
+        control_value=result.control_mean,
+        effect=_hundred(result.effect),
+        ci_low=_hundred(low),
+        ci_high=_hundred(high),
+        ok=ok,
+        reason=None if high is not None else result.reason,
+    )
 
 
 def _of_latency(guardrail: Guardrail, found: ExperimentLog, arm: str, control: str) -> NonInferiority | None:
@@ -108,9 +137,20 @@ def _of_latency(guardrail: Guardrail, found: ExperimentLog, arm: str, control: s
     if before is None or now is None or before <= 0 or now <= 0:
         return None
     test = NonInferiority(
-        name=name, label=guardrail.label, arm=arm, control=control, unit="percent", higher_is_better=False, margin=100 * margin,
-        value=now, control_value=before, effect=100 * (now / before - 1), ci_low=None, ci_high=None, ok=False,
-    )  # fmt: skip
+        name=name,
+        label=guardrail.label,
+        arm=arm,
+        control=control,
+        unit="percent",
+        higher_is_better=False,
+        margin=100 * margin,
+        value=now,
+        control_value=before,
+        effect=100 * (now / before - 1),
+        ci_low=None,
+        ci_high=None,
+        ok=False,
+    )
     intervals = [found.latencies.get(one, {}).get(name) for one in (control, arm)]
     known = [ends for ends in intervals if ends is not None and ends[0] > 0]
     if len(known) < len(intervals):
