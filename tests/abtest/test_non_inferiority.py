@@ -26,6 +26,8 @@ from tests.support.documents import publish
 from tests.support.reports import ended, report_of, version_of
 from tests.support.traffic import records, write
 
+pytestmark = pytest.mark.slow
+
 DESIGN = Experiment("X", (Arm("C", "contextual"), Arm("T1", "dae"), Arm("L", "dae")))
 DAY = date(2026, 1, 5)
 

@@ -17,6 +17,8 @@ from recsys.abtest.table_report import analyse_table
 from recsys.exceptions import InvalidInputError
 from tests.support.pages import assert_self_contained, strict
 
+pytestmark = pytest.mark.slow
+
 GOOD = pd.DataFrame({"who": ["a", "b", "c", "d", "e", "f"], "arm": ["C", "C", "C", "T", "T", "T"], "x": [1.0, 2, 4, 3, 5, 9]})
 
 

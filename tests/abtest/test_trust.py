@@ -18,6 +18,8 @@ from recsys.experiments import Arm, Experiment
 from tests.support.arms import heavy_tailed, users
 from tests.support.traffic import records, write
 
+pytestmark = pytest.mark.slow
+
 RATIO = next(m for m in METRICS if m.name == "time_per_session")
 DESIGN = Experiment("X", (Arm("C", "contextual"), Arm("T1", "dae")))
 
