@@ -70,14 +70,28 @@ def draw_all(report: Report, log: ExperimentLog, directory: Path) -> list[Pictur
     return pictures
 
 
+def draw_table(report: Report, spread: Drawing, directory: Path) -> list[Picture]:
+    """Write the pictures of a table of users, which has no log: effects, and ``spread``, how users' values are spread."""
+    nothing = ExperimentLog("", (), {}, {}, {}, {}, ())
+    width, height = SIZES["_effects"]
+    higher = (width, max(height, 0.7 * sum(percents(row) is not None for row in report.metrics) + 0.8))
+    effects = _draw(_effects, higher, report, nothing, directory)
+    if effects is not None:
+        _draw(_effects, (FOR_PHONES[0], max(FOR_PHONES[1], higher[1])), report, nothing, directory, NARROW)
+    return [picture for picture in (effects, _draw(spread, SIZES["_cumulative"], report, nothing, directory)) if picture]
+
+
 def _draw(
     draw: Drawing, size: tuple[float, float], report: Report, log: ExperimentLog, directory: Path, narrow: str = ""
 ) -> Picture | None:
-    """One picture in both variants."""
+    """One picture in both variants; dollar signs in names are signs, no formulas."""
+    from matplotlib import rc_context
+
     picture = layout = None
     for theme in (LIGHT, DARK):
-        figure, axes = _canvas(theme, *size)
-        picture = draw(axes, report, log, theme)
+        with rc_context({"text.parse_math": False}):
+            figure, axes = _canvas(theme, *size)
+            picture = draw(axes, report, log, theme)
         if picture is None:
             return None
         if draw is not _effects:
