@@ -243,14 +243,23 @@ def _tested(test: NonInferiority) -> Line:
     unit = "points" if test.unit == "points" else "%"
     name, worse = f"{test.label} of {test.arm} against {test.control}", f"more than {test.margin:g} {unit} worse"
     if test.ci_low is None or test.ci_high is None or test.effect is None:
-        said = "no more than that, in every user the same" if test.ok else f"{worse} cannot be ruled out, because {test.reason}"
+        said = "not more, and the same for every user" if test.ok else f"{worse} cannot be ruled out, because {test.reason}"
         return Line(test.name, test.ok, f"{name}: {_values(test)}, {said}.")
     is_shown = test.ci_high < -test.margin if test.higher_is_better else test.ci_low > test.margin
     said = f"{worse} is ruled out" if test.ok else f"it is {worse}" if is_shown else f"{worse} cannot be ruled out"
     if not test.ok and not is_shown and test.shows is not None and test.shows > test.margin:
         said += f", for so few users show no less than {test.shows:.2g} {unit}"
-    low, high, effect = (f"{number:+.2f}".replace("-", "−") for number in (test.ci_low, test.ci_high, test.effect))
+    low, high, effect = map(fixed, (test.ci_low, test.ci_high, test.effect))
     return Line(test.name, test.ok, f"{name}: {_values(test)}, {effect} {unit} (95 % interval {low} to {high}), {said}.")
+
+
+def fixed(value: float) -> str:
+    """A number with its sign and two decimals.
+
+    >>> fixed(-0.001), fixed(-1.5)
+    ('+0.00', '−1.50')
+    """
+    return f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")
 
 
 def _values(test: NonInferiority) -> str:

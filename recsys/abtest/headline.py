@@ -98,7 +98,7 @@ def _of_table(report: Report) -> Headline:
                 word, clause = "Not enough", f"{name} is not surely higher by what is asked for"
     others = len(report.treatments) - 1
     more = (
-        f"This page speaks of {report.candidate} first; {counted(others, 'other arm')} stand in the numbers."
+        f"This page speaks of {report.candidate} first; {counted(others, 'other arm stands', 'other arms stand')} in the numbers."
         if others > 0
         else ""
     )
@@ -210,7 +210,7 @@ def _broken(report: Report, failed: Line) -> str:
             return "the split cannot be checked" if p_value is None else f"{_BROKEN} ({p_text(p_value)})"
         case "assignment":
             wrong = counted(counts["users_in_two_arms"] + counts.get("misassigned", 0), "user")
-            return f"{_BROKEN}: {wrong} in two arms or in another than the design says"
+            return f"{_BROKEN}: {wrong} in two arms" + ("" if report.table else " or in another than the design says")
         case "arrivals":
             return "listeners of one arm came more often, which no recommendation can cause"
         case "before":

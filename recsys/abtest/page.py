@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from recsys.abtest.analysis import Adjusted, Comparison
-from recsys.abtest.decision import p_text, percent, signed
+from recsys.abtest.decision import fixed, p_text, percent, signed
 from recsys.abtest.headline import beside_rules, headline, label_of
 from recsys.abtest.metrics import GUARDRAILS, METRICS, SHARE
 from recsys.abtest.pictures import DARK, LIGHT, NARROW
@@ -49,8 +49,7 @@ def write_page(directory: Path, report: Report) -> None:
     environment.filters |= {"number": number, "percent": signed_percent, "p": lambda p: "–" if p is None else p_text(p)}
     environment.filters |= {"counted": counted, "glue": lambda text: text.replace(" %", "\u00a0%")}
     environment.filters["guardrail"] = lambda row: "not logged" if row.value is None else _guardrail(row.name, row.value)
-    environment.filters |= {"fixed": lambda value: f"{value:+.2f}".replace("-", "−")}
-    environment.filters |= {"signed": signed, "digits": digits, "mean": lambda row, name: _mean(row.unit, getattr(row, name))}
+    environment.filters |= {"fixed": fixed, "signed": signed, "of_unit": of_unit}
     page = environment.get_template("report.html.j2").render(
         report=report,
         primary=report.deciding(),
@@ -62,6 +61,7 @@ def write_page(directory: Path, report: Report) -> None:
         beside=beside_rules(report),
         definitions=_definitions(report),
         cuped=_cuped(report),
+        units={row.name: row.unit for row in report.metrics},
         groups=_groups(report),
         guardrails=_guardrail_groups(report),
         gate=_figures(report.gate.model_dump() if report.gate else {}),
@@ -119,14 +119,18 @@ def number(value: float | None, digits: int = 2) -> str:
 def digits(value: float | None) -> str:
     """A number with two decimals, or three digits where it is smaller than 1.
 
-    >>> digits(1234.5), digits(0.012345), digits(None)
-    ('1,234.50', '0.0123', '–')
+    >>> digits(1234.5), digits(0.4), digits(None)
+    ('1,234.50', '0.400', '–')
     """
-    return f"{value:.3g}" if value is not None and 0 < abs(value) < 1 else number(value)
+    return f"{value:#.3g}" if value is not None and 0 < abs(value) < 1 else number(value)
 
 
-def _mean(unit: str, value: float | None) -> str:
-    """A mean as its unit asks: shares of users in percent."""
+def of_unit(value: float | None, unit: str) -> str:
+    """A mean as its unit asks: shares of users in percent.
+
+    >>> of_unit(0.125, "share of users"), of_unit(0.125, "tracks")
+    ('12.50 %', '0.125')
+    """
     return f"{100 * value:.2f} %" if value is not None and unit == SHARE else digits(value)
 
 
