@@ -228,6 +228,15 @@ def test_the_candidate_is_compared_with_the_reference_that_the_night_began_with(
     assert [test.control for test in report.guardrail_tests][:2] == ["L", version_of(day)]
 
 
+def test_a_reference_whose_control_was_another_is_none(tmp_path: Path) -> None:
+    night, day = night_of(tmp_path, NIGHT), date(2026, 11, 18)
+    experiment(night, DESIGN, records(DESIGN, users=200, sessions=400))
+    other = card(day).model_copy(update={"neighbours": {"from": "sessions"}})
+    publish(night.store, day, report_of(day).model_copy(update={"model": other}))
+    publish(night.store, NIGHT, inputs(NIGHT, "2026-11-20-99aabbcc", reference=str(day)))
+    assert build_report(night).against_reference is None
+
+
 def test_equal_arms_are_held(tmp_path: Path) -> None:
     design = replace(DESIGN, arms=DESIGN.arms[:2])
     night = night_of(tmp_path, NIGHT)
