@@ -250,7 +250,7 @@ def _tested(test: NonInferiority) -> Line:
     if not test.ok and not is_shown and test.shows is not None and test.shows > test.margin:
         said += f", for so few users show no less than {test.shows:.2g} {unit}"
     low, high, effect = map(fixed, (test.ci_low, test.ci_high, test.effect))
-    return Line(test.name, test.ok, f"{name}: {_values(test)}, {effect} {unit} (95 % interval {low} to {high}), {said}.")
+    return Line(test.name, test.ok, f"{name}: {_values(test)}, {effect} {unit} ({test.interval} {low} to {high}), {said}.")
 
 
 def fixed(value: float) -> str:

@@ -67,7 +67,7 @@ def document_of(
     drawn_in = _winsorised(users, control, candidate, rule.winsorised_share)
     alike = arms_before(PRIMARY, before_columns, control, [*treatments, *context]) if before else []
     lasting = against_reference(primary, reference) if reference else None
-    tests = _tests(found, rule, candidate, live or control, [(versus, rule.margin), (lasting, rule.total_margin)])
+    tests = _tests(found, rule, candidate, live or control, [(versus, rule.margin), (lasting, rule.total_margin)], plan)
     watched = watch(found, control, candidate, plan) if plan and candidate else None
     decision = decide(
         watched or primary,
@@ -137,13 +137,19 @@ def _winsorised(users: Mapping[str, Columns], control: str, candidate: str | Non
 
 
 def _tests(
-    found: ExperimentLog, rule: PromotionRule, arm: str | None, control: str, relative: Sequence[tuple[Comparison | None, float]]
+    found: ExperimentLog,
+    rule: PromotionRule,
+    arm: str | None,
+    control: str,
+    relative: Sequence[tuple[Comparison | None, float]],
+    plan: Plan | None,
 ) -> list[NonInferiority]:
     """What must not get worse: the primary metric, against other versions, then the guardrails; all in one error budget."""
     if arm is None:
         return []
     primary = [of_comparison(row, PRIMARY, margin) for row, margin in relative if row is not None]
-    return within_budget([*primary, *guardrail_tests(found, rule, arm, control)])
+    users = sum(len(found.of_arm(name)["user"]) for name in (arm, control))
+    return within_budget([*primary, *guardrail_tests(found, rule, arm, control)], users, plan.planned_users if plan else None)
 
 
 def _arm(arm: str, users: Columns) -> ArmFigures:

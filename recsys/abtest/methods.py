@@ -39,9 +39,10 @@ def methods_of(
         "extreme values": _winsorised(winsorised),
     }
     if guardrails:
+        kind = "intervals of confidence sequences" if watched else "intervals"
         beta = 100 * (1 - POWER) / (guardrails + 1)
         found["guardrails"] = (
-            f"Non-inferiority by 95 % intervals, uncorrected, since all must hold; margins shown at beta {beta:.2g} % each "
+            f"Non-inferiority by 95 % {kind}, uncorrected, since all must hold; margins shown at beta {beta:.2g} % each "
             f"({counted(guardrails, 'test')} and the deciding effect share {100 * (1 - POWER):.0f} %)."
         )
     return found

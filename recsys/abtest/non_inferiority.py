@@ -15,6 +15,7 @@ from typing import Literal
 from recsys.abtest.analysis import CONFIDENCE, POWER, Comparison, welch
 from recsys.abtest.metrics import METRICS, Columns, Guardrail, Metric
 from recsys.abtest.rule import PromotionRule
+from recsys.abtest.sequences import radius
 from recsys.abtest.sessions import ExperimentLog
 
 _Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
@@ -26,7 +27,8 @@ class NonInferiority:
 
     ``effect``, its interval and ``margin`` are percentage points of shares, else percent of the other arm's value. ``shows`` is
     the smallest margin that so many users would show of an equal candidate with the power that the error budget asks for.
-    ``reason`` says why there is no interval.
+    ``reason`` says why there is no interval. ``planned_users``: its interval is that of a confidence sequence, narrowest at so
+    many users of both arms, and holds at all nights together.
     """
 
     name: str
@@ -44,6 +46,12 @@ class NonInferiority:
     ok: bool
     shows: float | None = None
     reason: str | None = None
+    planned_users: int | None = None
+
+    @property
+    def interval(self) -> str:
+        """What its bounds are, for people."""
+        return "95 % interval" if self.planned_users is None else "95 % interval for all nights"
 
 
 def guardrail_tests(found: ExperimentLog, rule: PromotionRule, arm: str, control: str) -> list[NonInferiority]:
@@ -160,11 +168,32 @@ def _of_latency(guardrail: Guardrail, found: ExperimentLog, arm: str, control: s
     return replace(test, ci_low=low, ci_high=high, ok=high < 100 * margin)
 
 
-def within_budget(tests: Sequence[NonInferiority]) -> list[NonInferiority]:
-    """The tests with the margins that they can show: at beta divided by their number and one."""
+def within_budget(tests: Sequence[NonInferiority], users: int = 0, planned: int | None = None) -> list[NonInferiority]:
+    """The tests with the margins that they can show: at beta divided by their number and one.
+
+    Args:
+        users: of both arms. planned: where one looks every night, how many of them make the confidence sequence narrowest.
+    """
     beta = (1 - POWER) / (len(tests) + 1)
-    longer = 1 + NormalDist().inv_cdf(1 - beta) / _Z
-    return [replace(test, shows=_shown(test, longer)) for test in tests]
+    bound = float(radius(planned)(users)) if planned else _Z
+    watched = [_watched(test, bound / _Z, planned) for test in tests] if planned else tests
+    longer = 1 + NormalDist().inv_cdf(1 - beta) / bound
+    return [replace(test, shows=_shown(test, longer)) for test in watched]
+
+
+def _watched(test: NonInferiority, wider: float, planned: int) -> NonInferiority:
+    """The test with bounds that hold at every look, for they lie so many times as many standard errors away."""
+    ends = test.ci_low, test.ci_high
+    if test.effect is None or ends[0] is None or ends[1] is None or min(test.effect, ends[0]) <= -100:
+        return replace(test, planned_users=planned)
+    if test.unit == "points":
+        low, high = (test.effect + wider * (end - test.effect) for end in ends if end is not None)
+    else:
+        middle = math.log1p(test.effect / 100)
+        logs = [middle + wider * (math.log1p(end / 100) - middle) for end in ends if end is not None]
+        low, high = (100 * math.expm1(end) for end in logs)
+    ok = low > -test.margin if test.higher_is_better else high < test.margin
+    return replace(test, ci_low=low, ci_high=high, ok=ok, planned_users=planned)
 
 
 def _shown(test: NonInferiority, longer: float) -> float | None:

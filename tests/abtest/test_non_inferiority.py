@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from recsys.abtest import sequences
 from recsys.abtest.analysis import welch
 from recsys.abtest.headline import headline
 from recsys.abtest.metrics import METRICS, PRIMARY, Metric
@@ -105,6 +106,30 @@ def test_a_metric_may_be_a_guardrail(tmp_path: Path) -> None:
     test = next(test for test in guardrail_tests(found, rule, "T1", "C") if test.name == "time_per_play")
     assert test.ok
     assert not of_comparison(replace(welch(METRICS[3], found.of_arm("C"), found.of_arm("T1"))), METRICS[3], 1e-6).ok
+
+
+def test_a_test_that_is_looked_at_every_night_has_the_bounds_of_a_confidence_sequence(tmp_path: Path) -> None:
+    found = log_of(tmp_path / "a.jsonl", {"T1": 0.08, "L": 0.03}, latency=None)
+    rule = PromotionRule(guardrails={"time_per_play": Limit(margin=0.2)})
+    users = sum(len(found.of_arm(arm)["user"]) for arm in ("T1", "L"))
+    once = guardrail_tests(found, rule, "T1", "L")
+    share, _, metric = within_budget(once, users, 1000)
+    served = [found.served_of_arm(arm) for arm in ("L", "T1")]
+    arms = []
+    for columns in served:
+        part, whole = (np.asarray(columns[name], np.float64) for name in ("fallback", "sourced"))
+        mean = part.sum() / whole.sum()
+        arms.append(sequences.Arm.of_values(mean + (part - mean * whole) / whole.mean()))
+    bounds = sequences.difference(*arms, planned=1000)
+    assert (share.ci_low, share.ci_high) == pytest.approx([100 * float(bounds.low), 100 * float(bounds.high)], rel=0.02)
+    assert share.interval == "95 % interval for all nights"
+    plain = once[2]
+    wider = float(sequences.radius(1000)(users)) / stats.norm.ppf(0.975)
+    for end, far in ((plain.ci_low, metric.ci_low), (plain.ci_high, metric.ci_high)):
+        told = [math.log1p((value or 0.0) / 100) for value in (plain.effect, end, far)]
+        assert told[2] - told[0] == pytest.approx(wider * (told[1] - told[0]))
+    narrow = replace(plain, margin=((plain.ci_high or 0) + (metric.ci_high or 0)) / 2, ok=True, higher_is_better=False)
+    assert not within_budget([narrow], users, 1000)[0].ok  # ruled out at one look, but not at all nights
 
 
 def test_the_error_budget_keeps_the_power_of_all_tests_together() -> None:

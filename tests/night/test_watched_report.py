@@ -57,6 +57,7 @@ def test_the_page_shows_the_nights_and_greys_what_holds_once(night: Night, repor
     assert "for one look" in report.pictures[1].caption
     assert text.count('<tr class="main">') == 1
     assert text.count('<tr class="once">') == len(report.metrics) + 1, "and the winsorised row"
+    assert {test.planned_users for test in report.guardrail_tests} == {1000}
     assert report.methods["deciding effect"].startswith("Asymptotic confidence sequence")
     assert (directory / "nights-dark.png").exists()
     assert "logs/date=2026-09-20 to logs/date=2026-09-25: 6 log dates; each is named in report.json" in text
