@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 #: Seconds within which a body must have come.
 BODY_SECONDS = 30.0
 #: Seconds after which a worker that comes to itself again asks of what has arrived whether its client still waits, how often it
-#: looks whether it does, and how long it then gives Granian to find out.
-STOOD_STILL, BEAT, FINDING_OUT = 1.0, 0.1, 0.25
+#: looks whether it does, and how long it then gives Granian to find out; what comes within DOUBTED may have been sent before.
+STOOD_STILL, BEAT, FINDING_OUT, DOUBTED = 1.0, 0.1, 0.25, 1.0
 #: So much of a body that is too large is read and thrown away: a client that is still sending would not read the refusal.
 MAX_DISCARDED = 8 * 2**20
 
@@ -140,7 +140,7 @@ class Edge:
         now = self._loop.time()
         if (still := now - self._beat) > STOOD_STILL:
             log.warning("this worker stood still for %.1f s; what its clients have given up meanwhile is not done", still)
-            self._doubtful = now + FINDING_OUT
+            self._doubtful = now + DOUBTED
         self._beat = now
 
     def _take(self) -> None:

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.service.departures import Departure, Departures, commands
-from recsys.service.edge import FINDING_OUT, STOOD_STILL
+from recsys.service.edge import DOUBTED, FINDING_OUT, STOOD_STILL
 from recsys.service.requests import NO_EVENT, Event
 from recsys.settings import load_settings
 from recsys.versions import keyspace
@@ -250,7 +250,7 @@ def test_a_worker_that_stood_still_does_not_do_what_was_given_up(stage: Stage) -
         worker.resume()
     assert kept.getresponse().status == 200
     kept.close()
-    time.sleep(2 * FINDING_OUT)
+    time.sleep(DOUBTED + 2 * FINDING_OUT)
     assert [record["user"] for record in answers(stage)] == [max(LISTENERS) + 1]
     assert stage.service.post("/next/7", PLAY)[0] == 200
 
