@@ -1,7 +1,7 @@
 """The note of a run: its log date as soon as it runs, its outcome at the end, as in "2026-11-24 · held · −14.8 % against live".
 
-A task cannot write notes. It leaves the outcome for the listener, which writes where Airflow changes a run's state, in the
-scheduler or the api-server. A note that a person wrote stays, unless it begins as these do.
+A look at a rollout has the outcome alone. A task cannot write notes. It leaves the outcome for the listener, which writes where
+Airflow changes a run's state, in the scheduler or the api-server. A note that a person wrote stays, unless it begins as these do.
 """
 
 import logging
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 #: The DAGs whose runs are for a log date.
 DATED = ("nightly_recommender", "collect_traffic", "tune_dae")
+#: The DAG whose runs have an outcome alone.
+ROLLOUT = "rollout"
 #: Under this key a task leaves its run's outcome.
 KEY = "outcome"
 #: The author of these notes; Airflow notes which user wrote one.
@@ -58,20 +60,29 @@ class Notes:
 
 
 def _write(run: "DagRun", outcome: str = "") -> None:
+    about = _about(run)
+    text = " · ".join(part for part in (about, outcome) if part)
+    if about is None or not text:
+        return
     earlier = run.dag_run_note
-    if run.dag_id not in DATED:
-        return
-    try:
-        day = log_date_of(run.conf or {}, run.data_interval_start, run.run_type, run.run_after)
-    except InvalidInputError as error:
-        log.info("run %s %s has no note: %s", run.dag_id, run.run_id, error)
-        return
-    text = f"{day} · {outcome}" if outcome else str(day)
     if earlier is None:
         run.dag_run_note = DagRunNote(text, AUTHOR)
     # The UI's dialogs for marking and clearing send the note that they showed, as who is logged in.
-    elif earlier.user_id == AUTHOR or earlier.content == str(day) or earlier.content.startswith(f"{day} · "):
+    elif earlier.user_id == AUTHOR or (about and (earlier.content == about or earlier.content.startswith(f"{about} · "))):
         earlier.content, earlier.user_id = text, AUTHOR
+
+
+def _about(run: "DagRun") -> str | None:
+    """What a run's note begins with: its log date; nothing for a look at a rollout; None for a run without a note."""
+    if run.dag_id == ROLLOUT:
+        return ""
+    if run.dag_id not in DATED:
+        return None
+    try:
+        return str(log_date_of(run.conf or {}, run.data_interval_start, run.run_type, run.run_after))
+    except InvalidInputError as error:
+        log.info("run %s %s has no note: %s", run.dag_id, run.run_id, error)
+        return None
 
 
 def _outcome(run: "DagRun") -> str:

@@ -51,6 +51,7 @@ class Inputs(Document):
     Attributes:
         live: the version that was live when it began, "" for none; the candidate is compared with it. A backfill compares with
             none.
+        reference: the log date of the last version that was shown better, "" for none; the candidate is compared with it, too.
         backfill: whether the night was a backfill.
         seed: the night's own. logs: checksum of each directory of logs by name. catalogue: that of the date's copy of the
             catalogue, "" in nights from before there were copies. counts: lines, events and rows.
@@ -61,6 +62,7 @@ class Inputs(Document):
 
     log_date: str
     live: str = ""
+    reference: str = ""
     backfill: bool = False
     seed: int = 0
     settings: Learning | None = None

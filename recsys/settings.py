@@ -1,4 +1,4 @@
-"""All settings, typed, in one place: ``RECSYS_…`` environment variables over these defaults.
+"""All settings, typed, in one place: ``RECSYS_…`` environment variables over these defaults; an empty one counts as unset.
 
 In goes the environment; out comes one frozen :class:`Settings`. Airflow tasks build theirs from connections and Params. Nothing
 else reads these variables; docs/settings.md is generated from what stands here.
@@ -26,7 +26,7 @@ S = TypeVar("S", bound=BaseSettings)
 class Settings(BaseSettings):
     """Settings of the night, the service, the simulator and the embedded platform."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", secrets_dir=_SECRETS)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore", secrets_dir=_SECRETS)
 
     var: Path = Field(Path("var"), description="Everything the embedded platform writes stands below this directory.")
     world: Path = Field(
@@ -177,7 +177,7 @@ class Settings(BaseSettings):
 class HdfsOptions(BaseSettings):
     """How HDFS is reached when the storage is ``webhdfs://``: ``RECSYS_HDFS_…`` variables."""
 
-    model_config = SettingsConfigDict(env_prefix=HDFS_PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=HDFS_PREFIX, env_ignore_empty=True, frozen=True, extra="ignore")
 
     user: str = Field("", description="Acts as this user; empty: the one in the URL, else the process's own.")
     hosts: str = Field("", description="Hosts to use instead of those that HDFS names: datanode=127.0.0.1,other:9864=host:port.")

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import requests
 
-from benchmarks import growth, newcomers, off_policy, own_data, processes, real_data, watching
+from benchmarks import growth, newcomers, off_policy, own_data, processes, real_data, rollout, watching
 from benchmarks.__main__ import ALTERNATIVES, MEASURES, main
 from benchmarks.alternatives import measures, offline
 from benchmarks.alternatives.client import Aiohttp
@@ -379,3 +379,18 @@ def test_ways_of_watching_are_compared(bench: Bench, capsys: pytest.CaptureFixtu
     assert watching.main(["error", "--runs", "5"]) == InvalidInputError.exit_code
     assert watching.main(["errors"]) == InvalidInputError.exit_code
     assert "'errors' is none of the parts error and power" in capsys.readouterr().err
+
+
+def test_what_comes_of_rollouts_alone_and_by_requests(
+    bench: Bench, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rule.yml").write_text("stages: [{share: 40, margin: 0.5}, {share: 100}]\nlongest_hours: 12\nleast_users: 50\n")
+    words = ["--world", str(bench.world), "--rule", str(tmp_path / "rule.yml"), "--users", "1000", "--sessions", "500"]
+    monkeypatch.setattr(rollout, "LIFTS", {"much worse": 0.2, "much better": 5.0})
+    for more in (["--seeds", "3"], ["--seeds", "1", "--service"]):
+        assert rollout.main([*words, *more, "--json", str(tmp_path / "rows.json")]) == 0
+        worse, better = json.loads((tmp_path / "rows.json").read_text())
+        assert (worse["aborted"], worse["largest"]) == (int(more[1]), 40)
+        assert (better["live"], better["largest"]) == (int(more[1]), 100)
+    assert "| much worse | 1 | 0 | 0 | 40 % |" in capsys.readouterr().out
+    assert rollout.main(["--seeds", "0"]) == InvalidInputError.exit_code

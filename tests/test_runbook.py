@@ -13,7 +13,7 @@ import typer
 
 from benchmarks.__main__ import ALTERNATIVES, MEASURES
 from recsys import exceptions
-from recsys.abtest import decision
+from recsys.abtest import decision, headline
 from recsys.abtest.metrics import GUARDRAILS
 from recsys.cli import app
 from recsys.logs import record
@@ -86,8 +86,8 @@ def test_every_rule_of_a_report_has_its_section() -> None:
     source = Path(decision.__file__).read_text()
     rules = set(re.findall(r'Line\("([^"]+)"', source)) | set(re.findall(r'rule = "([^"]+)"', source))
     assert {"better than control", "sample ratio", "arrivals"} <= rules
-    limited = {g.name for g in GUARDRAILS if g.at_most is not None or g.at_least is not None}
-    assert rules | limited <= set(signals())
+    limited = {g.name for g in GUARDRAILS if any(limit is not None for limit in (g.at_most, g.at_least, g.margin))}
+    assert rules | limited | {headline.LIVE, headline.REFERENCE} <= set(signals())
 
 
 def test_every_reason_of_quarantine_and_every_error_is_explained() -> None:

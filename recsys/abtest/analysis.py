@@ -29,10 +29,15 @@ SAMPLE_RATIO_ALARM = 0.001
 #: Relative; a smaller spread would pass for a precise measurement.
 ROUNDING = 1e-12
 
+#: What users did before the experiment: a value, or two columns whose ratio of sums is one.
+EARLIER = ("before", "before_weight")
+
 #: Mean and variance.
 Moments = tuple[float, float]
 Probability = Annotated[float, Field(ge=0, le=1)]
-Role = Literal["primary", "secondary", "validity", "cost", "context", "non_inferiority", "adjusted"]
+Role = Literal[
+    "primary", "secondary", "validity", "cost", "context", "non_inferiority", "adjusted", "winsorised", "before", "reference"
+]
 
 
 @dataclass(frozen=True)
@@ -119,12 +124,10 @@ def welch(metric: Metric, control: Columns, treatment: Columns, *, confidence: f
             return replace(result, reason=f"the {name} arm has {users} with this metric; at least 2 are needed")
         if not (np.isfinite(numerator).all() and np.isfinite(denominator).all()):
             return replace(result, reason=f"the {name} arm holds infinite or missing values")
-    if metric.kind == "ratio":
-        test = _test(confidence, "weight")
-        arms = [_aggregates(value=numerator, weight=denominator) for numerator, denominator in groups]
-    else:
-        test = _test(confidence)
-        arms = [_aggregates(value=numerator / denominator) for numerator, denominator in groups]
+        if not denominator.any():
+            return replace(result, reason=f"the {name} arm has only zeros to divide by")
+    test = _test(metric, confidence)
+    arms = [_aggregates(**_tested(metric, *parts)) for parts in groups]
     moments = [(arm.mean("value") / arm.mean(test.denom), arm.ratio_var("value", test.denom)) for arm in arms]
     return _measured(result, test, arms, moments)
 
@@ -133,11 +136,21 @@ def _empty(metric: Metric, role: Role, control_users: int, treatment_users: int)
     return Comparison(metric.name, "", "", role, control_users, treatment_users, label=metric.label, unit=metric.unit)
 
 
-def _test(confidence: float, denominator: str | None = None, covariate: str | None = None) -> "RatioOfMeans":
-    """Welch's test of the column ``value``, or of its ratio to another one, whatever tea-tasting's defaults are set to."""
+def _tested(metric: Metric, numerator: Floats, denominator: Floats) -> dict[str, Floats]:
+    """The columns that are tested, of what :meth:`Metric.parts` gives."""
+    return {"value": numerator, "weight": denominator} if metric.kind == "ratio" else {"value": numerator / denominator}
+
+
+def _test(metric: Metric | None, confidence: float, covariate: Sequence[str] = ()) -> "RatioOfMeans":
+    """Welch's test of the column ``value`` or of its ratio to ``weight``, whatever tea-tasting's defaults are set to.
+
+    Args:
+        covariate: a column, or the two whose ratio is one.
+    """
     import tea_tasting as tt
 
-    return tt.RatioOfMeans("value", denominator, covariate, confidence_level=confidence, equal_var=False, use_t=True)
+    columns = ["value", "weight" if metric and metric.kind == "ratio" else None, *covariate]
+    return tt.RatioOfMeans(*columns, confidence_level=confidence, equal_var=False, use_t=True)
 
 
 def _aggregates(**columns: Floats) -> "Aggregates":
@@ -209,57 +222,66 @@ def _analysed(test: "RatioOfMeans", arms: Sequence["Aggregates"], moments: Seque
     except OverflowError:
         # A mean lies too near 0. A difference does not depend on where 0 lies.
         (control_mean, control_var), (treatment_mean, treatment_var) = moments
-        return _test(test.confidence_level).analyze_aggregates(
+        return _test(None, test.confidence_level).analyze_aggregates(
             Aggregates(arms[0].count(), {"value": 0.0}, {"value": control_var}),
             Aggregates(arms[1].count(), {"value": treatment_mean - control_mean}, {"value": treatment_var}),
         )
 
 
 def adjust(metric: Metric, control: Columns, treatment: Columns, *, confidence: float = CONFIDENCE) -> Adjusted:
-    """The comparison of :func:`welch` with CUPED (Deng, Xu, Kohavi and Walker 2013), for metrics of kind mean.
+    """The comparison of :func:`welch` with CUPED (Deng, Xu, Kohavi and Walker 2013).
 
     A user's value y becomes y - theta (x - mean x), x the column ``before``: the same metric before the experiment, NaN for a
-    user who was not there; such a user gets the mean of the others. theta = cov(x, y) / var(x) over both arms.
+    user who was not there; such a user gets the mean of the others. theta = cov(x, y) / var(x) over both arms. Where y or x is a
+    ratio of sums (x: ``before`` by ``before_weight``), its variance and covariance are those of the delta method on users.
     """
     plain = replace(welch(metric, control, treatment, confidence=confidence), role="adjusted")
-    x = [np.asarray(users["before"], dtype=np.float64)[_kept(metric, users)] for users in (control, treatment)]
-    together = np.concatenate(x)
-    known = np.isfinite(together)
-    share = float(known.mean()) if len(known) else 0.0
+    names = [name for name in EARLIER if name in control]
+    earlier = [
+        np.stack([np.asarray(users[name], dtype=np.float64) for name in names])[:, metric.kept(users)]
+        for users in (control, treatment)
+    ]
+    together = np.concatenate(earlier, axis=1)
+    known = np.asarray(np.isfinite(together).all(axis=0))
+    share = float(known.mean()) if known.size else 0.0
     if plain.p_value is None:
         return Adjusted(**asdict(plain), known=share)
-    middle = float(together[known].mean()) if known.any() else 0.0
+    middle = together[:, known].mean(axis=1, keepdims=True) if known.any() else np.zeros((len(names), 1))
     arms = [
-        _aggregates(value=metric.values(users), before=np.where(np.isfinite(earlier), earlier, middle))
-        for users, earlier in zip((control, treatment), x, strict=True)
+        _aggregates(**_tested(metric, *metric.parts(users)), **dict(zip(names, _filled(x, middle), strict=True)))
+        for users, x in zip((control, treatment), earlier, strict=True)
     ]
-    total = arms[0] + arms[1]
-    if known.sum() < 2 or total.var("before") <= ROUNDING * ROUNDING * middle * middle:
+    total, test = arms[0] + arms[1], _test(metric, confidence, names)
+    y, x = ("value", test.denom), ("before", test.denom_covariate)
+    nothing = float(total.mean(test.denom_covariate)) == 0
+    if nothing or known.sum() < 2 or total.ratio_var(*x) <= (ROUNDING * _ratio(total, x)) ** 2:
         reason = "nothing tells the users apart from before the experiment"
         return Adjusted(**asdict(replace(plain, reason=reason)), known=share)
-    theta = total.cov("value", "before") / total.var("before")
+    theta = total.ratio_cov(*y, *x) / total.ratio_var(*x)
     moments = [
         (
-            arm.mean("value") - theta * (arm.mean("before") - total.mean("before")),
-            arm.var("value") + theta * theta * arm.var("before") - 2 * theta * arm.cov("value", "before"),
+            _ratio(arm, y) - theta * (_ratio(arm, x) - _ratio(total, x)),
+            arm.ratio_var(*y) + theta * theta * arm.ratio_var(*x) - 2 * theta * arm.ratio_cov(*y, *x),
         )
         for arm in arms
     ]
     empty = _empty(metric, "adjusted", plain.control_users, plain.treatment_users)
-    result = _measured(empty, _test(confidence, covariate="before"), arms, moments)
+    result = _measured(empty, test, arms, moments)
     if result.p_value is None:
         return Adjusted(**asdict(result), known=share)
-    correlation = total.cov("value", "before") / math.sqrt(total.var("value") * total.var("before"))
-    before = sum(arm.var("value") / arm.count() for arm in arms)
+    correlation = total.ratio_cov(*y, *x) / math.sqrt(total.ratio_var(*y) * total.ratio_var(*x))
+    before = sum(arm.ratio_var(*y) / arm.count() for arm in arms)
     after = sum(variance / arm.count() for arm, (_, variance) in zip(arms, moments, strict=True))
     return Adjusted(**asdict(result), correlation=correlation, variance_ratio=after / before, known=share)
 
 
-def _kept(metric: Metric, users: Columns) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-    """Users that :meth:`Metric.parts` keeps."""
-    if metric.denominator is None:
-        return np.ones(len(users[metric.numerator]), dtype=bool)
-    return np.asarray(users[metric.denominator]) > 0
+def _filled(columns: Floats, middle: Floats) -> Floats:
+    """Earlier values with the means of those who have some for those who have none, float64 [columns, users]."""
+    return np.where(np.isfinite(columns).all(axis=0), columns, middle)
+
+
+def _ratio(arm: "Aggregates", columns: tuple[str, str | None]) -> float:
+    return float(arm.mean(columns[0]) / arm.mean(columns[1]))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -282,6 +304,7 @@ def compare_arms(
     treatments: Sequence[str],
     *,
     context: Sequence[str] = (),
+    metrics: Sequence[Metric] = METRICS,
 ) -> list[Comparison]:
     """Every metric of every treatment, then of every context arm, against the control.
 
@@ -289,7 +312,7 @@ def compare_arms(
     """
     found: list[Comparison] = []
     for arm in (*treatments, *context):
-        for metric in METRICS:
+        for metric in metrics:
             result = welch(metric, arms[control], arms[arm])
             role = "context" if arm in context and metric.role in ("primary", "secondary") else metric.role
             found.append(replace(result, arm=arm, control=control, role=role))

@@ -13,17 +13,20 @@ from recsys.abtest.analysis import (
     POWER,
     Adjusted,
     Comparison,
-    adjust,
     against_live,
     compare_arms,
     sample_ratio,
     welch,
 )
 from recsys.abtest.decision import decide
+from recsys.abtest.methods import methods_of
 from recsys.abtest.metrics import METRICS, PRIMARY, Columns, Guardrail
+from recsys.abtest.non_inferiority import NonInferiority, guardrail_tests, of_comparison, within_budget
+from recsys.abtest.reference import against_reference
 from recsys.abtest.rule import PromotionRule
 from recsys.abtest.schema import ArmFigures, Brief, Decision, GuardrailRow, Provenance, Report
 from recsys.abtest.sessions import Before, ExperimentLog
+from recsys.abtest.trust import Winsorised, adjusted, arms_before, earlier_of, winsorise
 from recsys.abtest.watch import Plan, watch
 
 #: Names of arms that are looked for.
@@ -43,12 +46,14 @@ def document_of(
     rule: PromotionRule,
     before: Before | None = None,
     plan: Plan | None = None,
+    reference: Report | None = None,
 ) -> Report:
     """The report's document: everything that the log alone says.
 
     Args:
         shares: weights of the arms that the design has. before: the users' earlier sessions, for the adjusted comparison.
         plan: of an experiment that is looked at every night, for the comparison that decides.
+        reference: the report of the last version that was shown better.
     """
     context = [live] if live else []
     users = {arm: found.of_arm(arm) for arm in dict.fromkeys([control, *treatments, *context])}
@@ -57,6 +62,12 @@ def document_of(
     primary = next((c for c in compared if c.role == "primary" and c.arm == candidate), None)
     versus = against_live(users[candidate], users[live], candidate, live) if candidate and live else None
     ratio = sample_ratio({arm: len(found.of_arm(arm)["user"]) for arm in shares}, shares, alarm=rule.sample_ratio_alarm)
+    before_columns = {arm: before.of(columns["user"]) for arm, columns in users.items()} if before else {}
+    cuped = _adjusted(users, control, candidate, before_columns)
+    drawn_in = _winsorised(users, control, candidate, rule.winsorised_share)
+    alike = arms_before(PRIMARY, before_columns, control, [*treatments, *context]) if before else []
+    lasting = against_reference(primary, reference) if reference else None
+    tests = _tests(found, rule, candidate, live or control, [(versus, rule.margin), (lasting, rule.total_margin)], plan)
     watched = watch(found, control, candidate, plan) if plan and candidate else None
     decision = decide(
         watched or primary,
@@ -66,6 +77,9 @@ def document_of(
         validity=[c for c in compared if c.role == "validity"],
         guardrails=found.guardrails.get(candidate or "", {}),
         counts=found.counts,
+        before=alike,
+        reference=lasting,
+        tests=[test for test in tests if test.name != PRIMARY.name],
     )
     return Report(
         experiment=found.experiment,
@@ -77,9 +91,17 @@ def document_of(
         sessions=found.counts["sessions"],
         metrics=compared,
         against_live=versus,
+        against_reference=lasting,
+        guardrail_tests=tests,
         margin=rule.margin,
         watched=watched,
-        adjusted=_adjusted(users, control, candidate, before),
+        adjusted=next((row for row in cuped if row.name == PRIMARY.name), None),
+        also_adjusted=[row for row in cuped if row.name != PRIMARY.name],
+        winsorised=drawn_in,
+        before=alike,
+        methods=methods_of(
+            compared, cuped, drawn_in, "the users' sessions in the logs from", guardrails=len(tests), watched=watched
+        ),
         rule=rule,
         confidence=CONFIDENCE,
         power=POWER,
@@ -95,12 +117,39 @@ def document_of(
     )
 
 
-def _adjusted(users: Mapping[str, Columns], control: str, candidate: str | None, before: Before | None) -> Adjusted | None:
-    """The primary comparison with CUPED; None where nothing is known from before the experiment."""
-    if candidate is None or before is None:
-        return None
-    groups = [{**users[arm], "before": before.of(users[arm]["user"])} for arm in (control, candidate)]
-    return replace(adjust(PRIMARY, *groups), arm=candidate, control=control)
+def _adjusted(users: Mapping[str, Columns], control: str, candidate: str | None, before: Mapping[str, Columns]) -> list[Adjusted]:
+    """The candidate's comparisons with CUPED, the primary one first; none where nothing is known from before the experiment."""
+    if candidate is None or not before:
+        return []
+    rows = []
+    for metric in (metric for metric in METRICS if metric.role in ("primary", "secondary")):
+        earlier = {arm: earlier_of(metric, before[arm]) for arm in (control, candidate)}
+        known = {arm: columns for arm, columns in earlier.items() if columns is not None}
+        if len(known) == len(earlier):
+            rows.append(adjusted(metric, users, known, control, candidate))
+    return rows
+
+
+def _winsorised(users: Mapping[str, Columns], control: str, candidate: str | None, share: float) -> Winsorised | None:
+    """The primary comparison with the most extreme values drawn in."""
+    found = winsorise(PRIMARY, users[control], users[candidate], share) if candidate else None
+    return replace(found, arm=candidate or "", control=control) if found else None
+
+
+def _tests(
+    found: ExperimentLog,
+    rule: PromotionRule,
+    arm: str | None,
+    control: str,
+    relative: Sequence[tuple[Comparison | None, float]],
+    plan: Plan | None,
+) -> list[NonInferiority]:
+    """What must not get worse: the primary metric, against other versions, then the guardrails; all in one error budget."""
+    if arm is None:
+        return []
+    primary = [of_comparison(row, PRIMARY, margin) for row, margin in relative if row is not None]
+    users = sum(len(found.of_arm(name)["user"]) for name in (arm, control))
+    return within_budget([*primary, *guardrail_tests(found, rule, arm, control)], users, plan.planned_users if plan else None)
 
 
 def _arm(arm: str, users: Columns) -> ArmFigures:
@@ -113,11 +162,16 @@ def _arm(arm: str, users: Columns) -> ArmFigures:
 def _guardrail_rows(found: ExperimentLog, arms: Sequence[str], limited: Sequence[Guardrail]) -> list[GuardrailRow]:
     """One row a guardrail and arm; value None where the log does not tell."""
     return [
-        _guardrail_row(guardrail, arm, found.guardrails.get(arm, {}).get(guardrail.name)) for guardrail in limited for arm in arms
+        _guardrail_row(guardrail, arm, found.guardrails.get(arm, {}).get(guardrail.name), found.latencies.get(arm, {}))
+        for guardrail in limited
+        for arm in arms
     ]
 
 
-def _guardrail_row(guardrail: Guardrail, arm: str, value: float | None) -> GuardrailRow:
+def _guardrail_row(
+    guardrail: Guardrail, arm: str, value: float | None, intervals: Mapping[str, tuple[float, float]]
+) -> GuardrailRow:
+    low, high = intervals.get(guardrail.name, (None, None))
     return GuardrailRow(
         name=guardrail.name,
         label=guardrail.label,
@@ -126,6 +180,9 @@ def _guardrail_row(guardrail: Guardrail, arm: str, value: float | None) -> Guard
         value=value,
         at_most=guardrail.at_most,
         at_least=guardrail.at_least,
+        margin=guardrail.margin,
+        ci_low=low,
+        ci_high=high,
         ok=None if value is None else guardrail.holds(value),
     )
 

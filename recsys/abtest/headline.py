@@ -25,10 +25,10 @@ NOT_PROMOTED = "Not promoted: "
 
 Style = Literal["promote", "hold", "gate_refused", "open"]
 
-CONTROL, LIVE = "better than control", "not worse than live"
+CONTROL, LIVE, REFERENCE = "better than control", "not worse than live", "not worse than reference"
 #: Without these no figure can be trusted; the first that fails is told.
-_TRUST = ("assignment", "sample ratio", "arrivals", "logs")
-_ORDER = (*_TRUST, CONTROL, LIVE)
+_TRUST = ("assignment", "sample ratio", "arrivals", "before", "logs")
+_ORDER = (*_TRUST, CONTROL, LIVE, REFERENCE)
 _BROKEN = "the split between the arms is broken"
 
 
@@ -52,6 +52,8 @@ def headline(report: Report) -> Headline:
     """The words of a report's first screen."""
     if report.decision.verdict == "gate_refused":
         return _refused(report)
+    if report.table is not None:
+        return _of_table(report)
     word, title, style = _of_gate(report) if report.experiment is None else _title(report)
     why = {"Promoted": "Why it was promoted", "Held": "Why it was held"}.get(word, "The rules")
     return Headline(word, title, style, _size(report), _sure(report), _outcome(report), why)
@@ -65,7 +67,7 @@ def beside_rules(report: Report) -> list[str]:
 
 def label_of(report: Report, arm: str) -> str:
     """An arm's name with what it is."""
-    label = report.arms[arm].label
+    label = report.arms[arm].label if arm in report.arms else arm
     return arm if label == arm else f"{arm} ({label})"
 
 
@@ -74,6 +76,55 @@ def _refused(report: Report) -> Headline:
     title = f"{word}: {_clause(report.decision.reasons[0])}."
     size = f"No listener has met the model of {report.log_date}."
     return Headline(word, title, "gate_refused", size, "", "Whatever was live before is live now.", "Why it was refused")
+
+
+def _of_table(report: Report) -> Headline:
+    """Of anybody's metric nobody knows whether more is better, so it is higher or lower."""
+    primary, failed = report.primary(), _deciding(report)
+    word = "Higher"
+    if primary is None or primary.ci_low is None or primary.ci_high is None:
+        word, clause = "No answer", f"no effect can be measured, because {primary.reason if primary else 'there is one arm only'}"
+    elif failed and failed.rule in _TRUST:
+        word, clause = "Not to be trusted", _broken(report, failed)
+    else:
+        effect, name = primary.effect or 0.0, f"{primary.label} of {primary.arm}"
+        by = f"{abs(primary.effect_percent):.1f} % " if primary.effect_percent is not None else ""
+        clause = f"{name} is {by}{'higher' if effect > 0 else 'lower'} than that of {primary.control}"
+        if failed is not None and primary.ci_high < 0:
+            word = "Lower"
+        elif failed is not None:
+            word, clause = "No difference", f"none is shown between {name} and that of {primary.control}"
+            if primary.ci_low > 0:
+                word, clause = "Not enough", f"{name} is not surely higher by what is asked for"
+    others = len(report.treatments) - 1
+    more = (
+        f"This page speaks of {report.candidate} first; {counted(others, 'other arm stands', 'other arms stand')} in the numbers."
+        if others > 0
+        else ""
+    )
+    rules = report.decision.rules
+    broken = counted(sum(not rule.ok for rule in rules), "rule fails", "rules fail")
+    held = "Every rule holds." if failed is None else f"{broken}, of {len(rules)}."
+    size = f"The users' values of {primary.label} are {_means(primary)}." if primary and primary.control_mean is not None else ""
+    outcome = f"{held} Higher counts as better. {more}".strip()
+    return Headline(
+        word, f"{word}: {clause}.", "hold" if failed else "promote", size, _sure_of_table(report), outcome, "The rules"
+    )
+
+
+def _means(row: Comparison) -> str:
+    return f"{row.treatment_mean:,.4g} with {row.arm} and {row.control_mean:,.4g} with {row.control} ({row.unit})"
+
+
+def _sure_of_table(report: Report) -> str:
+    """How sure the deciding effect is."""
+    primary, failed = report.primary(), _deciding(report)
+    if failed and failed.rule in _TRUST:
+        return "No figure of this report can be trusted until that is explained."
+    if primary is None or primary.effect_percent is None:
+        return ""
+    chance = _chance(primary.p_value or 0.0)
+    return f"{_lies('control', primary)} If the two were equal, a difference this large would come up in {chance} such tests."
 
 
 def _of_gate(report: Report) -> tuple[str, str, Style]:
@@ -132,12 +183,12 @@ def _of_given_logs(report: Report, failed: Line | None) -> str:
         return "Not to be trusted"
     if failed.rule == CONTROL:
         return "Worse" if measured[2] < 0 else "No difference" if measured[1] <= 0 else "Not enough"
-    return "Not as good as live" if failed.rule == LIVE else "A guardrail fails"
+    return "Not as good as live" if failed.rule in (LIVE, REFERENCE) else "A guardrail fails"
 
 
 def _found(report: Report, failed: Line | None) -> str:
     """What decided, as a clause: of the rule that failed, else the effect against the control."""
-    primary, counts = report.deciding(), report.counts
+    primary = report.deciding()
     if primary is None or percents(primary) is None:
         return f"no effect can be measured, because {primary.reason if primary else 'one of the arms has no users'}"
     match failed.rule if failed else "":
@@ -147,17 +198,26 @@ def _found(report: Report, failed: Line | None) -> str:
             return _not_better(report, primary)
         case "not worse than live":
             return _not_as_good(report)
+    return _broken(report, failed) if failed else ""
+
+
+def _broken(report: Report, failed: Line) -> str:
+    """What a rule found that no effect can mend, as a clause."""
+    counts = report.counts
+    match failed.rule:
         case "sample ratio":
             p_value = report.srm.p_value
             return "the split cannot be checked" if p_value is None else f"{_BROKEN} ({p_text(p_value)})"
         case "assignment":
             wrong = counted(counts["users_in_two_arms"] + counts.get("misassigned", 0), "user")
-            return f"{_BROKEN}: {wrong} in two arms or in another than the design says"
+            return f"{_BROKEN}: {wrong} in two arms" + ("" if report.table else " or in another than the design says")
         case "arrivals":
             return "listeners of one arm came more often, which no recommendation can cause"
+        case "before":
+            return "the arms differed already before the experiment"
         case "logs":
             return "too many lines of the logs are malformed, or too many sessions unfinished"
-    return _clause(failed.text.replace(": ", " ", 1)) if failed else ""
+    return _clause(failed.text.replace(": ", " ", 1))
 
 
 def _change(report: Report, row: Comparison, other: str) -> str:

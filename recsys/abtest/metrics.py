@@ -19,8 +19,12 @@ Ints = npt.NDArray[np.int64]
 Column = Ints | Floats
 Columns = Mapping[str, Column]
 
-#: primary and secondary metrics share one error rate; validity checks and costs never count as a success.
-Role = Literal["primary", "secondary", "validity", "cost"]
+#: primary and secondary metrics share one error rate; validity checks, costs and what was before never count as a success.
+Role = Literal["primary", "secondary", "validity", "cost", "before"]
+
+
+#: The unit of a proportion.
+SHARE = "share of users"
 
 
 @dataclass(frozen=True)
@@ -43,14 +47,24 @@ class Metric:
     higher_is_better: bool = True
     timing: bool = False
 
+    def kept(self, users: Columns) -> npt.NDArray[np.bool_]:
+        """Whether each user has this metric, bool [users].
+
+        A mean needs something to divide by; a ratio of sums counts those, too, who have nothing, but nobody whose denominator is
+        missing (NaN).
+        """
+        if self.denominator is None:
+            return np.ones(len(users[self.numerator]), dtype=bool)
+        denominator = np.asarray(users[self.denominator], dtype=np.float64)
+        return ~np.isnan(denominator) if self.kind == "ratio" else denominator > 0
+
     def parts(self, users: Columns) -> tuple[Floats, Floats]:
-        """Numerator and denominator of each user, float64 [users] both; users with an empty denominator are left out."""
-        numerator = np.asarray(users[self.numerator], dtype=np.float64)
+        """Numerator and denominator of each user who has the metric, float64 [users] both."""
+        kept = self.kept(users)
+        numerator = np.asarray(users[self.numerator], dtype=np.float64)[kept]
         if self.denominator is None:
             return numerator, np.ones_like(numerator)
-        denominator = np.asarray(users[self.denominator], dtype=np.float64)
-        kept = denominator > 0
-        return numerator[kept], denominator[kept]
+        return numerator, np.asarray(users[self.denominator], dtype=np.float64)[kept]
 
     def values(self, users: Columns) -> Floats:
         """The metric of each user, float64 [users]; only for ``kind`` mean.
@@ -102,7 +116,11 @@ PRIMARY = METRICS[0]
 
 @dataclass(frozen=True)
 class Guardrail:
-    """A value of an arm that must stay on the right side of ``limit``; without a limit it is only shown."""
+    """A value of an arm that must not get worse; without a limit or a margin it is only shown.
+
+    ``at_most`` and ``at_least`` limit the arm by itself, which only faults need. ``margin`` is how much worse than another arm is
+    still not worse: a difference of shares (``part`` by ``whole``, columns of :mod:`recsys.abtest.served`), else a fraction.
+    """
 
     name: str
     label: str
@@ -111,6 +129,9 @@ class Guardrail:
     at_most: float | None = None
     at_least: float | None = None
     timing: bool = False
+    margin: float | None = None
+    part: str | None = None
+    whole: str | None = None
 
     def holds(self, value: float) -> bool:
         """Whether the value is within the limits."""
@@ -129,8 +150,24 @@ class Guardrail:
 
 GUARDRAILS: tuple[Guardrail, ...] = (
     Guardrail("repeat_share", "Repeats", "share", "Plays of a track already played in the session, of all plays.", at_most=0.001),
-    Guardrail("fallback_share", "Fallback", "share", "Answers taken from the TOP 100, of all answers.", at_most=0.05),
-    Guardrail("degraded_share", "Degraded", "share", "Answers given without the store, of all answers.", at_most=0.01),
+    Guardrail(
+        "fallback_share",
+        "Fallback",
+        "share",
+        "Answers taken from the TOP 100, of all answers.",
+        margin=0.05,
+        part="fallback",
+        whole="sourced",
+    ),
+    Guardrail(
+        "degraded_share",
+        "Degraded",
+        "share",
+        "Answers given without the store, of all answers.",
+        margin=0.01,
+        part="degraded",
+        whole="known",
+    ),
     Guardrail("exploration_share", "Exploration", "share", "Answers drawn at random on purpose, of all answers."),
     Guardrail("coverage_tracks", "Different tracks", "tracks", "Different tracks recommended."),
     Guardrail("coverage_share", "Catalogue coverage", "share", "Different tracks recommended, of the catalogue.", at_least=0.005),

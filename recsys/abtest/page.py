@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from recsys.abtest.analysis import Comparison
-from recsys.abtest.decision import p_text, percent
+from recsys.abtest.analysis import Adjusted, Comparison
+from recsys.abtest.decision import fixed, p_text, percent, signed
 from recsys.abtest.headline import beside_rules, headline, label_of
-from recsys.abtest.metrics import GUARDRAILS, METRICS
+from recsys.abtest.metrics import GUARDRAILS, METRICS, SHARE
 from recsys.abtest.pictures import DARK, LIGHT, NARROW
 from recsys.abtest.schema import GuardrailRow, PastNight, Picture, Report, percents
 from recsys.abtest.wording import counted
@@ -31,6 +31,9 @@ ROLES = {
     "context": "for comparison",
     "non_inferiority": "not worse than live",
     "adjusted": "adjusted (CUPED)",
+    "winsorised": "winsorised",
+    "before": "before the experiment",
+    "reference": "not worse than the reference",
 }
 
 
@@ -48,6 +51,7 @@ def write_page(directory: Path, report: Report) -> None:
     environment.filters |= {"number": number, "percent": signed_percent, "p": lambda p: "–" if p is None else p_text(p)}
     environment.filters |= {"counted": counted, "glue": lambda text: text.replace(" %", "\u00a0%")}
     environment.filters["guardrail"] = lambda row: "not logged" if row.value is None else _guardrail(row.name, row.value)
+    environment.filters |= {"fixed": fixed, "signed": signed, "of_unit": of_unit}
     page = environment.get_template("report.html.j2").render(
         report=report,
         primary=report.deciding(),
@@ -57,7 +61,9 @@ def write_page(directory: Path, report: Report) -> None:
         roles=ROLES,
         said=headline(report),
         beside=beside_rules(report),
-        definitions=[*METRICS, *GUARDRAILS],
+        definitions=_definitions(report),
+        cuped=_cuped(report),
+        units={row.name: row.unit for row in report.metrics},
         groups=_groups(report),
         guardrails=_guardrail_groups(report),
         predictions=_predictions(report),
@@ -106,10 +112,11 @@ def _figures(document: Mapping[str, object]) -> Figures | None:
 def _origin(report: Report) -> list[tuple[str, str]]:
     """Where the report comes from; of many directories the first and the last."""
     origin, timing = report.provenance, report.provenance.timing
-    first, *others = origin.source.split(", ")
-    logs = f"{first} to {others[-1]}: {counted(len(others) + 1, 'log date')}; each is named in report.json" if others else first
+    first, *others = [origin.source.removeprefix("table ")] if report.table else origin.source.split(", ")
+    source = f"{first} to {others[-1]}: {counted(len(others) + 1, 'log date')}; each is named in report.json" if others else first
     timing = None if others else timing
-    found = [("Logs", logs), *([("Assignment", origin.assignment)] if report.experiment else [])]
+    assignment = [("Assignment", origin.assignment)] if report.experiment else []
+    found = [("Table" if report.table else "Logs", source), *assignment]
     return found + ([("Checksum", timing.checksum)] if timing else [])
 
 
@@ -133,15 +140,48 @@ def number(value: float | None, digits: int = 2) -> str:
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
+def digits(value: float | None) -> str:
+    """A number with two decimals, or three digits where it is smaller than 1.
+
+    >>> digits(1234.5), digits(0.4), digits(None)
+    ('1,234.50', '0.400', '–')
+    """
+    return f"{value:#.3g}" if value is not None and 0 < abs(value) < 1 else number(value)
+
+
+def of_unit(value: float | None, unit: str) -> str:
+    """A mean as its unit asks: shares of users in percent.
+
+    >>> of_unit(0.125, "share of users"), of_unit(0.125, "tracks")
+    ('12.50 %', '0.125')
+    """
+    return f"{100 * value:.2f} %" if value is not None and unit == SHARE else digits(value)
+
+
 def signed_percent(value: float | None) -> str:
     """A signed percentage with a true minus sign, or a dash."""
     return "–" if value is None else percent(value)
 
 
+def _cuped(report: Report) -> list[Adjusted]:
+    """Comparisons with CUPED, that of the deciding metric first."""
+    return [row for row in (report.adjusted, *report.also_adjusted) if row]
+
+
+def _definitions(report: Report) -> list[tuple[str, str]]:
+    """What metrics and guardrails are, by their labels."""
+    if report.table is None:
+        return [(m.label, m.definition) for m in METRICS] + [(g.label, g.definition) for g in GUARDRAILS]
+    earlier = {f"{name}, before the experiment": text for name, text in report.table.covariates.items()}
+    return [*report.table.metrics.items(), *earlier.items()]
+
+
 def _groups(report: Report) -> list[tuple[str, list[Comparison]]]:
     """Metrics by pair of arms, those of the treatments first."""
     found: dict[str, list[Comparison]] = {}
-    extra = [row for row in (report.adjusted, report.against_live) if row]
+    extra = [
+        row for row in (report.winsorised, *_cuped(report), *report.before, report.against_live, report.against_reference) if row
+    ]
     for row in [*([report.watched] if report.watched else []), *report.metrics, *extra]:
         found.setdefault(f"{label_of(report, row.arm)} against {label_of(report, row.control)}", []).append(row)
     return sorted(found.items(), key=lambda group: group[1][0].role == "context")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recsys.abtest.analysis import Comparison
 from recsys.abtest.metrics import Columns
 from recsys.abtest.nights_picture import nights
 from recsys.abtest.schema import Picture, Report, percents
@@ -41,18 +42,17 @@ DARK = Theme("-dark", "#e6ebf0", "#97a3af", "#2b3540", ("#9aa7b4", "#3cc4bb", "#
 #: Draws one picture into axes; None where the data do not allow it.
 Drawing = Callable[["Axes", Report, ExperimentLog, Theme], Picture | None]
 
-#: Width and height in inches; the two in the middle stand side by side.
-#: The narrow one is that of effects on a phone.
+#: Width and height in inches; the two in the middle stand side by side. That of effects is as high as it has lines.
 SIZES = {
     "nights": (8.8, 3.7),
-    "_effects": (8.8, 3.7),
     "_times": (4.7, 3.5),
     "_survival": (4.7, 3.5),
     "_cumulative": (8.8, 2.9),
     "_history": (8.8, 2.9),
 }
 
-FOR_PHONES, NARROW = (4.7, 4.4), "-narrow"
+#: Of the picture of effects, and of the one for phones: width, least height, height of a line.
+EFFECTS, FOR_PHONES, NARROW = (8.8, 2.4, 0.29), (4.7, 4.4, 0.31), "-narrow"
 
 #: zlib's level: smaller files than 1, much faster than its usual 6.
 COMPRESSION = 3
@@ -62,22 +62,35 @@ def draw_all(report: Report, log: ExperimentLog, directory: Path) -> list[Pictur
     """Write every picture that the data allow as ``<name>.png`` and ``<name>-dark.png``, that of effects for phones too."""
     pictures = []
     for draw in (nights, _effects, _times, _survival, _cumulative, _history):
-        picture = _draw(draw, SIZES[draw.__name__], report, log, directory)
+        size = SIZES.get(draw.__name__) or _size_of_effects(report, *EFFECTS)
+        picture = _draw(draw, size, report, log, directory)
         if picture is not None:
             pictures.append(picture)
         if picture is not None and draw is _effects:
-            _draw(draw, FOR_PHONES, report, log, directory, NARROW)
+            _draw(draw, _size_of_effects(report, *FOR_PHONES), report, log, directory, NARROW)
     return pictures
+
+
+def draw_table(report: Report, spread: Drawing, directory: Path) -> list[Picture]:
+    """Write the pictures of a table of users, which has no log: effects, and ``spread``, how users' values are spread."""
+    nothing = ExperimentLog("", (), {}, {}, {}, {}, ())
+    effects = _draw(_effects, _size_of_effects(report, *EFFECTS), report, nothing, directory)
+    if effects is not None:
+        _draw(_effects, _size_of_effects(report, *FOR_PHONES), report, nothing, directory, NARROW)
+    return [picture for picture in (effects, _draw(spread, SIZES["_cumulative"], report, nothing, directory)) if picture]
 
 
 def _draw(
     draw: Drawing, size: tuple[float, float], report: Report, log: ExperimentLog, directory: Path, narrow: str = ""
 ) -> Picture | None:
-    """One picture in both variants."""
+    """One picture in both variants; dollar signs in names are signs, no formulas."""
+    from matplotlib import rc_context
+
     picture = layout = None
     for theme in (LIGHT, DARK):
-        figure, axes = _canvas(theme, *size)
-        picture = draw(axes, report, log, theme)
+        with rc_context({"text.parse_math": False}):
+            figure, axes = _canvas(theme, *size)
+            picture = draw(axes, report, log, theme)
         if picture is None:
             return None
         if draw is not _effects:
@@ -119,40 +132,67 @@ def _canvas(theme: Theme, width: float, height: float) -> "tuple[Figure, Axes]":
     return figure, axes
 
 
+def _by_pair(report: Report) -> dict[str, list[tuple[Comparison, tuple[float, float, float]]]]:
+    """Effects with their intervals by the arms that are compared, the primary metric on top."""
+    roles = ("primary", "secondary", "validity")
+    rows = [row for row in report.metrics if row.role in roles and row.arm in report.treatments]
+    mine = [row for row in rows if row.arm == report.candidate]
+    rows = [*mine, *([report.against_live] if report.against_live else []), *(row for row in rows if row not in mine)]
+    found: dict[str, list[tuple[Comparison, tuple[float, float, float]]]] = {}
+    for row in rows:
+        measured = percents(row)
+        if measured is not None:
+            found.setdefault(f"{row.arm} against {row.control}", []).append((row, measured))
+    return found
+
+
+def _size_of_effects(report: Report, width: float, least: float, line: float) -> tuple[float, float]:
+    """Inches that hold a line a pair of arms and a line an effect."""
+    lines = sum(1 + len(rows) for rows in _by_pair(report).values())
+    return width, max(least, line * lines + 0.6)
+
+
 def _effects(axes: "Axes", report: Report, log: ExperimentLog, theme: Theme) -> Picture | None:
-    """Relative effects with their intervals, the primary metric on top."""
+    """Relative effects with their intervals, by the arms that are compared."""
     del log
-    rows = [m for m in report.metrics if m.role in ("primary", "secondary", "validity") and m.arm in report.treatments]
-    if report.against_live:
-        rows.insert(1, report.against_live)
-    found = [(row, measured) for row in rows if (measured := percents(row)) is not None]
-    if not found:
+    pairs = _by_pair(report)
+    if not pairs:
         return None
-    told = []
+    told: list[str] = []
+    labels: list[str] = []
     axes.grid(visible=False)
     axes.axvline(0, color=theme.faint, linewidth=1)
-    for y, (row, (mid, low, high)) in enumerate(found):
-        colour = theme.good if low > 0 else theme.bad if high < 0 else theme.faint
-        if row.role == "validity" or report.watched:
-            colour = theme.faint
-        width = 3.2 if row.role == "primary" else 2
-        axes.plot([low, high], [y, y], color=colour, linewidth=width, solid_capstyle="round")
-        axes.plot([mid], [y], "o", color=colour, markersize=8 if row.role == "primary" else 6)
-        axes.annotate(
-            f"{mid:+.1f} %".replace("-", "−"),
-            (mid, y),
-            xytext=(0, 8),
-            textcoords="offset points",
-            ha="center",
-            fontsize=9,
-            color=theme.ink,
-        )
-        told.append(f"{row.label}, {row.arm} against {row.control}: {mid:+.1f} % ({low:+.1f} to {high:+.1f})")
-    if report.against_live:
-        axes.plot([-100 * (report.margin or 0.0)] * 2, [0.7, 1.3], color=theme.bad, linewidth=1.2, linestyle=(0, (2, 2)))
-    labels = [f"{row.label}\n{row.arm} against {row.control}" for row, _ in found]
-    axes.set_yticks(range(len(found)), labels, color=theme.ink, linespacing=1.25)
-    axes.set_ylim(len(found) - 0.5, -0.7)
+    for pair, rows in pairs.items():
+        labels.append(pair)
+        for row, (mid, low, high) in rows:
+            y = len(labels)
+            labels.append(row.label)
+            colour = theme.good if low > 0 else theme.bad if high < 0 else theme.faint
+            if row.role == "validity" or report.watched:
+                colour = theme.faint
+            width = 3.2 if row.role == "primary" else 2
+            axes.plot([low, high], [y, y], color=colour, linewidth=width, solid_capstyle="round")
+            axes.plot([mid], [y], "o", color=colour, markersize=8 if row.role == "primary" else 6)
+            axes.annotate(
+                f"{mid:+.1f} %".replace("-", "−"),
+                (low if high < 0 else max(high, 0), y),
+                xytext=(-7 if high < 0 else 7, 0),
+                textcoords="offset points",
+                ha="right" if high < 0 else "left",
+                va="center",
+                fontsize=9,
+                color=theme.ink,
+            )
+            if row is report.against_live:
+                margin = -100 * (report.margin or 0.0)
+                axes.plot([margin] * 2, [y - 0.4, y + 0.4], color=theme.bad, linewidth=1.2, linestyle=(0, (2, 2)))
+            told.append(f"{row.label}, {pair}: {mid:+.1f} % ({low:+.1f} to {high:+.1f})")
+    axes.set_yticks(range(len(labels)), labels, color=theme.ink)
+    for label in axes.get_yticklabels():
+        if label.get_text() in pairs:
+            label.set_color(theme.faint)
+            label.set_fontweight("bold")
+    axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.margins(x=0.08)
     once = " for one look" if report.watched else ""
     axes.set_xlabel(f"effect in percent, with 95 % interval{once}")

@@ -213,13 +213,15 @@ def first_timestamp(db: "DuckDBPyConnection") -> int:
     return int(first)
 
 
-def earlier_means(db: "DuckDBPyConnection") -> tuple[Ints, Floats, int]:
-    """Users with whole sessions, in whatever arm, ascending; their mean session time in tracks; the latest timestamp."""
+def earlier_sums(db: "DuckDBPyConnection") -> tuple[tuple[Ints, Ints, Ints, Floats], int]:
+    """Users with whole sessions, in whatever arm, ascending: their sessions, plays and tracks heard; the latest timestamp."""
     found = db.execute(
-        'SELECT "user", avg(time) / 1e6 AS time FROM parts WHERE whole GROUP BY "user" ORDER BY "user"'
+        """SELECT "user", count(*) AS sessions, sum(steps)::BIGINT AS steps, sum(time)::BIGINT / 1e6 AS time
+           FROM parts WHERE whole GROUP BY "user" ORDER BY "user" """
     ).fetchnumpy()
     [(last,)] = db.execute("SELECT coalesce(max(timestamp) FILTER (valid), 0) FROM raw").fetchall()
-    return np.asarray(found["user"]), np.asarray(found["time"]), last
+    users, sessions, steps, time = (np.asarray(found[name]) for name in ("user", "sessions", "steps", "time"))
+    return (users, sessions, steps, time), last
 
 
 def visits(db: "DuckDBPyConnection") -> Columns:

@@ -11,7 +11,9 @@ from pydantic import Field
 from recsys.abtest.analysis import Adjusted, Comparison, SampleRatio
 from recsys.abtest.calibration import Calibration
 from recsys.abtest.decision import Line
+from recsys.abtest.non_inferiority import NonInferiority
 from recsys.abtest.rule import PromotionRule
+from recsys.abtest.trust import Winsorised
 from recsys.abtest.watch import Watched
 from recsys.schemas import Card, Gate, PredictedEffect, Verdict
 from recsys.storage.document import Document, Part
@@ -51,7 +53,10 @@ class Decision(Part):
 
 
 class GuardrailRow(Part):
-    """A guardrail of an arm; ``value`` and ``ok`` are None where the log does not tell."""
+    """A guardrail of an arm; ``value`` and ``ok`` are None where the log does not tell.
+
+    ``ci_low`` and ``ci_high``: the 95 % interval of a latency, clustered by user.
+    """
 
     name: str
     label: str
@@ -60,7 +65,10 @@ class GuardrailRow(Part):
     value: float | None
     at_most: float | None
     at_least: float | None
+    margin: float | None = None
     ok: bool | None
+    ci_low: float | None = None
+    ci_high: float | None = None
 
 
 class ArmFigures(Part):
@@ -87,6 +95,17 @@ class Brief(Part):
     ci_low_percent: float | None
     ci_high_percent: float | None
     reason: str | None
+
+
+class TableColumns(Part):
+    """What a table of users was read as; ``metrics`` and ``covariates`` say by name how each was measured."""
+
+    file: str
+    rows: Count
+    unit: str
+    arm: str
+    metrics: dict[str, str]
+    covariates: dict[str, str]
 
 
 class ReadFiles(Part):
@@ -168,6 +187,12 @@ class Report(Document):
 
     Attributes:
         control, treatments, live_arm: names of arms. candidate: the treatment that the decision is about.
+        against_reference: the primary metric against the last version that was shown better, where that is not the live one.
+        guardrail_tests: what must not get worse, against the live version or the control.
+        adjusted, also_adjusted: the primary comparison with CUPED, and those of other metrics. winsorised: the primary one with
+            the most extreme values drawn in. before: the arms by what their users did before the experiment.
+        methods: how the numbers were made, and which adjustment was applied, by what it is about.
+        table: set where users come from a table instead of logs.
         margin: how much worse than the live version is still not worse, a fraction. srm: the sample ratio.
         counts: records, sessions and users, and what was dropped. salt, version: of the night's experiment.
         watched: of real listeners, the comparison that decides, for it may be looked at every night; absent where one looks once.
@@ -191,8 +216,15 @@ class Report(Document):
     sessions: Count
     metrics: list[Comparison]
     against_live: Comparison | None
+    against_reference: Comparison | None = None
+    guardrail_tests: list[NonInferiority] = Field(default_factory=list)
     margin: float | None = None
     adjusted: Adjusted | None
+    also_adjusted: list[Adjusted] = Field(default_factory=list)
+    winsorised: Winsorised | None = None
+    before: list[Comparison] = Field(default_factory=list)
+    methods: dict[str, str] = Field(default_factory=dict)
+    table: TableColumns | None = None
     rule: PromotionRule | None
     confidence: float | None = None
     power: float | None = None

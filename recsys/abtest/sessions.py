@@ -21,6 +21,7 @@ import numpy as np
 
 from recsys.abtest import queries
 from recsys.abtest.metrics import Column, Columns, Floats, Ints
+from recsys.abtest.served import Intervals, latency_intervals, served_columns
 from recsys.abtest.wording import counted
 from recsys.exceptions import InvalidInputError, MissingDataError
 from recsys.experiments import Experiment
@@ -46,7 +47,8 @@ class ExperimentLog:
     finished, requests, latency_ms. ``sessions`` holds a row a session: user (an index into ``users``), arm, ordinal
     (0 for the user's first), steps, time, ended (a timestamp in milliseconds). ``guardrails`` holds values by arm and name, None
     where the log does not tell. ``first_ms`` is the earliest timestamp of its records, in milliseconds. ``troubles`` holds what
-    :func:`recsys.abtest.queries.trouble_columns` gives, if only records up to a time were read.
+    :func:`recsys.abtest.queries.trouble_columns` gives, if only records up to a time were read; ``served`` and ``latencies`` are
+    those of :mod:`recsys.abtest.served`.
     """
 
     experiment: str
@@ -58,6 +60,8 @@ class ExperimentLog:
     warnings: tuple[str, ...]
     first_ms: int = 0
     troubles: Columns = field(default_factory=dict)
+    served: Columns = field(default_factory=dict)
+    latencies: Intervals = field(default_factory=dict)
 
     def of_arm(self, arm: str) -> Columns:
         """The users' columns of one arm; empty columns for an arm that nobody was in."""
@@ -69,22 +73,30 @@ class ExperimentLog:
         mask = self.sessions["arm"] == self._index(arm)
         return {name: column[mask] for name, column in self.sessions.items()}
 
+    def served_of_arm(self, arm: str) -> Columns:
+        """What the users of one arm were served."""
+        mask = self.served["arm"] == self._index(arm)
+        return {name: column[mask] for name, column in self.served.items()}
+
     def _index(self, arm: str) -> int:
         return self.arms.index(arm) if arm in self.arms else -1
 
 
 class Before(NamedTuple):
-    """Users who were there before the experiment, ascending, and their mean session time in tracks."""
+    """Users who were there before the experiment, ascending: how many sessions and plays they had, and for how many tracks."""
 
     user: Ints
+    sessions: Ints
+    steps: Ints
     time: Floats
 
-    def of(self, users: Column) -> Floats:
-        """The values of these users; NaN for those who were not there."""
+    def of(self, users: Column) -> dict[str, Floats]:
+        """The columns of these users by name; NaN for those who were not there."""
+        columns = {"sessions": self.sessions, "steps": self.steps, "time": self.time}
         if not len(self.user):
-            return np.full(len(users), np.nan)
+            return {name: np.full(len(users), np.nan) for name in columns}
         place = np.minimum(np.searchsorted(self.user, users), len(self.user) - 1)
-        return np.where(self.user[place] == users, self.time[place], np.nan)
+        return {name: np.where(self.user[place] == users, column[place], np.nan) for name, column in columns.items()}
 
 
 def log_files(logs: Path | Sequence[Path]) -> list[Path]:
@@ -151,11 +163,13 @@ def read_log(
         guardrails = queries.guardrails(db, arms, catalogue)
         first = queries.first_timestamp(db)
         troubles = queries.trouble_columns(db, arms) if until is not None else {}
-    return ExperimentLog(experiment, arms, users, sessions, guardrails, counts, tuple(_warnings(counts)), first, troubles)
+        served, latencies = served_columns(db, arms), latency_intervals(db, guardrails)
+    told = tuple(_warnings(counts))
+    return ExperimentLog(experiment, arms, users, sessions, guardrails, counts, told, first, troubles, served, latencies)
 
 
 def read_before(logs: Path | Sequence[Path], first_ms: int) -> Before:
-    """Mean session time of every user in logs from before an experiment.
+    """What every user did in logs from before an experiment.
 
     Raises:
         MissingDataError: no log files. InvalidInputError: a record is not older than ``first_ms``, the experiment's first.
@@ -167,13 +181,13 @@ def read_before(logs: Path | Sequence[Path], first_ms: int) -> Before:
         db.execute(f"SET memory_limit='{MEMORY_LIMIT}'; SET temp_directory='{scratch}/spill'")
         readable, _ = _without_torn_lines(files, Path(scratch))
         queries.load(db, readable, "")
-        users, means, last = queries.earlier_means(db)
+        earlier, last = queries.earlier_sums(db)
     if last >= first_ms:
         raise InvalidInputError(
             f"logs from before the experiment hold a record of {last} ms, but the experiment began at {first_ms} ms; "
             "leave out what came later"
         )
-    return Before(users, means)
+    return Before(*earlier)
 
 
 def read_visits(logs: Path | Sequence[Path]) -> Columns:

@@ -14,12 +14,18 @@ from recsys.exceptions import InvalidInputError
 from recsys.experiments import EXPERIMENT
 from recsys.settings import load_settings
 
-app = typer.Typer(no_args_is_help=True, help="Experiments in directories of logs.")
+app = typer.Typer(no_args_is_help=True, help="Experiments: in directories of logs, or in a table of users.")
+
+_EXAMPLE = (
+    "Example: recsys abtest table users.csv --unit user_id --arm variant --control off --metric revenue=revenue "
+    "--metric bought=has_bought --metric 'clicks a view=clicks/views' --covariate revenue=revenue_last_month "
+    "--share off=9 --share on=1 --out report"
+)
 
 
 @app.callback()
 def group() -> None:
-    """Experiments in directories of logs."""
+    """Experiments: in directories of logs, or in a table of users."""
 
 
 @app.command("report")
@@ -50,12 +56,62 @@ def abtest_report(
         live=live,
         promotion=settings.promotion,
         before=before,
-        shares=None if shares is None else _read_shares(shares),
+        shares=None if shares is None else _read_shares("--shares", shares.split(",")),
         out=out,
     )
     print(f"{out / 'report.html'}: {document.decision.verdict}")
     for reason in document.decision.reasons:
         print(f"  {reason}")
+
+
+@app.command("table", epilog=_EXAMPLE)
+def abtest_table(
+    file: Annotated[
+        Path, typer.Argument(help="CSV, TSV and the like, JSON lines, both also gzipped, or Parquet; with a header.")
+    ],
+    unit: Annotated[str, typer.Option(metavar="COLUMN", help="Who was assigned; a row each.")],
+    arm: Annotated[str, typer.Option(metavar="COLUMN", help="Which arm the user was in.")],
+    control: Annotated[str, typer.Option(metavar="VALUE", help="The arm that the others are compared with.")],
+    metric: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=COLUMN[/COLUMN]",
+            help="What is compared, the first decides: the mean of a column, the share of users for whom it is true, "
+            "or the ratio of the sums of two columns. Again for each further metric.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Where report.html, report.json and the pictures go.")],
+    covariate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=COLUMN[/COLUMN]",
+            help="What the users did before the experiment, by the metric's name: makes its noise smaller (CUPED), "
+            "and shows whether the arms were alike.",
+        ),
+    ] = None,
+    share: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ARM=WEIGHT", help="Declared share of an arm, again for each; without them equal ones are expected."
+        ),
+    ] = None,
+) -> None:
+    """Compare the arms of anybody's experiment, from a table with a row a user, and write the report.
+
+    Empty values are missing; a user in two arms is left out, and the report says so.
+    """
+    from recsys.abtest.headline import headline
+    from recsys.abtest.table import Asked
+    from recsys.abtest.table_report import analyse_table
+
+    shares = _read_shares("--share", share) if share else None
+    asked = Asked(file, unit, arm, control, tuple(metric), tuple(covariate or ()), shares)
+    document = analyse_table(asked, promotion=load_settings().promotion, out=out)
+    print(f"{out / 'report.html'}: {headline(document).title}")
+    for reason in document.decision.reasons:
+        print(f"  {reason}")
+    for warning in document.warnings:
+        print(f"  {warning}")
 
 
 @app.command()
@@ -173,18 +229,20 @@ def print_schema() -> None:
     print(json.dumps(Report.model_json_schema(mode="serialization"), indent=1))
 
 
-def _read_shares(text: str) -> dict[str, float]:
-    """Shares by arm, from ``C=2,T1=1``."""
+def _read_shares(option: str, words: list[str]) -> dict[str, float]:
+    """Shares by arm, from ``C=2``, ``T1=1``."""
     found: dict[str, float] = {}
-    for part in text.split(","):
-        arm, _, number = part.rpartition("=")
+    for word in words:
+        arm, _, number = word.rpartition("=")
         try:
             share = float(number)
         except ValueError:
             share = math.nan
         if not arm or arm in found or not 0 < share < math.inf:
+            form = "C=2,T1=1" if option == "--shares" else "--share C=2 --share T1=1"
             raise InvalidInputError(
-                f"--shares {text!r}: {part!r} is not ARM=SHARE with an arm named once and a share above 0; write C=2,T1=1 say"
+                f"{option} {','.join(words)!r}: {word!r} is not ARM=SHARE with an arm named once and a share above 0; "
+                f"write {form} say"
             )
         found[arm] = share
     return found

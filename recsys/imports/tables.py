@@ -49,28 +49,29 @@ class Table:
     delimiter: str = ""
     floats: frozenset[str] = frozenset()
 
-    def select(self, wanted: Mapping[str, str]) -> str:
+    def select(self, wanted: Mapping[str, str], *, headed: bool = False) -> str:
         """A query, in DuckDB's SQL, of the wanted columns as text, null where there is none or nothing is in it.
 
         Its rows are numbered from 1 (``row``); ``line`` holds the line itself where it is no JSON object.
 
         Args:
             wanted: the name of each column in the query to that in the file; of text without a header its number, from 1.
+            headed: whether columns of text whose names are numbers are names all the same.
 
         Raises:
             InvalidInputError: the file has no such column; the message names those that are.
         """
         if self.kind == "parquet":
-            columns = {name: self._parquet(self._named(column)) for name, column in wanted.items()}
+            columns = {name: self._parquet(self.require(column)) for name, column in wanted.items()}
             return _numbered(columns, f"SELECT * FROM read_parquet({quoted(str(self.plain))})", "NULL")  # noqa: S608 - quoted
         if self.kind == "json":
-            paths = [quoted("/" + self._named(column).replace("~", "~0").replace("/", "~1")) for column in wanted.values()]
+            paths = [quoted("/" + self.require(column).replace("~", "~0").replace("/", "~1")) for column in wanted.values()]
             lines = (
                 f"SELECT line, object, json_extract_string(object, [{', '.join(paths)}]) AS found FROM {objects_of(self.plain)}"  # noqa: S608
             )
             columns = {name: f"found[{i}]" for i, name in enumerate(wanted, 1)}
             return _numbered(columns, lines, "CASE WHEN object IS NULL THEN line END")
-        is_headed = not all(column.isdecimal() for column in wanted.values())
+        is_headed = headed or not all(column.isdecimal() for column in wanted.values())
         columns = {name: f"c{self._place(column, is_headed)}" for name, column in wanted.items()}
         return _numbered(columns, f"SELECT * FROM {self._text(is_headed)}", "NULL")  # noqa: S608 - quoted
 
@@ -90,7 +91,7 @@ class Table:
 
     def _place(self, column: str, is_headed: bool) -> int:
         if is_headed:
-            return self.names.index(self._named(column))
+            return self.names.index(self.require(column))
         if not 1 <= int(column) <= len(self.names):
             raise InvalidInputError(
                 f"column {column} is not in {self.path}, which has columns 1 to {len(self.names)}; "
@@ -98,7 +99,12 @@ class Table:
             )
         return int(column) - 1
 
-    def _named(self, column: str) -> str:
+    def require(self, column: str) -> str:
+        """The column, if there is one of that name.
+
+        Raises:
+            InvalidInputError: there is none; the message names those that are.
+        """
         if column not in self.names:
             near = get_close_matches(column, self.names, n=1, cutoff=0.0)
             known = ", ".join(map(repr, self.names[:20])) + (", …" if len(self.names) > 20 else "")

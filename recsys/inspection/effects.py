@@ -82,7 +82,7 @@ def effects_picture(rows: Sequence[NightRow]) -> Picture | None:
     if not drawn:
         return None
     values = [value for _, control, live in drawn for triple in (control, live) if triple for value in triple]
-    ticks = _ticks(min(0.0, *values), max(0.0, *values))
+    ticks = ticks_of(min(0.0, *values), max(0.0, *values))
     step = (WIDTH - LEFT - RIGHT) / len(drawn)
     beside = min(step / 5, 5.0)
 
@@ -122,10 +122,10 @@ def _told(row: NightRow) -> str:
     return f"{row.log_date}, {row.verdict.replace('_', ' ')}: {', '.join(parts)}"
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks_of(low: float, high: float) -> list[float]:
     """Round numbers, up to eight of them, from ``low`` or below to ``high`` or above.
 
-    >>> _ticks(-3.2, 41.0)
+    >>> ticks_of(-3.2, 41.0)
     [-10.0, 0.0, 10.0, 20.0, 30.0, 40.0, 50.0]
     """
     span = max(high - low, 1.0)

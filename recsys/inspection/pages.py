@@ -21,6 +21,7 @@ from recsys.inspection.effects import against_live, effects_picture
 from recsys.inspection.health import Part
 from recsys.inspection.leaderboards import Leaderboard
 from recsys.inspection.listing import STATUSES, Entry, Listing, duration
+from recsys.inspection.looks import looks_picture
 from recsys.inspection.runbook import runbook
 from recsys.inspection.standing import Standing
 from recsys.rollout.rule import RolloutRule, load_rule
@@ -156,7 +157,7 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "duration": duration, "control": percents, "live": against_live, "at": _moment}
-    environment.filters |= {"settings": _settings, "fraction": _fraction}
+    environment.filters |= {"settings": _settings, "fraction": _fraction, "looks_picture": looks_picture}
     return environment
 
 

@@ -3,6 +3,7 @@
 In goes Redis, or the copy of what is live in files while Redis is away; out comes a :class:`Standing`.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -15,6 +16,8 @@ from recsys.storage.store import Storage
 from recsys.versions import lease, pointer, restore, rollout
 from recsys.versions.pointer import EVERY, Entry, Pointer
 from recsys.versions.rollout import Rollout
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,16 @@ class Standing:
 
 
 def standing(client: redis.Redis, store: Storage | None = None) -> Standing:
-    """What Redis says, and the storage of looks at the rollout."""
+    """What Redis says, and the storage of looks at the rollout; what is live is told without these, too."""
     live, blocked, trail, now = pointer.read(client), pointer.blocked(client), pointer.audit(client), rollout.read(client)
     found = Standing(live, _move(live, trail), _held(blocked, trail), lease.holders(client), trail, rollout=now)
     if store is None or not now.log_date:
         return found
-    looks = (Looks.find(store, date.fromisoformat(now.log_date)) or Looks()).looks
+    try:
+        looks = (Looks.find(store, date.fromisoformat(now.log_date)) or Looks()).looks
+    except (RecsysError, OSError) as error:
+        log.warning("looks at the rollout cannot be read: %s", error)
+        return found
     return replace(found, looks=[one for one in looks if one.experiment.startswith(f"ROLLOUT-{now.candidate}-")])
 
 
@@ -79,14 +86,15 @@ def _move(live: Pointer, trail: Sequence[Entry]) -> Entry | None:
 
 
 def _held(blocked: Sequence[str], trail: Sequence[Entry]) -> list[Held]:
-    """What is held, with the line that holds it: a hold of its name, or the rollback that left it."""
+    """What is held, with the line that holds it: a hold of its name, the rollback that left it, the abort of its rollout."""
     found = []
     for version in blocked:
-        lines = [
-            entry
-            for entry in trail
-            if (entry.action == "hold" and entry.to == version) or (entry.action == "rollback" and entry.source == version)
-        ]
+        lines = [entry for entry in trail if version == (entry.to if entry.action == "hold" else _left(entry))]
         last = lines[-1] if lines else None
         found.append(Held(version, last.at, last.who, last.why) if last else Held(version))
     return found
+
+
+def _left(entry: Entry) -> str:
+    """The version that a line leaves and blocks, if it does."""
+    return entry.source if entry.action in ("rollback", "abort") else ""

@@ -70,11 +70,12 @@ def window_dates(night: Night) -> list[date]:
     return [day for day in night.store.dates(Dated.LOGS) if first <= day <= night.log_date]
 
 
-def collect(night: Night, *, live: str = "", backfill: bool = False) -> dict[str, int]:
+def collect(night: Night, *, live: str = "", reference: str = "", backfill: bool = False) -> dict[str, int]:
     """Write ``interactions/date=D`` and return its counts.
 
     Args:
-        live: the version that the candidate will be compared with. backfill: whether the night is one; both are noted, not used.
+        live: the version that the candidate will be compared with. reference: the log date of the last one that was shown better.
+        backfill: whether the night is one. All are noted, not used.
     """
     import ibis
 
@@ -119,6 +120,7 @@ def collect(night: Night, *, live: str = "", backfill: bool = False) -> dict[str
             Inputs(
                 log_date=str(night.log_date),
                 live=live,
+                reference=reference,
                 backfill=backfill,
                 seed=night.seed,
                 settings=Learning(window=settings.window, positive_time=POSITIVE_TIME),

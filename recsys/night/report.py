@@ -26,8 +26,8 @@ from recsys.exceptions import MissingDataError
 from recsys.experiments import Experiment, RunSpec
 from recsys.logs import real_listeners
 from recsys.night.night import Night
-from recsys.schemas import Card, Gate, Verdict
-from recsys.storage.layout import Dated
+from recsys.schemas import Card, Gate, Inputs, Verdict
+from recsys.storage.layout import Dated, parse_date
 from recsys.storage.manifest import SUCCESS, Manifest
 
 log = logging.getLogger(__name__)
@@ -66,8 +66,12 @@ def build_report(night: Night) -> Report:
     shares, rule = dict(Counter(arm.name for arm in design.arms)), load_rule(night.settings.promotion)
     plan = Plan(course.began.planned_users, course.dates) if course else None
     before = _before(night, course.began.first - timedelta(days=1) if course else night.log_date)
-    report = document_of(found, control, treatments, live, shares=shares, rule=rule, before=before, plan=plan)
-    figures, card = dict(report.arms), Card.read(store, night.log_date)
+    card = Card.read(store, night.log_date)
+    reference = _reference(night, card) if live else None
+    report = document_of(
+        found, control, treatments, live, shares=shares, rule=rule, before=before, plan=plan, reference=reference
+    )
+    figures = dict(report.arms)
     labels = LABELS if course else LABELS | CONTEXTUAL.get(str(card.neighbours.get("from")), {})
     for arm in design.arms:
         label = "live version" if arm.name == live else labels[arm.recommender]
@@ -181,6 +185,26 @@ def _sources(night: Night, course: real_listeners.Course | None) -> tuple[list[s
     return [night.experiment], design
 
 
+def _reference(night: Night, card: Card) -> Report | None:
+    """The report of the last version that was shown better, as it was known when the night began.
+
+    None if its control's neighbours were made in another way: the two effects are of different controls then.
+    """
+    inputs = Inputs.find(night.store, night.log_date)
+    if inputs is None or not inputs.reference:
+        return None
+    found = Report.find(night.store, parse_date(inputs.reference))
+    if found and found.model and _control_of(found.model) != _control_of(card):
+        log.warning("the reference of %s had another control; the candidate is not compared with it", inputs.reference)
+        return None
+    return found
+
+
+def _control_of(card: Card) -> str:
+    """What the neighbours are made from that the control serves."""
+    return str(card.neighbours.get("from", "vectors"))
+
+
 def _before(night: Night, log_date: date) -> Before | None:
     """Users' sessions in the logs that the night of a log date learned from; all of them are older than the experiment."""
     store, name = night.store, Dated.INTERACTIONS.on(log_date)
@@ -188,9 +212,11 @@ def _before(night: Night, log_date: date) -> Before | None:
         return None
     import pyarrow.parquet as pq
 
-    sessions = pq.read_table(store.local(name) / "sessions.parquet", columns=["user", "time"])
+    sessions = pq.read_table(store.local(name) / "sessions.parquet", columns=["user", "steps", "time"])
     users, inverse = np.unique(sessions["user"].to_numpy(), return_inverse=True)
-    return Before(users, np.bincount(inverse, sessions["time"].to_numpy()) / np.bincount(inverse))
+    counts = np.bincount(inverse)
+    steps, time = (np.bincount(inverse, sessions[column].to_numpy()).astype(np.float64) for column in ("steps", "time"))
+    return Before(users, counts, steps.astype(np.int64), time)
 
 
 def _history(night: Night) -> list[PastNight]:

@@ -1,15 +1,16 @@
 """A look at the rollout under way, and what comes of it: for the pointer, the audit trail, and the night that made the candidate.
 
-In go settings and a time; out come a :class:`~recsys.rollout.look.Look` and a changed rollout. First the share moves, then that
-is explained in files: who is killed in between leaves listeners where they belong, and the next look goes on from there.
+In go settings and a time; out come a :class:`~recsys.rollout.look.Look` and a changed rollout. A candidate is taken back first,
+which is explained in files afterwards: who is killed in between leaves listeners where they belong, and the next try explains it.
 """
 
 import logging
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import redis
 
-from recsys.exceptions import InvalidInputError, MissingDataError
+from recsys.exceptions import CorruptDataError, InvalidInputError, MissingDataError, UnavailableError
 from recsys.night.night import Night
 from recsys.night.promote import record
 from recsys.night.report import finish_report
@@ -25,19 +26,34 @@ from recsys.versions.rollout import Rollout
 
 log = logging.getLogger(__name__)
 
+#: How far the clocks of two machines may be apart.
+CLOCKS = timedelta(minutes=5)
+
 
 def look_and_act(settings: Settings, client: redis.Redis, at: datetime, *, who: str) -> tuple[Look | None, str]:
     """Look at the stage under way as it stood at a time, UTC, and do what follows.
 
-    A time before the stage began, or before that of a later look at it, changes nothing: a backfill replays.
+    A time before the stage began, or before that of a later look at it, changes nothing: a backfill replays. Who was killed
+    after the change that follows, and tries again under the same name, gets the same look, and changes nothing either.
 
     Returns:
         The look, if there was something to look at; a sentence about what has come of it.
+
+    Raises:
+        UnavailableError: the stage began in the future, by this machine's clock.
     """
     now, store = rollout.read(client), Storage(settings.storage_url)
+    if again := _earlier_try(settings, store, now, at, who):
+        explain(settings, client)
+        return again, now.told
     if not now.is_under_way:
         settle(settings, now)
         return None, now.told
+    if now.since > datetime.now(UTC) + CLOCKS:
+        raise UnavailableError(
+            f"{now.told}, which lies in the future: the clock here or that of Redis is wrong, and no look sees what listeners "
+            "do; set it, or 'recsys rollout abort'"
+        )
     if at <= now.since:
         return None, f"{now.told}; that is after {at:%Y-%m-%d %H:%M} UTC"
     earlier = [one for one in looks(store, now).looks if one.experiment == now.experiment]
@@ -46,23 +62,49 @@ def look_and_act(settings: Settings, client: redis.Redis, at: datetime, *, who: 
     if earlier and earlier[-1].at > at:
         return found, f"at {at:%Y-%m-%d %H:%M} UTC it was: {found.action}, {found.reason}; there has been a later look"
     why, said = f"{found.reason}.", f"{now.told}: {found.reason}"
+    if found.action == "abort":
+        said = rollout.abort(client, now.candidate, who=who, why=why)[1]
+    _keep(store, now, found)
     if found.action == "advance":
         number, stage = rule.after(now.share)
         said = rollout.advance(client, now, number, stage.share, who=who, why=why)[1]
-    elif found.action == "abort":
-        said = rollout.abort(client, now.candidate, who=who, why=why)[1]
     elif found.action == "hold":
         said = rollout.pause(client, now, who=who, why=why)[1]
-    with store.stage(Looks.KIND.on(parse_date(now.log_date))) as staging:
-        looks(store, now).with_one(found).write(staging)
     explain(settings, client)
     log.info("%s: %s; %s", found.action, found.reason, said)
     return found, said
 
 
+def _earlier_try(settings: Settings, store: Storage, now: Rollout, at: datetime, who: str) -> Look | None:
+    """The look that made ``who`` change the rollout last, at the same time; it is written unless it is there."""
+    if now.who != who:
+        return None
+    acted = [one for one in looks(store, now).looks if one.action != "stay"]
+    if written := [one for one in acted if one.at == at]:
+        return written[-1]
+    if now.state != "aborted" or any((one.experiment, one.action) == (now.experiment, "abort") for one in acted):
+        return None
+    rule = load_rule(settings.rollout)
+    share = rule.stages[min(now.stage, len(rule.stages)) - 1].share  # somebody may have edited the rule
+    then = replace(now, state="serving", share=share, since=now.began)
+    found = look(then, evidence(settings, store, now.experiment, now.began, at), rule, at)
+    _keep(store, now, found)
+    return found
+
+
+def _keep(store: Storage, now: Rollout, found: Look) -> None:
+    """Write a look beside those before."""
+    with store.stage(Looks.KIND.on(parse_date(now.log_date))) as staging:
+        looks(store, now).with_one(found).write(staging)
+
+
 def looks(store: Storage, now: Rollout) -> Looks:
-    """All looks at the rollouts of a date's candidates so far."""
-    return (Looks.find(store, parse_date(now.log_date)) or Looks()) if now.log_date else Looks()
+    """All looks at the rollouts of a date's candidates so far; damaged ones are none, and keep nobody from looking again."""
+    try:
+        return (Looks.find(store, parse_date(now.log_date)) or Looks()) if now.log_date else Looks()
+    except CorruptDataError as error:
+        log.warning("looks so far are lost: %s", error)
+        return Looks()
 
 
 def advance(settings: Settings, client: redis.Redis, share: float, version: str | None = None, *, who: str, why: str) -> str:

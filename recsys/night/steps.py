@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from recsys.abtest.reference import last_shown_better
 from recsys.abtest.schema import Report
 from recsys.logs.upload import upload_shards
 from recsys.night import candidate, collect, lineage, promote, report
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 def collect_interactions(night: Night, *, backfill: bool = False, rebuild: bool = False) -> dict[str, int]:
     """Turn the window of logs into interactions.
 
-    The version that is live at the first attempt is the night's baseline; a rerun of the same kind keeps it.
+    The version that is live at the first attempt is the night's baseline; a rerun of the same kind keeps it, and the reference.
 
     Args:
         rebuild: what is damaged of the night counts as not there; the step that writes it reads none of it.
@@ -39,10 +40,11 @@ def collect_interactions(night: Night, *, backfill: bool = False, rebuild: bool 
     client = keyspace.connect(night.settings)
     earlier = Inputs.find(night.store, night.log_date)
     if earlier is not None and earlier.backfill == backfill:
-        baseline = earlier.live
+        baseline, reference = earlier.live, earlier.reference
     else:
         baseline = "" if backfill else pointer.read(client).version
-    return collect.collect(night, live=baseline, backfill=backfill)
+        reference = str(last_shown_better(night.store, night.log_date, baseline) or "")
+    return collect.collect(night, live=baseline, reference=reference, backfill=backfill)
 
 
 def train(night: Night, *, rebuild: bool = False) -> Figures:

@@ -56,7 +56,11 @@ class Evidence(Part):
 
 
 class Look(Part):
-    """What was looked at, and what follows: at which time (UTC), stage and share; effect and its bounds as fractions of live."""
+    """What was looked at, and what follows: at which time (UTC), stage and share; effect and its bounds as fractions of live.
+
+    Attributes:
+        margin: the loss that must be excluded, a fraction; None in looks of earlier versions.
+    """
 
     at: datetime
     experiment: str
@@ -68,6 +72,7 @@ class Look(Part):
     effect: float | None = None
     low: float | None = None
     high: float | None = None
+    margin: float | None = None
     evidence: Evidence = Evidence()
 
 
@@ -111,6 +116,7 @@ def look(now: Rollout, found: Evidence, rule: RolloutRule, at: datetime) -> Look
         effect=effect,
         low=low,
         high=high,
+        margin=margin,
         evidence=found,
     )
 

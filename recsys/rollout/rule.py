@@ -4,7 +4,7 @@ In goes a YAML file such as ``config/rollout.yml``; out comes a :class:`RolloutR
 """
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -19,13 +19,16 @@ TROUBLES: dict[Trouble, str] = {
     "unanswered_share": "Requests without an answer",
 }
 
+#: Hours and listeners beyond which a number is a slip.
+YEAR, MANY = 8760, 1_000_000_000
+
 
 class Stage(BaseModel):
     """Percent of the listeners who get the candidate, and the harm that must be excluded before the next stage."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    share: float = Field(gt=0, le=100)
+    share: float = Field(ge=0.001, le=100)
     margin: float = Field(default=0.05, gt=0, lt=1)
 
 
@@ -35,16 +38,16 @@ class RolloutRule(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     stages: tuple[Stage, ...] = Field(
-        (Stage(share=1, margin=0.3), Stage(share=5, margin=0.1), Stage(share=25, margin=0.05), Stage(share=100)),
+        (Stage(share=1, margin=0.5), Stage(share=5, margin=0.15), Stage(share=25, margin=0.05), Stage(share=100)),
         min_length=1,
         description="Shares in percent, each with the loss of session time, a fraction, that must be excluded at it.",
     )
-    level: float = Field(0.05, gt=0, lt=0.5, description="Chance that a candidate as good as live is ever taken back.")
-    least_hours: float = Field(2, ge=0, description="A stage lasts at least so long.")
-    longest_hours: float = Field(72, gt=0, description="After so long a stage is held until a person decides.")
-    least_users: int = Field(100, ge=50, description="Listeners an arm below which nothing is concluded.")
-    planned_users: int = Field(1000, ge=100, description="Listeners on the candidate at which the bounds are narrowest.")
-    guardrails: dict[Trouble, float] = Field(
+    level: float = Field(0.05, ge=0.0001, lt=0.5, description="Chance that a candidate as good as live is ever taken back.")
+    least_hours: float = Field(2, ge=0, le=YEAR, description="A stage lasts at least so long.")
+    longest_hours: float = Field(72, gt=0, le=YEAR, description="After so long a stage is held until a person decides.")
+    least_users: int = Field(100, ge=50, le=MANY, description="Listeners an arm below which nothing is concluded.")
+    planned_users: int = Field(1000, ge=100, le=MANY, description="Listeners on the candidate at which the bounds are narrowest.")
+    guardrails: dict[Trouble, Annotated[float, Field(ge=0, lt=1)]] = Field(
         {"fallback_share": 0.05, "degraded_share": 0.02, "unanswered_share": 0.02},
         description="By how much a share may be larger for the candidate than for live.",
     )
@@ -54,10 +57,10 @@ class RolloutRule(BaseModel):
         shares = [stage.share for stage in self.stages]
         if sorted(set(shares)) != shares or shares[-1] != 100:
             raise ValueError(f"shares of stages must ascend and end with 100, not {', '.join(f'{share:g}' for share in shares)}")
+        if odd := [share for share in shares if round(share, 3) != share]:
+            raise ValueError(f"share {odd[0]!r} has more than three decimals")
         if self.least_hours > self.longest_hours:
             raise ValueError(f"least_hours {self.least_hours:g} must not be above longest_hours {self.longest_hours:g}")
-        if any(not 0 <= margin < 1 for margin in self.guardrails.values()):
-            raise ValueError("guardrails must be at least 0 and below 1")
         return self
 
     def margin_of(self, share: float) -> float:
@@ -86,4 +89,4 @@ def load_rule(path: Path | None) -> RolloutRule:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the file"
         given = f" is {first['input']!r}" if first["loc"] else ""
-        raise InvalidInputError(f"rollout rule {path}: {key}{given}: {first['msg']}") from None
+        raise InvalidInputError(f"rollout rule {path}: {key}{given}: {first['msg'].removeprefix('Value error, ')}") from None

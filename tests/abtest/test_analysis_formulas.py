@@ -74,11 +74,13 @@ def welch_by_formula(metric: Metric, arms: list[dict[str, np.ndarray]], confiden
     """What :func:`welch` must find."""
     parts = [metric.parts(arm) for arm in arms]
     result = blank(metric, metric.role, arms)
-    for name, (numerator, _) in zip(("control", "treatment"), parts, strict=True):
+    for name, (numerator, denominator) in zip(("control", "treatment"), parts, strict=True):
         if len(numerator) < 2:
             return replace(result, reason=f"the {name} arm has {len(numerator)} user")
         if not np.isfinite(numerator).all():
             return replace(result, reason="infinite")
+        if not denominator.any():
+            return replace(result, reason=f"the {name} arm has only zeros to divide by")
     with np.errstate(over="ignore", invalid="ignore"):
         if metric.kind == "mean":
             values = [numerator / denominator for numerator, denominator in parts]

@@ -53,7 +53,7 @@ LONGER = "listeners stay 36.8 % longer than with the control"
             ended(report_of(counts={"malformed": 900}), "held"),
             "Held: too many lines of the logs are malformed, or too many sessions unfinished.",
         ),
-        (ended(report_of(guardrails={"fallback_share": 0.07}), "held"), "Held: fallback 7.00 %, allowed at most 5.00 %."),
+        (ended(report_of(guardrails={"repeat_share": 0.07}), "held"), "Held: repeats 7.00 %, allowed at most 0.10 %."),
         (ended(report_of(), "held", NOT_ASKED), f"Held, although {LONGER}: promotion was not asked for."),
         (ended(report_of(), "held", BACKFILL), f"Held, although {LONGER}: a backfill promotes nothing unless it is asked to."),
         (
@@ -83,7 +83,7 @@ LONGER = "listeners stay 36.8 % longer than with the control"
         ),
         (report_of(None, live=WORSE_THAN_LIVE), "Not as good as live: listeners stay 14.8 % shorter than with the live version."),
         (report_of(None, ratio=1e-6), "Not to be trusted: the split between the arms is broken (p < 0.0001)."),
-        (report_of(None, guardrails={"fallback_share": 0.07}), "A guardrail fails: fallback 7.00 %, allowed at most 5.00 %."),
+        (report_of(None, guardrails={"repeat_share": 0.07}), "A guardrail fails: repeats 7.00 %, allowed at most 0.10 %."),
         (report_of(None, effect=None), "No answer: no effect can be measured, because a mean is not above 0."),
         (
             ended(report_of(source=REQUESTS), "promoted", GATE_ALONE),
@@ -108,9 +108,9 @@ def test_a_hold_is_told_by_the_number_that_decided_it() -> None:
     assert found.sure.startswith("The true effect against the live version lies between −18.0 % and −11.0 %")
     assert "Against the control it is +36.8 %" in found.sure
     assert "with L (live version)" in found.size
-    assert found.outcome == f"{LIVE} stays live. 1 of 10 rules fails."
+    assert found.outcome == f"{LIVE} stays live. 1 of 8 rules fails."
     assert headline(ended(report_of(effect=NONE, live=WORSE_THAN_LIVE), "held", live="")).outcome == (
-        "Nothing is live. 2 of 10 rules fail."
+        "Nothing is live. 2 of 8 rules fail."
     )
 
 

@@ -107,6 +107,19 @@ def test_any_logs_of_the_original_format(tmp_path: Path) -> None:
         analyse(logs, "RECOMMENDERS", "C", ["C"])
 
 
+def test_the_first_screen_shows_every_arms_effect_and_the_picture(tmp_path: Path) -> None:
+    design = Experiment("X", (Arm("C", "contextual"), Arm("T1", "dae"), Arm("T2", "session"), Arm("L", "dae")))
+    logs = write(tmp_path / "a.jsonl", records(design, users=400, sessions=1200, lift={"T2": 1.3}))
+    found = analyse(logs, "X", "C", ["T1", "T2"], live="L", design=design, out=tmp_path / "out")
+    text = (tmp_path / "out/report.html").read_text()
+    tiles = ("Session time of T1 against C", "Session time of T2 against C", ">Against the live version</dt>")
+    places = [text.index(said) for said in (*tiles, 'id="effects"', 'id="why"', 'id="session-time"')]
+    assert places == sorted(places)
+    assert text.count("decides nothing</small>") == 1
+    told = found.pictures[0].alt
+    assert told.index("T1 against C") < told.index("T1 against L") < told.index("T2 against C")
+
+
 def test_declared_shares_are_what_the_sample_ratio_is_tested_against(tmp_path: Path) -> None:
     uneven = Experiment("X", (Arm("C", "contextual"), Arm("C", "contextual"), Arm("T1", "dae")))
     logs = write(tmp_path / "a.jsonl", records(uneven, users=900, sessions=1800))

@@ -235,7 +235,7 @@ def test_small_files_are_read_as_few(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "0150b.jsonl").write_text("")
     assert (tmp_path / "0150a.jsonl").stat().st_size > SMALL
     opened = []
-    monkeypatch.setattr(queries, "load", lambda db, files, experiment: opened.append(files) or load(db, files, experiment))
+    monkeypatch.setattr(queries, "load", lambda db, files, *words: opened.append(files) or load(db, files, *words))
     found = read_log(tmp_path, "X")
     assert [len(files) for files in opened] == [3]
     assert (found.counts["events"], found.counts["malformed"]) == (len(rows), 3)

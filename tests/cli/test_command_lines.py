@@ -121,6 +121,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             "files": str(root / "plays.csv"), "import user": "who", "import track": "what",
             "import dates": "2020-01-01..2020-01-02", "import world": str(root / "imported"),
             "grow directory": str(root / "world"), "model": "nowhere:Class",
+            "file": str(root / "plays.csv"), "unit": "who", "table arm": "what",
+            "table control": "a", "metric": "n=who",
         }  # fmt: skip
         yield Place(root, client, words)
 

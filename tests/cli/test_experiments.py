@@ -72,3 +72,17 @@ def test_two_nights_are_compared(logs: Path, tmp_path: Path, capsys: pytest.Capt
     assert "1  ->  2" in told
     run("diff", *map(str, DAYS), "--json")
     assert {(row["name"], row["first"], row["second"]) for row in json.loads(capsys.readouterr().out)} >= {("seed", 1, 2)}
+
+
+def test_a_table_of_users_gets_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "users.csv"
+    table.write_text("who,arm,spent\n" + "".join(f"u{i},{'on' if i % 2 else 'off'},{i % 7 + 9 * (i % 2)}\n" for i in range(200)))
+    words = ("abtest", "table", str(table), "--unit", "who", "--arm", "arm", "--control", "off", "--out", str(tmp_path / "out"))
+    run(*words, "--metric", "spent=spent", "--share", "on=1", "--share", "off=1")
+    told = capsys.readouterr().out
+    assert told.startswith(f"{tmp_path}/out/report.html: Higher: spent of on is ")
+    assert "Sample ratio: users on 100, off 100" in told
+    assert json.loads((tmp_path / "out/report.json").read_text())["decision"]["verdict"] == "promote"
+    for share in ("on", "on=0", "=1"):
+        with pytest.raises(InvalidInputError, match=r"is not ARM=SHARE .* write --share C=2 --share T1=1 say"):
+            run(*words, "--metric", "spent=spent", "--share", share)

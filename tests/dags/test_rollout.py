@@ -13,11 +13,11 @@ pytestmark = [pytest.mark.real, pytest.mark.slow]
 __all__ = ["begun", "live"]
 
 
-def look(dag_bag: Any, end: datetime, pushed: dict[str, str]) -> str:
+def look(dag_bag: Any, end: datetime, pushed: dict[str, str], name: str = "hour") -> str:
     """What a run of an interval that ends at a time says."""
     from airflow.sdk.execution_time.context import set_current_context
 
-    run = SimpleNamespace(dag_id="rollout", run_id="hour", run_type="scheduled", data_interval_end=end, run_after=end)
+    run = SimpleNamespace(dag_id="rollout", run_id=name, run_type="scheduled", data_interval_end=end, run_after=end)
     ti = SimpleNamespace(xcom_push=pushed.__setitem__)
     context: Any = {"dag_run": run, "params": {}, "ti": ti}
     with set_current_context(context):
@@ -43,7 +43,9 @@ def test_a_run_looks_at_its_hour_and_tells_what_follows(dag_bag: Any, begun: Liv
     assert (pushed, told) == ({"outcome": "no rollout"}, [])
     assert "was taken back" in look(dag_bag, since + timedelta(hours=2), pushed)
     assert (pushed, told) == ({"outcome": "abort"}, ["rollout: abort"])
-    # A second try, or the next hour, finds it done.
-    assert "no rollout is under way" in look(dag_bag, since + timedelta(hours=2), pushed)
-    assert told == ["rollout: abort"]
+    # A second try, which nobody may have told of the first one, tells it again; the next hour finds it done.
+    assert "was taken back" in look(dag_bag, since + timedelta(hours=2), pushed)
+    assert (pushed, told) == ({"outcome": "abort"}, ["rollout: abort"] * 2)
+    assert "no rollout is under way" in look(dag_bag, since + timedelta(hours=3), pushed, "next hour")
+    assert told == ["rollout: abort"] * 2
     assert begun.verdict().verdict == "held"

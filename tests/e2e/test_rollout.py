@@ -4,10 +4,9 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from recsys.night import rollout as night_rollout
@@ -16,15 +15,14 @@ from recsys.settings import Settings, load_settings
 from recsys.simulate.run import run_shard
 from recsys.simulate.world import generate
 from recsys.storage.store import Storage
-from recsys.versions import keyspace, pointer, publish, rollout
-from recsys.versions.content import Content
+from recsys.versions import keyspace, pointer, rollout
 from tests.service.test_service import wait_until
 from tests.support.components import Service, Valkey, running
+from tests.support.rollouts import LIVE, NEXT, publish_two
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(600)]
 
 TRACKS, USERS, EPISODES = 2000, 1500, 6000
-LIVE, NEXT = date(2026, 1, 2), date(2026, 1, 3)
 RULE = """
 stages: [{share: 20, margin: 0.3}, {share: 50, margin: 0.1}, {share: 100}]
 least_hours: 0
@@ -51,27 +49,9 @@ class Ground:
             var=directory, redis_url=valkey.url, service_logs=directory / "logs", rollout=directory / "rollout.yml"
         )
         self.client = keyspace.connect(self.settings)
-        best, others = self._lists()
-        live, candidate = (others, best) if better else (best, others)
-        neighbours = keyspace.pack(np.zeros(TRACKS * 20, np.uint32).tolist())
-        self.live, self.candidate = (
-            publish.publish_version(self.client, Content(lists, keyspace.pack(range(100)), neighbours), day)
-            for lists, day in ((live, LIVE), (candidate, NEXT))
-        )
+        self.live, self.candidate = publish_two(self.client, self.world, better=better)
         pointer.move(self.client, self.live, LIVE, who="t", why="w")
         night_rollout.begin(self.settings, self.client, self.candidate, who="t", why="try")
-
-    def _lists(self) -> tuple[dict[int, bytes], dict[int, bytes]]:
-        """The tracks nearest to each user's interests; and a third of those, the others drawn at random."""
-        vectors, rng = np.load(self.world / "tracks.npy"), np.random.default_rng(1)
-        best, others = {}, {}
-        for line in (self.world / "users.json").read_text().splitlines():
-            told = json.loads(line)
-            nearest = np.argsort(-(vectors @ vectors[told["interests"]].T).max(axis=1))[:50]
-            mixed = np.where(rng.random(50) < 1 / 3, nearest, rng.permutation(TRACKS)[:50])
-            best[told["user"]] = keyspace.pack(nearest.tolist())
-            others[told["user"]] = keyspace.pack(list(dict.fromkeys(mixed.tolist())))
-        return best, others
 
     def play(self, service: Service) -> None:
         """Sessions of an hour, as far as the looks are concerned."""

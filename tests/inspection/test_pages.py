@@ -176,6 +176,8 @@ LOOK = Look(
     reason="no telling yet",
     effect=-0.03,
     low=-0.12,
+    high=0.07,
+    margin=0.1,
     evidence=Evidence(candidate=Moments(users=1234)),
 )
 
@@ -189,9 +191,9 @@ def test_a_rollout_says_how_it_stands_and_is_changed_from_the_page(state: Any, s
     text = change_page(now, "", home=HOME)
     assert Page(text).open == []
     assert f">{said}</span>" in text
-    for words in ("no harm beyond &lt;30 %&gt;", "run &lt;r&gt;", "−3.0 %", "1,234", "1 look, the newest"):
+    for words in ("no harm beyond &lt;30 %&gt;", "run &lt;r&gt;", "−3.0 %", "1,234", "1 look, the newest", "<svg"):
         assert words in text
-    assert ("5 % of listeners" in text) == (share > 0)
+    assert ("5 % of listeners</small>" in text) == (share > 0)
     changes = {
         "Take the candidate back": ("change_live", {"action": "abort", "version": "v2"}, True),
         "Serve it to 25 % of listeners": ("change_live", {"action": "advance", "version": "v2", "share": 25.0}, True),

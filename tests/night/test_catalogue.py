@@ -124,7 +124,7 @@ def test_what_has_been_damaged_is_not_compared_with(night: Night, caplog: pytest
 @pytest.mark.drill("catalogue of a date", "bytes have changed", "named; a rebuild takes it anew, whole ones stay")
 def test_a_rebuild_keeps_what_is_whole(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps.keyspace, "connect", lambda settings: None)
-    monkeypatch.setattr(steps.collect, "collect", lambda night, *, live, backfill: {"tracks": tracks_of(night).size})
+    monkeypatch.setattr(steps.collect, "collect", lambda night, **noted: {"tracks": tracks_of(night).size})
     dated(night)
     with night.store.stage(night.interactions) as staging:
         Inputs(log_date=str(DAY)).write(staging)

@@ -21,6 +21,7 @@ from recsys.night.night import Night
 from recsys.night.report import build_refused_report, build_report, finish_report
 from tests.support.documents import as_json, card, experiment, full_gate, gate, inputs, night_of, publish, verdict
 from tests.support.pages import SHAPE, assert_self_contained, strict
+from tests.support.reports import report_of, version_of
 from tests.support.traffic import records
 
 pytestmark = pytest.mark.slow
@@ -164,7 +165,8 @@ def test_earlier_nights_calibration_and_paired_run_are_shown(tmp_path: Path) -> 
     for name in (night.interactions, later.interactions):
         with store.stage(name) as staging:
             users, times = np.repeat(np.arange(300), 2), np.random.default_rng(1).gamma(2.0, 2.0, 600)
-            pq.write_table(pa.table({"user": pa.array(users, pa.int32()), "time": times}), staging / "sessions.parquet")
+            columns = {"user": pa.array(users, pa.int32()), "steps": pa.array(users + 1, pa.int32()), "time": times}
+            pq.write_table(pa.table(columns), staging / "sessions.parquet")
     publish(store, NIGHT, verdict("promoted", VERSION))
     experiment(later, design, records(design, users=600, sessions=1500, seed=4))
     allowed = {"ok": True, "low_percent": 3.0, "high_percent": 7.0}
@@ -212,6 +214,27 @@ def test_earlier_nights_calibration_and_paired_run_are_shown(tmp_path: Path) -> 
     for said in ("Night after night", "Simulation only", "14.20 times", "2,000 times", "Less noise"):
         assert said in text
     assert (directory / "history.png").exists()
+
+
+def test_the_candidate_is_compared_with_the_reference_that_the_night_began_with(tmp_path: Path) -> None:
+    night, day = night_of(tmp_path, NIGHT), date(2026, 11, 18)
+    experiment(night, DESIGN, records(DESIGN, users=300, sessions=900, lift={"T1": 1.5, "L": 1.2}))
+    publish(night.store, day, report_of(day, effect=(90.0, 88.0, 92.0)))
+    publish(night.store, NIGHT, inputs(NIGHT, "2026-11-20-99aabbcc", reference=str(day)))
+    report = build_report(night)
+    assert report.against_reference is not None
+    assert report.against_reference.control == version_of(day)
+    assert "not worse than reference" in [rule.rule for rule in report.decision.rules if not rule.ok]
+    assert [test.control for test in report.guardrail_tests][:2] == ["L", version_of(day)]
+
+
+def test_a_reference_whose_control_was_another_is_none(tmp_path: Path) -> None:
+    night, day = night_of(tmp_path, NIGHT), date(2026, 11, 18)
+    experiment(night, DESIGN, records(DESIGN, users=200, sessions=400))
+    other = card(day).model_copy(update={"neighbours": {"from": "sessions"}})
+    publish(night.store, day, report_of(day).model_copy(update={"model": other}))
+    publish(night.store, NIGHT, inputs(NIGHT, "2026-11-20-99aabbcc", reference=str(day)))
+    assert build_report(night).against_reference is None
 
 
 def test_equal_arms_are_held(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Nights of real listeners begin rollouts, and looks at the service's log decide them, on a real Valkey."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from recsys.abtest.history import night_row
 from recsys.abtest.schema import Report
 from recsys.exceptions import InvalidInputError, MissingDataError, UnavailableError
 from recsys.experiments import Arm, Experiment
+from recsys.inspection.standing import standing
 from recsys.night import promote, report
 from recsys.night import rollout as night_rollout
 from recsys.night.night import Night
@@ -224,24 +226,42 @@ def test_a_backfill_of_looks_replays_and_changes_nothing(begun: Live) -> None:
 
 @pytest.mark.drill("rollout", "a look killed before or after the share has moved", "the next one goes on from there")
 @pytest.mark.parametrize("after", [False, True])
-def test_a_look_that_is_killed(begun: Live, monkeypatch: pytest.MonkeyPatch, after: bool) -> None:
-    begun.requests(0.5, 2)
-    abort = rollout.abort
+@pytest.mark.parametrize(
+    ("change", "action", "lift", "hours", "left"),
+    [
+        ("abort", "abort", 0.5, 1, ("aborted", 0)),
+        ("advance", "advance", 1.0, 2, ("serving", 50)),
+        ("pause", "hold", 1.0, 10, ("held", 20)),
+    ],
+)
+def test_a_look_that_is_killed(
+    begun: Live, monkeypatch: pytest.MonkeyPatch, after: bool, change: str, action: str, lift: float, hours: float, left: Any
+) -> None:
+    begun.requests(lift, hours, sessions=60 if action == "hold" else 3000)
+    changed, at = getattr(rollout, change), begun.now().since + timedelta(hours=hours)
+
+    def look() -> str:
+        found, said = night_rollout.look_and_act(begun.settings, begun.client, at, who="run look")
+        return found.action if found else said
 
     def killed(*arguments: Any, **named: Any) -> tuple[bool, str]:
         if after:
-            abort(*arguments, **named)
+            changed(*arguments, **named)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(rollout, "abort", killed)
+        patch.setattr(rollout, change, killed)
         with pytest.raises(KeyboardInterrupt):
-            begun.look(1)
-    assert begun.now().share == (0 if after else 20)
+            look()
     assert begun.verdict().verdict == "rolling_out"
-    begun.look(1)
-    assert begun.now().share == 0
-    assert begun.verdict().verdict == "held"
+    generation = begun.now().generation
+    # The same run tries again, and is tried once more: it tells the same, and the share moves once.
+    assert [look(), look()] == [action, action]
+    assert (begun.now().state, begun.now().share) == left
+    assert begun.now().generation == (generation if after else generation + 1) == 2
+    (kept,) = Looks.read(begun.store, begun.day).looks
+    assert (kept.action, kept.share, kept.evidence.candidate.users > 0) == (action, 20, True)
+    assert begun.verdict().verdict == ("held" if action == "abort" else "rolling_out")
 
 
 @pytest.mark.drill(
@@ -258,6 +278,63 @@ def test_an_abort_needs_no_storage(begun: Live, monkeypatch: pytest.MonkeyPatch)
     assert begun.now().share == 0
     assert "was taken back: complaints" in night_rollout.abort(begun.settings, begun.client, None, who="ann", why="complaints")
     assert begun.verdict().reasons[-1] == "Taken back: complaints."
+
+
+@pytest.mark.drill("rollout", "the looks so far are damaged", "the next look goes on without them, as does the page")
+def test_looks_that_are_damaged(begun: Live) -> None:
+    begun.requests(0.5, 2)
+    assert begun.look(0.1) == "stay"
+    kept = Path(begun.settings.storage_url.removeprefix("file://")) / Looks.KIND.on(begun.day) / Looks.FILE
+    kept.write_text("{")
+    found = standing(begun.client, begun.store)
+    assert (found.live.version, found.rollout.candidate, found.looks) == (begun.live, begun.candidate, ())
+    assert begun.look(0.9) == "abort"
+    (held,) = standing(begun.client, begun.store).held
+    assert (held.version, held.who, "it is worse" in held.why) == (begun.candidate, "run look", True)
+    assert [one.action for one in Looks.read(begun.store, begun.day).looks] == ["abort"]
+
+
+def test_a_stage_that_began_in_the_future_is_told(begun: Live) -> None:
+    later = datetime.now(UTC) + timedelta(hours=3)
+    begun.client.hset(keyspace.ROLLOUT, "since", int(later.timestamp() * 1000))
+    with pytest.raises(UnavailableError, match="lies in the future: the clock here or that of Redis"):
+        night_rollout.look_and_act(begun.settings, begun.client, datetime.now(UTC), who="run look")
+    assert "nobody gets it" in night_rollout.abort(begun.settings, begun.client, None, who="ann", why="x")
+
+
+def test_two_people_and_a_look_at_once(begun: Live) -> None:
+    begun.requests(1.0, 2)
+    at = begun.now().since + timedelta(hours=2)
+
+    def person(name: str) -> str:
+        return night_rollout.advance(begun.settings, begun.client, 50, who=name, why="go on")
+
+    def run(name: str) -> str:
+        return night_rollout.look_and_act(begun.settings, begun.client, at, who=name)[1]
+
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(work, name) for work, name in ((person, "ann"), (person, "bob"), (run, "hour"))]
+        said = [one.result() for one in asked]
+    assert len([one for one in said if one == f"{begun.candidate} is served to 50 % of listeners"]) == 1, said
+    assert (begun.now().share, begun.now().generation) == (50, 2)
+    assert [entry.action for entry in pointer.audit(begun.client)][1:] == ["rollout", "advance"]
+    with ThreadPoolExecutor(4) as pool:
+        asked = [
+            pool.submit(night_rollout.abort, begun.settings, begun.client, None, who=name, why=name) for name in ("ann", "bob")
+        ]
+        said = [one.result() for one in asked]
+    assert len([one for one in said if "nobody gets it any more" in one]) == 1, said
+    assert [entry.action for entry in pointer.audit(begun.client)][1:] == ["rollout", "advance", "abort"]
+    assert begun.verdict().verdict == "held"
+
+
+def test_a_candidate_that_is_gone_gets_no_next_stage_and_is_taken_back(begun: Live) -> None:
+    begun.requests(1.0, 2)
+    begun.client.delete(keyspace.version_key(begun.candidate))
+    with pytest.raises(MissingDataError, match="publish it first"):
+        begun.look(2)
+    assert begun.now().share == 20
+    assert "nobody gets it any more" in night_rollout.abort(begun.settings, begun.client, None, who="ann", why="it is gone")
 
 
 def test_times_of_looks() -> None:

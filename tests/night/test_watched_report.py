@@ -56,7 +56,9 @@ def test_the_page_shows_the_nights_and_greys_what_holds_once(night: Night, repor
     assert "after 6 nights" in report.pictures[0].alt
     assert "for one look" in report.pictures[1].caption
     assert text.count('<tr class="main">') == 1
-    assert text.count('<tr class="once">') == len(report.metrics)
+    assert text.count('<tr class="once">') == len(report.metrics) + 1, "and the winsorised row"
+    assert {test.planned_users for test in report.guardrail_tests} == {1000}
+    assert report.methods["deciding effect"].startswith("Asymptotic confidence sequence")
     assert (directory / "nights-dark.png").exists()
     assert "logs/date=2026-09-20 to logs/date=2026-09-25: 6 log dates; each is named in report.json" in text
     row = night_row(night.store, night.log_date)
@@ -78,13 +80,16 @@ def test_a_rerun_says_the_same_and_cannot_change_what_was_planned(night: Night, 
 
 def test_earlier_sessions_are_those_from_before_the_first_day(tmp_path: Path) -> None:
     night = watched_night(live_settings(tmp_path), 1.0, 2)
-    sessions = pa.table({"user": pa.array(range(200), pa.int64()), "time": np.random.default_rng(1).gamma(2.0, 2.0, 200)})
+    time = np.random.default_rng(1).gamma(2.0, 2.0, 200)
+    sessions = pa.table({"user": pa.array(range(200), pa.int64()), "steps": np.ones(200, np.int32), "time": time})
     with night.store.stage(night.interactions) as staging:
         pq.write_table(sessions, staging / "sessions.parquet")
     assert build_report(night).adjusted is None, "what the night learned from is the experiment itself"
     with night.store.stage(f"interactions/date={FIRST - timedelta(days=1)}") as staging:
         pq.write_table(sessions, staging / "sessions.parquet")
-    assert build_report(night).adjusted
+    report = build_report(night)
+    assert report.adjusted
+    assert [row.role for row in report.before] == ["before"]
 
 
 def test_a_report_says_what_it_is_until_it_is_read_again(night: Night, report: Report) -> None:

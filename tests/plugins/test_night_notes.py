@@ -76,3 +76,17 @@ def test_runs_without_a_log_date_have_no_note(notes: Any) -> None:
     for run in (run_of("change_live"), run_of(conf={"log_date": "2026-12-24"}), run_of(conf={"log_date": "soon"})):
         notes.Notes().on_dag_run_running(run)
         assert run.note is None
+
+
+def test_a_look_at_a_rollout_says_what_followed(notes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    listener, run = notes.Notes(), run_of("rollout")
+    listener.on_dag_run_running(run)
+    assert run.note is None
+    monkeypatch.setattr(notes, "_outcome", lambda _: "abort")
+    listener.on_dag_run_success(run)
+    assert run.note == "abort"
+    listener.on_dag_run_failed(run)  # it was cleared
+    assert run.note == "failed"
+    run.dag_run_note.content, run.dag_run_note.user_id = "that was me", "ann"
+    listener.on_dag_run_success(run)
+    assert run.note == "that was me"

@@ -30,11 +30,11 @@ def after(hours: float, evidence: Evidence, now: Rollout = NOW, rule: RolloutRul
 @pytest.mark.parametrize(
     ("hours", "candidate", "users", "action", "said"),
     [
-        (3, 3.0, 2000, "advance", "a loss of 10 % is excluded"),
+        (3, 3.0, 2000, "advance", "a loss of 15 % is excluded"),
         (1, 3.0, 2000, "stay", "is excluded, but a stage lasts 2 hours"),
         (1, 2.4, 2000, "abort", "it is worse: at best"),
-        (3, 3.0, 500, "stay", "a loss of 10 % is not excluded yet: at worst"),
-        (72, 3.0, 500, "hold", "could not be excluded in 72 hours"),
+        (3, 3.0, 400, "stay", "a loss of 15 % is not excluded yet: at worst"),
+        (72, 3.0, 400, "hold", "could not be excluded in 72 hours"),
         (3, 0.1, 99, "stay", "no telling yet (99 listeners on the candidate, 1,881 on live)"),
         (72, 0.1, 99, "hold", "no telling yet"),
         (100, 3.0, 2000, "advance", "excluded"),

@@ -13,7 +13,7 @@ def test_the_file_holds_the_defaults() -> None:
 
 
 def test_margins_of_shares_that_no_stage_has() -> None:
-    assert [RolloutRule().margin_of(share) for share in (0.5, 1, 4, 5, 60)] == [0.3, 0.3, 0.3, 0.1, 0.05]
+    assert [RolloutRule().margin_of(share) for share in (0.5, 1, 4, 5, 60)] == [0.5, 0.5, 0.5, 0.15, 0.05]
 
 
 @pytest.mark.parametrize(
@@ -27,8 +27,16 @@ def test_margins_of_shares_that_no_stage_has() -> None:
         ("stages: [{share: 1, margn: 0.1}, {share: 100}]", "margn"),
         ("least_hours: 80", "least_hours 80 must not be above longest_hours 72"),
         ("level: 0.5", "level is 0.5"),
+        ("level: 1e-300", "level is '1e-300'"),
+        ("stages: [{share: 1, margin: -0.1}, {share: 100}]", "stages.0.margin is -0.1"),
+        ("stages: [{share: .nan}, {share: 100}]", "stages.0.share is nan"),
+        ("stages: [{share: 99.9999999}, {share: 100}]", "share 99.9999999 has more than three decimals"),
+        ("longest_hours: .inf", "longest_hours is inf"),
+        ("least_hours: .nan", "least_hours is nan"),
+        ("planned_users: 1" + "0" * 400, "planned_users is 1000"),
         ("least_users: 3", "least_users is 3"),
-        ("guardrails: {fallback_share: 2}", "guardrails must be at least 0"),
+        ("guardrails: {fallback_share: 2}", "guardrails.fallback_share is 2"),
+        ("guardrails: {fallback_share: .nan}", "guardrails.fallback_share is nan"),
         ("guardrails: {errors: 0.1}", "errors"),
         ("- 1", "the file"),
         ("hours: 2", "hours"),

@@ -10,16 +10,27 @@ import pytest
 from recsys.platform import components
 from recsys.schemas import Verdict
 from recsys.storage.store import Storage
-from tests.support.airflow import DATES, Stack, days, scheduled_runs, stack
+from tests.support.airflow import DATES, HOUR, Stack, days, scheduled_runs, stack
 from tests.support.browser import chromium, log_in
 from tests.support.components import Service, Valkey, running
 from tests.support.person import PATIENCE, Person
+
+#: The rollout rule: few listeners, looked at whenever a test wants it.
+RULE = """
+stages: [{share: 20, margin: 0.3}, {share: 50, margin: 0.1}, {share: 100}]
+least_hours: 0
+least_users: 50
+planned_users: 100
+"""
 
 
 @pytest.fixture(scope="package")
 def paused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Airflow as the platform starts it by default; traffic to learn from, nothing live, both DAGs paused."""
-    with stack(tmp_path_factory.mktemp("platform")) as running:
+    directory = tmp_path_factory.mktemp("platform")
+    (directory / "rollout.yml").write_text(RULE)
+    # Nights are simulated, and promote as without a rule; the schedule looks far from now.
+    with stack(directory, RECSYS_ROLLOUT=str(directory / "rollout.yml"), RECSYS_ROLLOUT_CRON=f"0 {HOUR} * * *") as running:
         running.play(*days(DATES[-1], 4))
         yield running
 
