@@ -140,12 +140,27 @@ class OffPolicyFigures(Part):
     reliable: bool
 
 
+class PredictedEffect(Part):
+    """What a candidate would change about mean session time, foretold from logs: relative effect with its 95 % interval.
+
+    Attributes:
+        against: the contextual control, or the lists that are live. answers: random answers that the candidate might have given.
+    """
+
+    against: Literal["control", "live"]
+    effect_percent: float
+    ci_low_percent: float
+    ci_high_percent: float
+    answers: int
+
+
 class Judgement(Part):
     """What the gate has measured.
 
     Attributes:
         candidate: name of the candidate among ``models``. finite: whether its scores are numbers. fewest_ranked: tracks that it
-            ranks for some user. gain: interval of its NDCG@100 minus that of popularity.
+            ranks for some user. gain: interval of its NDCG@100 minus that of popularity. predicted: effects on session time,
+            which decide nothing; none where too few answers of the logs were random.
     """
 
     candidate: str
@@ -155,6 +170,7 @@ class Judgement(Part):
     gain: Interval
     off_policy: OffPolicyFigures | None = None
     live: AgainstLive | None = None
+    predicted: list[PredictedEffect] = Field(default_factory=list)
 
 
 class Gate(Document):

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import requests
 
-from benchmarks import growth, newcomers, own_data, processes, real_data, rollout, watching
+from benchmarks import growth, newcomers, off_policy, own_data, processes, real_data, rollout, watching
 from benchmarks.__main__ import ALTERNATIVES, MEASURES, main
 from benchmarks.alternatives import measures, offline
 from benchmarks.alternatives.client import Aiohttp
@@ -355,6 +355,15 @@ def test_half_of_the_variance_of_watched_listeners_lasts_and_tails_stay_heavy() 
     pairs = np.flatnonzero(user[1:] == user[:-1])
     shared = np.cov(time[pairs], time[pairs + 1])[0, 1] / times.var()
     assert shared == pytest.approx(watching.LASTING, abs=0.1)
+
+
+def test_policies_are_foretold_and_played(bench: Bench, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["--world", str(bench.world), "--sessions", "3000", "--played", "500", "--json", str(tmp_path / "rows.json")]
+    assert off_policy.main(words) == 0
+    result = json.loads((tmp_path / "rows.json").read_text())
+    assert len(result["policies"]) == 20
+    assert all(low <= guess <= high for guess, low, high in (row["predicted"] for row in result["policies"].values()))
+    assert f"{result['covered']} of 20 intervals cover" in capsys.readouterr().out
 
 
 def test_ways_of_watching_are_compared(bench: Bench, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -33,8 +33,10 @@ class NightRow:
     """A night; ``verdict`` is ``failed`` for one that has not ended, and a figure that there is not is None.
 
     ``effect_percent`` is that of T1 on the primary metric against the control, ``live_effect_percent`` against the version that
-    was live, each with its interval; ``version`` the candidate, ``live`` the version that served listeners afterwards, ``report``
-    the path of its page, ``reason`` the first sentence of it. The reason of a ``damaged`` night is what cannot be read.
+    was live, each with its interval; ``predicted_percent`` is what the gate foretold of the candidate against the control, None
+    where the report speaks of another version; ``version`` the candidate, ``live`` the version that served listeners afterwards,
+    ``report`` the path of its page, ``reason`` the first sentence of it. The reason of a ``damaged`` night is what cannot be
+    read.
     """
 
     log_date: str
@@ -50,6 +52,9 @@ class NightRow:
     live_ci_low_percent: float | None = None
     live_ci_high_percent: float | None = None
     reason: str | None = None
+    predicted_percent: float | None = None
+    predicted_low_percent: float | None = None
+    predicted_high_percent: float | None = None
 
     @property
     def outcome(self) -> str:
@@ -123,6 +128,7 @@ def _row(store: Storage, log_date: date) -> NightRow:
     against, versus = (percents(row) if row else None for row in (primary, report.against_live if report else None))
     effect, low, high = against or (None, None, None)
     live_effect, live_low, live_high = versus or (None, None, None)
+    foretold = report.predicted() if report else None
     return NightRow(
         log_date=str(log_date),
         verdict=verdict.verdict if verdict else "failed",
@@ -137,6 +143,9 @@ def _row(store: Storage, log_date: date) -> NightRow:
         live_ci_low_percent=live_low,
         live_ci_high_percent=live_high,
         reason=_reason(verdict, report),
+        predicted_percent=foretold.effect_percent if foretold else None,
+        predicted_low_percent=foretold.ci_low_percent if foretold else None,
+        predicted_high_percent=foretold.ci_high_percent if foretold else None,
     )
 
 

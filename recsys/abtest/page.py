@@ -15,12 +15,14 @@ from recsys.abtest.decision import fixed, p_text, percent, signed
 from recsys.abtest.headline import beside_rules, headline, label_of
 from recsys.abtest.metrics import GUARDRAILS, METRICS, SHARE
 from recsys.abtest.pictures import DARK, LIGHT, NARROW
-from recsys.abtest.schema import GuardrailRow, Picture, Report
+from recsys.abtest.schema import GuardrailRow, PastNight, Picture, Report, percents
 from recsys.abtest.wording import counted
 
 CHECKSUM = re.compile("[0-9a-f]{64}")
 #: Pictures that would be too small to read on a phone; they are scrolled there.
 WIDE = ("nights", "cumulative", "history")
+#: Earlier nights whose predictions are shown, at most.
+MOST_PREDICTIONS = 14
 ROLES = {
     "primary": "decides",
     "secondary": "secondary",
@@ -64,12 +66,34 @@ def write_page(directory: Path, report: Report) -> None:
         units={row.name: row.unit for row in report.metrics},
         groups=_groups(report),
         guardrails=_guardrail_groups(report),
+        predictions=_predictions(report),
         gate=_figures(report.gate.model_dump() if report.gate else {}),
         model=_figures(report.model.model_dump() if report.model else {}),
         origin=_origin(report),
         counts=[(name.replace("_", " "), f"{count:,}") for name, count in report.counts.items()],
     )
     (directory / "report.html").write_text(page, encoding="utf-8")
+
+
+def _predictions(report: Report) -> list[PastNight]:
+    """Nights whose effect the gate foretold, this one first, then the latest ones."""
+    found = [night for night in reversed(report.history) if night.predicted_percent is not None][:MOST_PREDICTIONS]
+    told, row = report.predicted(), report.primary()
+    if not told:
+        return found
+    effect, low, high = (percents(row) if row else None) or (None, None, None)
+    own = PastNight(
+        log_date=report.log_date or "",
+        verdict=report.decision.verdict,
+        effect_percent=effect,
+        ci_low_percent=low,
+        ci_high_percent=high,
+        live=None,
+        predicted_percent=told.effect_percent,
+        predicted_low_percent=told.ci_low_percent,
+        predicted_high_percent=told.ci_high_percent,
+    )
+    return [own, *found]
 
 
 class Figures(NamedTuple):

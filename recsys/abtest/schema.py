@@ -15,7 +15,7 @@ from recsys.abtest.non_inferiority import NonInferiority
 from recsys.abtest.rule import PromotionRule
 from recsys.abtest.trust import Winsorised
 from recsys.abtest.watch import Watched
-from recsys.schemas import Card, Gate, Verdict
+from recsys.schemas import Card, Gate, PredictedEffect, Verdict
 from recsys.storage.document import Document, Part
 from recsys.storage.layout import Dated
 
@@ -125,7 +125,7 @@ class Provenance(Part):
 
 
 class PastNight(Part):
-    """An earlier night, for the picture of nights."""
+    """An earlier night, for the picture of nights: its effect against the control, and what the gate had foretold of it."""
 
     log_date: str
     verdict: str
@@ -133,6 +133,9 @@ class PastNight(Part):
     ci_low_percent: float | None
     ci_high_percent: float | None
     live: str | None
+    predicted_percent: float | None = None
+    predicted_low_percent: float | None = None
+    predicted_high_percent: float | None = None
 
 
 class Picture(Part):
@@ -251,3 +254,8 @@ class Report(Document):
     def deciding(self) -> Comparison | None:
         """The primary comparison of the candidate by which it is judged."""
         return self.watched or self.primary()
+
+    def predicted(self) -> PredictedEffect | None:
+        """What the gate foretold of the effect against the control, if it is the candidate's own that was measured."""
+        judged = self.gate.metrics if self.gate and not self.watched else None
+        return next((told for told in judged.predicted if told.against == "control"), None) if judged else None

@@ -133,23 +133,23 @@ class Response:
         """Expected time, summed over sessions that begin with a liked track; float32 [rows, tracks], 0 for candidates of none."""
         return np.asarray((history @ self.lists.matrix()).toarray(), dtype=np.float32)
 
-    def expected(self, start: int, stop: int) -> npt.NDArray[np.float32]:
-        """Expected time of every track in sessions of users ``start`` to ``stop``: the mean over their tastes.
+    def expected(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Expected time of every track in sessions of some users: the mean over their tastes.
 
         Args:
-            start, stop: rows of the training matrix.
+            rows: of the training matrix, ascending.
 
         Returns:
             float32 [users, tracks]; 0 for users without tastes, and for tracks that are no candidate of any of theirs.
         """
-        times = np.zeros((stop - start, len(self.lists.row_of)), np.float32)
-        low, high = np.searchsorted(self.tastes[:, 0], (start, stop))
-        for line in range(low, high):
+        times = np.zeros((len(rows), len(self.lists.row_of)), np.float32)
+        for line in np.flatnonzero(np.isin(self.tastes[:, 0], rows)).tolist():
             row, level, *numbers = self.tastes[line].tolist()
+            place = np.searchsorted(rows, row)
             for number, share in zip(numbers, self.shares[line], strict=True):
                 if number >= 0:
                     time = self.lists.times[level][self.lists.scores[number]] * (share / WHOLE_TIME)
-                    times[row - start, self.lists.tracks[number]] += time
+                    times[place, self.lists.tracks[number]] += time
         return times
 
     def save(self, directory: Path) -> None:

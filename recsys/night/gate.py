@@ -6,7 +6,6 @@ neither ranked nor held out: nobody may be recommended them.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +34,7 @@ from recsys.models.ease import Ease
 from recsys.models.offer import NOTHING, Offer
 from recsys.models.popularity import Popularity
 from recsys.night.catalogue import tracks_of
+from recsys.night.forecast import ListsOf, listed, predicted_effects
 from recsys.night.night import Night
 from recsys.schemas import (
     LIST_LENGTH,
@@ -53,8 +53,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Ids = npt.NDArray[np.int64]
-#: Gives the lists of users, best track first; those without one are left out.
-ListsOf = Callable[[Sequence[int]], Mapping[int, Sequence[int]]]
 
 #: Users that are judged, at most.
 MOST_USERS = 2000
@@ -97,9 +95,14 @@ def decide(night: Night, live: ListsOf | None = None) -> Gate:
             lists, _ = best(model, past, LIST_LENGTH, offer)
             reasons = _broken(judged, lists, offer, offer.room(past))
             if not reasons:
-                earned = _off_policy(night, data, catalogue, users, lists)
-                against_live = None if live is None else _against_live(data, night, users, lists, live, offer)
-                judged = judged.model_copy(update={"off_policy": earned, "live": against_live})
+                theirs = None if live is None else listed(data.users[users].tolist(), live, offer)
+                against_live = None if theirs is None else _against_live(data, night, users, lists, theirs, offer)
+                told = {
+                    "off_policy": _off_policy(night, data, catalogue, users, lists),
+                    "live": against_live,
+                    "predicted": predicted_effects(night, data, catalogue, model, offer, live),
+                }
+                judged = judged.model_copy(update=told)
     outcome = _verdict(judged) if judged and not reasons else (False, reasons)
     gate = Gate(passed=outcome[0], reasons=outcome[1], users=len(users), metrics=judged)
     with store.stage(Gate.KIND.on(night.log_date)) as staging:
@@ -202,16 +205,8 @@ def _off_policy(night: Night, data: Interactions, catalogue: Catalogue, users: I
     )
 
 
-def _against_live(data: Interactions, night: Night, users: Ids, lists: Ids, live: ListsOf, offer: Offer) -> AgainstLive:
+def _against_live(data: Interactions, night: Night, users: Ids, lists: Ids, theirs: Ids, offer: Offer) -> AgainstLive:
     """NDCG@50 of both lists on everything liked on D that lists may hold, and the interval of candidate minus a share of live."""
-    ids = data.users[users].tolist()
-    served = live(ids)
-    theirs = np.full((len(ids), LIST_LENGTH), NOTHING, dtype=np.int64)
-    for row, user in enumerate(ids):
-        tracks = np.array(served.get(user, []), np.int64)
-        tracks = tracks[tracks < len(offer.available)]
-        tracks = tracks[offer.available[tracks]][:LIST_LENGTH]
-        theirs[row, : len(tracks)] = tracks
     before = data.before(night.log_date)
     present = data.matrix(~before & offer.available[data.track])[users]
     if not offer.keeps_liked:
@@ -270,4 +265,9 @@ def _verdict(judged: Judgement) -> tuple[bool, list[str]]:
             refusals.append(f"{text}: surely below {TOLERATED:.0%} of it.")
         else:
             notes.append(f"{text}: not surely below {TOLERATED:.0%} of it.")
+    for told in judged.predicted:
+        notes.append(
+            f"Session time is predicted to change by {told.effect_percent:+.1f} % against {told.against} "
+            f"({told.ci_low_percent:+.1f} to {told.ci_high_percent:+.1f}, 95 %): for orientation."
+        )
     return not refusals, refusals or notes

@@ -134,11 +134,16 @@ def ranked(
     response: Response | None,
     artist_of: npt.NDArray[np.int32],
     offer: Offer,
+    users: npt.NDArray[np.int64] | None = None,
 ) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
     """Chunks of lists: the first row, int64 [rows, 50], :data:`~recsys.models.offer.NOTHING` behind what is on offer.
 
     With a response model, the model's candidates are ordered by the time that it expects of them.
+
+    Args:
+        users: rows of the training matrix that ``history`` holds; all by default.
     """
+    rows = np.arange(history.shape[0]) if users is None else users
     plain = response is None and discount.gamma >= 1.0
     wanted = LIST_LENGTH if plain else min(CANDIDATES, history.shape[1])
     for start in tqdm(range(0, history.shape[0], ROWS), desc="recommend", unit="chunk", disable=None):
@@ -146,7 +151,7 @@ def ranked(
         if response is None:
             yield start, discount.lists(tracks, scores, artist_of, LIST_LENGTH)
             continue
-        times = np.take_along_axis(response.expected(start, start + len(tracks)), np.maximum(tracks, 0), axis=1)
+        times = np.take_along_axis(response.expected(rows[start : start + len(tracks)]), np.maximum(tracks, 0), axis=1)
         times[tracks == NOTHING] = -1.0
         # Where nothing is expected, the model's own order remains.
         order = np.argsort(-times, axis=1, kind="stable")

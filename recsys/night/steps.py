@@ -22,7 +22,7 @@ from recsys.versions.lease import Lease
 from recsys.versions.runs import registered
 
 if TYPE_CHECKING:
-    from recsys.night.gate import ListsOf
+    from recsys.night.forecast import ListsOf
 
 log = logging.getLogger(__name__)
 

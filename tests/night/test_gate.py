@@ -1,5 +1,6 @@
 """The gate refuses candidates that would break lists, and says why; what it notes about the others."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,25 @@ def test_what_the_gate_notes(tmp_path: Path) -> None:
     assert off_policy.low is not None
     assert off_policy.low > 0.5
     assert np.isfinite(off_policy.effective)
+
+
+def test_the_gate_foretells_the_night_and_decides_without(tmp_path: Path) -> None:
+    settings = load_settings(var=tmp_path / "var", world=write_world(tmp_path / "world", tracks=300, users=120), model="ease")
+    night = Night(DAY, settings)
+    write_plays(night.store, two_days())
+    train(night)
+    gate = decide(night, lambda users: {user: list(range(50)) for user in users})
+    assert gate.metrics is not None
+    told = {row.against: row for row in gate.metrics.predicted}
+    assert set(told) == {"control", "live"}
+    # Lists of the user's own group against the same 50 tracks for everybody, of which every tenth is of the group.
+    assert told["live"].ci_low_percent > 0
+    assert told["live"].ci_low_percent < told["live"].effect_percent < told["live"].ci_high_percent
+    assert "against live" in gate.reasons[-1]
+    assert decide(night, lambda users: {user: list(range(50)) for user in users}) == gate, "the same night foretells the same"
+    older = gate.model_dump(mode="json")
+    del older["metrics"]["predicted"]
+    assert Gate.model_validate_json(json.dumps(older)).metrics == gate.metrics.model_copy(update={"predicted": []})
 
 
 def taste_night(tmp_path: Path, **more: Any) -> Night:

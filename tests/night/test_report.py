@@ -19,7 +19,7 @@ from recsys.exceptions import MissingDataError
 from recsys.experiments import Arm, Experiment
 from recsys.night.night import Night
 from recsys.night.report import build_refused_report, build_report, finish_report
-from tests.support.documents import as_json, card, experiment, gate, inputs, night_of, publish, verdict
+from tests.support.documents import as_json, card, experiment, full_gate, gate, inputs, night_of, publish, verdict
 from tests.support.pages import SHAPE, assert_self_contained, strict
 from tests.support.reports import report_of, version_of
 from tests.support.traffic import records
@@ -275,3 +275,29 @@ def test_refused_night_has_a_report(tmp_path: Path) -> None:
     text = (directory / "report.html").read_text()
     assert_self_contained(text)
     assert reason in text
+
+
+def test_what_the_gate_foretold_stands_beside_what_was_measured(tmp_path: Path) -> None:
+    for back in (1, 0):
+        night = night_of(tmp_path, NIGHT - timedelta(days=back))
+        design = replace(DESIGN, salt=str(night.log_date))
+        experiment(night, design, records(design, users=100, sessions=300, lift={}))
+        publish(night.store, night.log_date, full_gate())
+        report = build_report(night)
+    before = report.history[-1]
+    assert (before.log_date, before.predicted_percent, before.predicted_low_percent) == ("2026-11-22", 6.2, -1.5)
+    page = (night.store.local(night.report) / "report.html").read_text()
+    table = page[page.index("Predicted and measured") : page.index("The gate before the test")]
+    primary = report.primary()
+    assert primary is not None
+    assert primary.effect_percent is not None
+    rows = [row for row in table.split("<tr>") if "2026-11-2" in row]
+    assert [day in row for day, row in zip(("2026-11-23", "2026-11-22"), rows, strict=True)] == [True, True]
+    assert all("+6.2" in row and "−1.5" in row for row in rows)
+    assert f"{abs(primary.effect_percent):.1f}" in rows[0]
+    assert f"{abs(before.effect_percent or 0):.1f}" in rows[1]
+
+
+def test_without_a_prediction_there_is_no_table_of_them(finished: Finished) -> None:
+    night, _, _ = finished
+    assert "Predicted and measured" not in (night.store.local(night.report) / "report.html").read_text()

@@ -8,7 +8,18 @@ from typing import Any
 from recsys.abtest.schema import Report
 from recsys.experiments import Experiment, RunSpec
 from recsys.night.night import Night
-from recsys.schemas import AgainstLive, Card, Figures, Gate, Inputs, Judgement, OffPolicyFigures, RankingFigures, Verdict
+from recsys.schemas import (
+    AgainstLive,
+    Card,
+    Figures,
+    Gate,
+    Inputs,
+    Judgement,
+    OffPolicyFigures,
+    PredictedEffect,
+    RankingFigures,
+    Verdict,
+)
 from recsys.settings import load_settings
 from recsys.storage.document import Document
 from recsys.storage.store import Storage
@@ -89,8 +100,19 @@ def full_gate() -> Gate:
     }
     earned = OffPolicyFigures(time=0.7, low=0.6, high=0.8, plays=12_345, effective=0.3, reliable=True)
     live = AgainstLive(ndcg_50=0.07, live_ndcg_50=0.069, difference=(0.001, 0.002))
+    predicted = [
+        PredictedEffect(against="control", effect_percent=6.2, ci_low_percent=-1.5, ci_high_percent=14.4, answers=2345),
+        PredictedEffect(against="live", effect_percent=1.1, ci_low_percent=-5.0, ci_high_percent=7.6, answers=2345),
+    ]
     judged = Judgement(
-        candidate="dae", models=models, finite=True, fewest_ranked=50, gain=(0.03, 0.05), off_policy=earned, live=live
+        candidate="dae",
+        models=models,
+        finite=True,
+        fewest_ranked=50,
+        gain=(0.03, 0.05),
+        off_policy=earned,
+        live=live,
+        predicted=predicted,
     )
     return Gate(passed=True, reasons=["Better than popularity."], users=2000, metrics=judged)
 
