@@ -64,7 +64,8 @@ _COLUMNS = {
     "datetime64[ms, UTC]": "timestamp",
     "float32": "weight",
     "float64": "time propensity control_mean treatment_mean effect ci_low ci_high effect_percent ci_low_percent ci_high_percent"
-    " p_value p_adjusted mde_percent live_effect_percent live_ci_low_percent live_ci_high_percent",
+    " p_value p_adjusted mde_percent live_effect_percent live_ci_low_percent live_ci_high_percent"
+    " predicted_percent predicted_low_percent predicted_high_percent",
     "int32": "step track first_track rank",
     "int64": "user session ordinal steps control_users treatment_users",
     "Int32": "recommendation",
@@ -82,11 +83,12 @@ def nights(*, storage: str = "") -> "pd.DataFrame":
     """Every night so far, ascending.
 
     Returns:
-        A row a night: log_date; verdict (promoted, held, gate_refused; failed while there is none, damaged if it cannot be read);
-        sessions (Int64) of its experiment; effect_percent with ci_low_percent and ci_high_percent, float64: session time of T1
-        against C and its 95 % interval; live, the version that was live afterwards; report, the path of its report; version, the
-        candidate; live_effect_percent with its interval, against the version that was live; reason, the report's first sentence
-        or what cannot be read. Missing where a night has none.
+        A row a night: log_date; verdict (promoted, rolling_out, held, gate_refused; failed while there is none, damaged if it
+        cannot be read); sessions (Int64) of its experiment; effect_percent with ci_low_percent and ci_high_percent, float64:
+        session time of T1 against C and its 95 % interval; live, the version that was live afterwards; report, the path of its
+        report; version, the candidate; live_effect_percent with its interval, against the version that was live; reason, the
+        report's first sentence or what cannot be read; predicted_percent with predicted_low_percent and predicted_high_percent,
+        what the gate foretold of effect_percent. Missing where a night has none.
     """
     import pandas as pd
 

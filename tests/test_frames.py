@@ -171,7 +171,8 @@ def test_nights_have_a_row_each() -> None:
     effect = "effect_percent float64, ci_low_percent float64, ci_high_percent float64"
     versus = "live_effect_percent float64, live_ci_low_percent float64, live_ci_high_percent float64"
     first = f"log_date datetime64[s], verdict str, sessions Int64, {effect}, live str, report str"
-    assert columns(found) == f"{first}, version str, {versus}, reason str"
+    told = "predicted_percent float64, predicted_low_percent float64, predicted_high_percent float64"
+    assert columns(found) == f"{first}, version str, {versus}, reason str, {told}"
     assert found.log_date.dt.date.tolist() == NIGHTS
     assert found.verdict.tolist() == ["failed", "failed", "held"]
     assert found.sessions.isna().tolist() == [True, True, False]
