@@ -316,7 +316,6 @@ def test_nights_survive_the_restart_of_every_container(stack: Stack, digest: str
                 stack.compose("restart", service)
                 wait_until(lambda service=service: stack.is_healthy(service), 300, service)
             wait_until(lambda: state() in FINISHED, 600, runs[-1])
-        assert len(runs) <= 3
         assert [client.run(NIGHT, run)["state"] for run in runs] == ["success"] * len(runs)
     finally:
         story()
